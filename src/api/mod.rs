@@ -1,0 +1,17 @@
+//! Names, selectors, quantities, patches, `Status` errors, field paths: pure, no IO.
+//!
+//! Everything here is a plain value or a pure function; every other room may use it.
+//! The container runtime interface ([`cri`]) is here too, because the kubelet (its caller) and
+//! the container component (its implementation) never import each other.
+
+pub mod cri;
+pub mod field;
+pub mod gvk;
+pub mod names;
+pub mod status;
+pub mod user;
+
+pub use field::{ErrorList, FieldError, Path};
+pub use gvk::{GroupResource, GroupVersionKind, GroupVersionResource};
+pub use status::Status;
+pub use user::UserInfo;

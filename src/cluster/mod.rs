@@ -1,0 +1,1 @@
+//! Composition root: config, component supervisor, PKI, join. The only place where components meet.

@@ -1,0 +1,5 @@
+//! Entry point: parse arguments, call [`orch::cli::run`].
+
+fn main() -> std::process::ExitCode {
+    orch::cli::run(std::env::args_os())
+}

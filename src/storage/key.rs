@@ -1,0 +1,91 @@
+//! Keys: `<group>/<resource>/<namespace>/<name>`, ordered as Kubernetes lists objects.
+
+use crate::api::GroupResource;
+use std::fmt;
+use std::sync::Arc;
+
+/// The key of one object. The core group is `core`; cluster-scoped objects have no namespace part:
+/// `core/nodes/n1`, `apps/deployments/default/web`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key(Arc<str>);
+
+/// All keys of a resource, or of one namespace of it.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Prefix(Arc<str>);
+
+fn head(resource: &GroupResource) -> String {
+    let group = if resource.group.is_empty() { "core" } else { &resource.group };
+    format!("{group}/{}/", resource.resource)
+}
+
+impl Key {
+    /// `namespace` is empty for a cluster-scoped object.
+    pub fn new(resource: &GroupResource, namespace: &str, name: &str) -> Self {
+        let mut key = head(resource);
+        if !namespace.is_empty() {
+            key.push_str(namespace);
+            key.push('/');
+        }
+        key.push_str(name);
+        Self(key.into())
+    }
+
+    /// From [`Key::as_str`], as the database holds it.
+    pub fn from_stored(key: &str) -> Self {
+        Self(key.into())
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    pub fn name(&self) -> &str {
+        self.0.rsplit('/').next().unwrap_or_default()
+    }
+
+    /// Empty for a cluster-scoped object.
+    pub fn namespace(&self) -> &str {
+        let mut parts = self.0.splitn(4, '/').skip(2);
+        match (parts.next(), parts.next()) {
+            (Some(namespace), Some(_)) => namespace,
+            _ => "",
+        }
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Prefix {
+    /// Every object of a resource.
+    pub fn resource(resource: &GroupResource) -> Self {
+        Self(head(resource).into())
+    }
+
+    /// Those of one namespace.
+    pub fn namespace(resource: &GroupResource, namespace: &str) -> Self {
+        Self(format!("{}{namespace}/", head(resource)).into())
+    }
+
+    /// Everything in the store.
+    pub fn all() -> Self {
+        Self("".into())
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    pub fn contains(&self, key: &Key) -> bool {
+        key.as_str().starts_with(self.as_str())
+    }
+}
+
+impl fmt::Debug for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}*", self.0)
+    }
+}
