@@ -10,6 +10,7 @@ pub mod gvk;
 pub mod names;
 pub mod status;
 pub mod user;
+pub mod version;
 
 pub use field::{ErrorList, FieldError, Path};
 pub use gvk::{GroupResource, GroupVersionKind, GroupVersionResource};
