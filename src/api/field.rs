@@ -8,49 +8,81 @@ use serde_json::Value;
 use std::fmt;
 
 /// A path to a field: `spec.ports[0].name`, `metadata.labels[app]`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Path(String);
+///
+/// A link to the path above it, on the stack: going down costs nothing, and the text is made only
+/// for an error. A path that outlives its parents' scope is bound step by step, or deeper with
+/// `child("a.b")`.
+#[derive(Clone, Copy, Debug)]
+pub struct Path<'a> {
+    parent: Option<&'a Path<'a>>,
+    step: Step<'a>,
+}
 
-impl Path {
-    pub fn root() -> Self {
-        Self(String::new())
-    }
+#[derive(Clone, Copy, Debug)]
+enum Step<'a> {
+    Root,
+    Field(&'a str),
+    Index(usize),
+    Key(&'a str),
+}
 
-    pub fn new(name: &str) -> Self {
-        Self(name.to_owned())
-    }
-
-    /// One field deeper: `spec` -> `spec.replicas`.
-    pub fn child(&self, name: &str) -> Self {
-        if self.0.is_empty() {
-            Self(name.to_owned())
-        } else {
-            let mut path = String::with_capacity(self.0.len() + 1 + name.len());
-            path.push_str(&self.0);
-            path.push('.');
-            path.push_str(name);
-            Self(path)
-        }
-    }
-
-    /// An element of a list: `containers[3]`.
-    pub fn index(&self, index: usize) -> Self {
-        Self(format!("{}[{index}]", self.0))
-    }
-
-    /// An entry of a map: `labels[app]`.
-    pub fn key(&self, key: &str) -> Self {
-        Self(format!("{}[{key}]", self.0))
-    }
-
-    pub fn as_str(&self) -> &str {
-        &self.0
+impl Default for Path<'_> {
+    fn default() -> Self {
+        Self::root()
     }
 }
 
-impl fmt::Display for Path {
+impl<'a> Path<'a> {
+    pub const fn root() -> Self {
+        Self { parent: None, step: Step::Root }
+    }
+
+    pub const fn new(name: &'a str) -> Self {
+        Self { parent: None, step: Step::Field(name) }
+    }
+
+    /// One field deeper: `spec` -> `spec.replicas`.
+    pub const fn child(&'a self, name: &'a str) -> Self {
+        Self { parent: Some(self), step: Step::Field(name) }
+    }
+
+    /// An element of a list: `containers[3]`.
+    pub const fn index(&'a self, index: usize) -> Self {
+        Self { parent: Some(self), step: Step::Index(index) }
+    }
+
+    /// An entry of a map: `labels[app]`.
+    pub const fn key(&'a self, key: &'a str) -> Self {
+        Self { parent: Some(self), step: Step::Key(key) }
+    }
+
+    fn write(&self, out: &mut String) {
+        if let Some(parent) = self.parent {
+            parent.write(out);
+        }
+        match self.step {
+            Step::Root => {}
+            Step::Field(name) => {
+                if !out.is_empty() {
+                    out.push('.');
+                }
+                out.push_str(name);
+            }
+            Step::Index(index) => out.push_str(&format!("[{index}]")),
+            Step::Key(key) => {
+                out.push('[');
+                out.push_str(key);
+                out.push(']');
+            }
+        }
+    }
+}
+
+impl fmt::Display for Path<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_empty() { "<nil>" } else { &self.0 })
+        let mut text = String::with_capacity(64);
+        self.write(&mut text);
+        f.write_str(if text.is_empty() { "<nil>" } else { &text })
     }
 }
 
@@ -66,6 +98,7 @@ pub enum ErrorType {
     TooLong,
     TooMany,
     TooFew,
+    TooShort,
     Internal,
     TypeInvalid,
 }
@@ -83,6 +116,7 @@ impl ErrorType {
             Self::TooLong => "FieldValueTooLong",
             Self::TooMany => "FieldValueTooMany",
             Self::TooFew => "FieldValueTooFew",
+            Self::TooShort => "FieldValueTooShort",
             Self::Internal => "InternalError",
             Self::TypeInvalid => "FieldValueTypeInvalid",
         }
@@ -99,15 +133,13 @@ impl ErrorType {
             Self::TooLong => "Too long",
             Self::TooMany => "Too many",
             Self::TooFew => "Too few",
+            Self::TooShort => "Too short",
             Self::Internal => "Internal error",
         }
     }
 
     fn shows_value(self) -> bool {
-        !matches!(
-            self,
-            Self::Required | Self::Forbidden | Self::TooLong | Self::TooMany | Self::TooFew | Self::Internal
-        )
+        !matches!(self, Self::Required | Self::Forbidden | Self::TooLong | Self::TooShort | Self::Internal)
     }
 }
 
@@ -125,44 +157,44 @@ pub struct FieldError {
 pub type ErrorList = Vec<FieldError>;
 
 impl FieldError {
-    fn new(kind: ErrorType, path: &Path, value: Value, detail: impl Into<String>) -> Self {
+    fn new(kind: ErrorType, path: &Path<'_>, value: Value, detail: impl Into<String>) -> Self {
         Self { kind, field: path.to_string(), value, detail: detail.into() }
     }
 
-    pub fn required(path: &Path, detail: impl Into<String>) -> Self {
+    pub fn required(path: &Path<'_>, detail: impl Into<String>) -> Self {
         Self::new(ErrorType::Required, path, Value::String(String::new()), detail)
     }
 
-    pub fn invalid(path: &Path, value: impl Into<Value>, detail: impl Into<String>) -> Self {
+    pub fn invalid(path: &Path<'_>, value: impl Into<Value>, detail: impl Into<String>) -> Self {
         Self::new(ErrorType::Invalid, path, value.into(), detail)
     }
 
-    pub fn type_invalid(path: &Path, value: impl Into<Value>, detail: impl Into<String>) -> Self {
+    pub fn type_invalid(path: &Path<'_>, value: impl Into<Value>, detail: impl Into<String>) -> Self {
         Self::new(ErrorType::TypeInvalid, path, value.into(), detail)
     }
 
-    pub fn duplicate(path: &Path, value: impl Into<Value>) -> Self {
+    pub fn duplicate(path: &Path<'_>, value: impl Into<Value>) -> Self {
         Self::new(ErrorType::Duplicate, path, value.into(), "")
     }
 
-    pub fn not_found(path: &Path, value: impl Into<Value>) -> Self {
+    pub fn not_found(path: &Path<'_>, value: impl Into<Value>) -> Self {
         Self::new(ErrorType::NotFound, path, value.into(), "")
     }
 
-    pub fn forbidden(path: &Path, detail: impl Into<String>) -> Self {
+    pub fn forbidden(path: &Path<'_>, detail: impl Into<String>) -> Self {
         Self::new(ErrorType::Forbidden, path, Value::String(String::new()), detail)
     }
 
     /// `Unsupported value: "x": supported values: "A", "B"`; give the supported values sorted, as
     /// Kubernetes's sets print them.
-    pub fn not_supported(path: &Path, value: impl Into<Value>, supported: &[&str]) -> Self {
+    pub fn not_supported(path: &Path<'_>, value: impl Into<Value>, supported: &[&str]) -> Self {
         let list = supported.iter().map(|value| go_quote(value)).collect::<Vec<_>>().join(", ");
         let detail = if list.is_empty() { String::new() } else { format!("supported values: {list}") };
         Self::new(ErrorType::NotSupported, path, value.into(), detail)
     }
 
     /// `limit` in bytes; a negative limit is not named.
-    pub fn too_long(path: &Path, limit: i64) -> Self {
+    pub fn too_long(path: &Path<'_>, limit: i64) -> Self {
         let detail = match limit {
             ..=-1 => "value is too long".to_owned(),
             1 => "may not be more than 1 byte".to_owned(),
@@ -171,7 +203,7 @@ impl FieldError {
         Self::new(ErrorType::TooLong, path, Value::Null, detail)
     }
 
-    pub fn too_many(path: &Path, actual: usize, limit: i64) -> Self {
+    pub fn too_many(path: &Path<'_>, actual: usize, limit: i64) -> Self {
         let detail = match limit {
             ..=-1 => "has too many items".to_owned(),
             1 => "must have at most 1 item".to_owned(),
@@ -180,16 +212,14 @@ impl FieldError {
         Self::new(ErrorType::TooMany, path, Value::from(actual), detail)
     }
 
-    pub fn internal(path: &Path, detail: impl Into<String>) -> Self {
+    pub fn internal(path: &Path<'_>, detail: impl Into<String>) -> Self {
         Self::new(ErrorType::Internal, path, Value::Null, detail)
     }
 
     /// The message without the field: the `message` of a cause.
     pub fn body(&self) -> String {
         let mut text = self.kind.head().to_owned();
-        if self.kind == ErrorType::TooMany {
-            text.push_str(&format!(": {}", self.value));
-        } else if self.kind.shows_value() {
+        if self.kind.shows_value() {
             text.push_str(": ");
             match &self.value {
                 Value::String(value) => text.push_str(&go_quote(value)),

@@ -11,8 +11,10 @@ pub mod names;
 pub mod status;
 pub mod user;
 pub mod version;
+pub mod value;
 
 pub use field::{ErrorList, FieldError, Path};
 pub use gvk::{GroupResource, GroupVersionKind, GroupVersionResource};
 pub use status::Status;
 pub use user::UserInfo;
+pub use value::{Fields, FieldsMut};

@@ -11,8 +11,52 @@ use std::sync::Arc;
 
 type Str = Cow<'static, str>;
 
+pub mod apps;
+pub mod authentication;
+pub mod authorization;
+pub mod certificates;
+pub mod coordination;
+pub mod core;
+pub mod discovery;
+pub mod events;
+pub mod networking;
+pub mod rbac;
+pub mod scheduling;
+
 /// The built-in rows, in the order of discovery.
-pub const RESOURCES: &[fn() -> Resource] = &[];
+pub const RESOURCES: &[fn() -> Resource] = &[
+    core::binding::resource,
+    core::config_map::resource,
+    core::endpoints::resource,
+    core::event::resource,
+    core::namespace::resource,
+    core::node::resource,
+    core::pod::resource,
+    core::pod_template::resource,
+    core::secret::resource,
+    core::service_account::resource,
+    core::service::resource,
+    apps::controller_revision::resource,
+    apps::deployment::resource,
+    apps::replica_set::resource,
+    events::event::resource,
+    authentication::self_subject_review::resource,
+    authentication::token_review::resource,
+    authorization::local_subject_access_review::resource,
+    authorization::self_subject_access_review::resource,
+    authorization::self_subject_rules_review::resource,
+    authorization::subject_access_review::resource,
+    certificates::certificate_signing_request::resource,
+    networking::ip_address::resource,
+    networking::service_cidr::resource,
+    rbac::cluster_role_binding::resource,
+    rbac::cluster_role::resource,
+    rbac::role_binding::resource,
+    rbac::role::resource,
+    scheduling::priority_class::resource,
+    coordination::lease::resource,
+    discovery::endpoint_slice::resource,
+];
 
 /// One served resource in one version.
 #[derive(Clone)]
@@ -30,9 +74,12 @@ pub struct Resource {
     /// Where its objects are stored, when it shares the store of another resource (events.k8s.io
     /// events are core events).
     pub stored_as: Option<GroupVersionResource>,
-    /// The kind in `spec` terms has a spec/status split: writes to the main resource keep status,
-    /// and metadata.generation counts changes outside metadata and status.
+    /// Has a `status` subresource: writes to the main resource keep status.
     pub status: bool,
+    /// metadata.generation starts at 1 and counts changes outside metadata and status. A strategy
+    /// whose rule is another one (a Deployment counts its annotations too) raises it itself in
+    /// `prepare_update`; it counts once.
+    pub generation: bool,
     pub columns: Vec<Column>,
     pub strategy: Arc<dyn Strategy>,
 }
@@ -141,6 +188,13 @@ pub trait Strategy: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// From the row's version to the one that its objects are stored in ([`Resource::stored_as`]),
+    /// apiVersion and kind included; after `default`, before `prepare_create`.
+    fn to_stored(&self, _object: &mut Value) {}
+
+    /// The way back.
+    fn from_stored(&self, _object: &mut Value) {}
+
     /// PUT to a name that does not exist creates it.
     fn allow_create_on_update(&self) -> bool {
         false
@@ -177,6 +231,83 @@ pub struct Plain;
 
 impl Strategy for Plain {}
 
+impl Column {
+    /// The first column of every kind.
+    pub fn name() -> Self {
+        Self { format: "name".into(), ..Self::new("Name", "string") }
+    }
+
+    pub fn string(name: &'static str) -> Self {
+        Self::new(name, "string")
+    }
+
+    pub fn integer(name: &'static str) -> Self {
+        Self::new(name, "integer")
+    }
+
+    pub fn boolean(name: &'static str) -> Self {
+        Self::new(name, "boolean")
+    }
+
+    /// Shown with `-o wide` only.
+    pub fn wide(mut self) -> Self {
+        self.priority = 1;
+        self
+    }
+
+    fn new(name: &'static str, kind: &'static str) -> Self {
+        Self { name: name.into(), kind: kind.into(), format: "".into(), description: "".into(), priority: 0 }
+    }
+
+    /// `Name`, then columns of strings; a leading `+` makes one wide.
+    pub fn strings(names: &[&'static str]) -> Vec<Self> {
+        let rest = names.iter().map(|name| match name.strip_prefix('+') {
+            Some(name) => Self::string(name).wide(),
+            None => Self::string(name),
+        });
+        std::iter::once(Self::name()).chain(rest).collect()
+    }
+}
+
+const READ_WRITE: &[Verb] = &[Verb::Get, Verb::Patch, Verb::Update];
+
+impl Subresource {
+    /// `status`, with the strategy's [`Strategy::status`].
+    pub fn status() -> Self {
+        Self { name: "status".into(), kind: None, verbs: READ_WRITE, handler: SubresourceHandler::Status }
+    }
+
+    /// `scale`: spec.replicas, status.replicas, and the selector as the kind has it.
+    pub fn scale(selector: &'static str) -> Self {
+        Self {
+            name: "scale".into(),
+            kind: Some(GroupVersionKind::new("autoscaling", "v1", "Scale")),
+            verbs: READ_WRITE,
+            handler: SubresourceHandler::Scale {
+                spec_replicas: ".spec.replicas".into(),
+                status_replicas: ".status.replicas".into(),
+                selector: Some(selector.into()),
+            },
+        }
+    }
+
+    /// Answered by a function of the API server; of the parent's kind.
+    pub fn custom(name: &'static str, verbs: &'static [Verb]) -> Self {
+        Self { name: name.into(), kind: None, verbs, handler: SubresourceHandler::Custom }
+    }
+
+    /// As [`Subresource::custom`], of another kind.
+    pub fn custom_of(name: &'static str, api_version: &str, kind: &str, verbs: &'static [Verb]) -> Self {
+        Self { kind: Some(GroupVersionKind::from_api_version(api_version, kind)), ..Self::custom(name, verbs) }
+    }
+
+    /// `proxy`: any method, to what stands behind the object.
+    pub fn proxy(kind: &str) -> Self {
+        const VERBS: &[Verb] = &[Verb::Create, Verb::Delete, Verb::Get, Verb::Patch, Verb::Update];
+        Self::custom_of("proxy", "v1", kind, VERBS)
+    }
+}
+
 impl Resource {
     /// A row with all verbs, no subresources and no behaviour: the rest by struct update.
     pub fn new(group: &'static str, version: &'static str, kind: &'static str, plural: &'static str) -> Self {
@@ -193,6 +324,7 @@ impl Resource {
             subresources: Vec::new(),
             stored_as: None,
             status: false,
+            generation: false,
             columns: Vec::new(),
             strategy: Arc::new(Plain),
         }

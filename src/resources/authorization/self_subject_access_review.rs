@@ -1,0 +1,11 @@
+//! SelfSubjectAccessReview: may I do something.
+
+use crate::resources::{Resource, Verb};
+
+pub fn resource() -> Resource {
+    Resource {
+        namespaced: false,
+        verbs: &[Verb::Create],
+        ..Resource::new("authorization.k8s.io", "v1", "SelfSubjectAccessReview", "selfsubjectaccessreviews")
+    }
+}

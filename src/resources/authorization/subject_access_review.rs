@@ -1,0 +1,11 @@
+//! SubjectAccessReview: may somebody do something.
+
+use crate::resources::{Resource, Verb};
+
+pub fn resource() -> Resource {
+    Resource {
+        namespaced: false,
+        verbs: &[Verb::Create],
+        ..Resource::new("authorization.k8s.io", "v1", "SubjectAccessReview", "subjectaccessreviews")
+    }
+}
