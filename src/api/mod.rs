@@ -10,8 +10,8 @@ pub mod gvk;
 pub mod names;
 pub mod status;
 pub mod user;
-pub mod version;
 pub mod value;
+pub mod version;
 
 pub use field::{ErrorList, FieldError, Path};
 pub use gvk::{GroupResource, GroupVersionKind, GroupVersionResource};
