@@ -9,6 +9,11 @@ use serde_json::Value;
 use std::borrow::Cow;
 use std::sync::Arc;
 
+pub mod pipeline;
+pub mod registry;
+
+pub use registry::{Registry, Row, Rows};
+
 type Str = Cow<'static, str>;
 
 pub mod apps;
@@ -220,9 +225,26 @@ pub trait Strategy: Send + Sync + 'static {
         None
     }
 
-    /// How long a deletion waits unless the client says otherwise: seconds. None: it is immediate.
-    fn default_grace_period_seconds(&self, _object: &Value) -> Option<i64> {
+    /// The seconds that a deletion waits, given what the client asked for. None: the kind knows no
+    /// graceful deletion.
+    fn grace_period_seconds(&self, _object: &Value, _requested: Option<i64>) -> Option<i64> {
         None
+    }
+
+    /// DELETE answers with the object instead of a Status.
+    fn returns_deleted_object(&self) -> bool {
+        false
+    }
+
+    /// Dependents stay unless the client says otherwise (ReplicationController and Job in v1).
+    fn orphans_dependents(&self) -> bool {
+        false
+    }
+
+    /// A kind with finalizers of its own (`spec.finalizers` of a Namespace): marks the object as
+    /// being deleted. True: it stays until an update takes the last of them.
+    fn holds_deletion(&self, _object: &mut Value, _now: jiff::Timestamp) -> bool {
+        false
     }
 }
 
