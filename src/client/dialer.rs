@@ -64,14 +64,14 @@ fn timed_out() -> io::Error {
 #[derive(Clone)]
 pub struct Kubelet {
     dialer: Arc<dyn Dialer>,
-    tls: Arc<dyn Fn() -> Arc<rustls::ClientConfig> + Send + Sync>,
+    tls: Arc<rustls::ClientConfig>,
 }
 
 impl Kubelet {
-    /// `tls` gives the current configuration (certificates renew): the API server's client
-    /// certificate, the CA of the kubelets' serving certificates, ALPN `http/1.1`.
-    pub fn new(dialer: Arc<dyn Dialer>, tls: impl Fn() -> Arc<rustls::ClientConfig> + Send + Sync + 'static) -> Self {
-        Self { dialer, tls: Arc::new(tls) }
+    /// `tls`: the API server's client certificate, the CA of the kubelets' serving certificates,
+    /// ALPN `http/1.1`.
+    pub fn new(dialer: Arc<dyn Dialer>, tls: Arc<rustls::ClientConfig>) -> Self {
+        Self { dialer, tls }
     }
 
     pub fn dialer(&self) -> &Arc<dyn Dialer> {
@@ -84,6 +84,6 @@ impl Kubelet {
             .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, format!("node {node}: not a DNS name")))?;
         let destination = Destination { node: Some(node.to_owned()), address };
         let stream = self.dialer.dial(&destination).await?;
-        Ok(Box::new(TlsConnector::from((self.tls)()).connect(name, stream).await?))
+        Ok(Box::new(TlsConnector::from(self.tls.clone()).connect(name, stream).await?))
     }
 }

@@ -1,3 +1,4 @@
 //! net
 
 pub mod streaming;
+pub mod tls;

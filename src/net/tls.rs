@@ -1,0 +1,261 @@
+//! TLS pieces that servers and clients share: one provider (ring), certificates that renew while
+//! connections go on, and client certificates that are proven at the handshake but judged later.
+//!
+//! [`Renewing`] hands rustls the newest certificate and issues the next one in good time, at the
+//! first handshake after it is due: no timer, and a clock that jumps is noticed at once.
+
+use arc_swap::ArcSwapOption;
+use rustls::client::ResolvesClientCert;
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::CryptoProvider;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{DigitallySignedStruct, DistinguishedName, SignatureScheme};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
+
+/// The one TLS provider of the process.
+pub fn provider() -> Arc<CryptoProvider> {
+    static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
+    PROVIDER.get_or_init(|| Arc::new(rustls::crypto::ring::default_provider())).clone()
+}
+
+/// A certificate chain (leaf first) and its key, PEM.
+#[derive(Clone)]
+pub struct Credentials {
+    pub certificate_pem: String,
+    pub key_pem: String,
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials").field("certificate_pem", &self.certificate_pem).finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    #[error("no certificate in the PEM text")]
+    NoCertificate,
+    #[error("read PEM: {0}")]
+    Pem(String),
+    #[error("read certificate: {0}")]
+    Certificate(String),
+    #[error(transparent)]
+    Tls(#[from] rustls::Error),
+}
+
+/// All certificates of a PEM text, in order.
+pub fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let list = CertificateDer::pem_slice_iter(pem.as_bytes())
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| TlsError::Pem(error.to_string()))?;
+    if list.is_empty() { Err(TlsError::NoCertificate) } else { Ok(list) }
+}
+
+/// The roots of a PEM bundle.
+pub fn roots(pem: &str) -> Result<rustls::RootCertStore, TlsError> {
+    let mut store = rustls::RootCertStore::empty();
+    for certificate in certificates(pem)? {
+        store.add(certificate)?;
+    }
+    Ok(store)
+}
+
+/// From when until when a certificate (DER) is valid.
+pub fn validity(certificate: &[u8]) -> Result<(SystemTime, SystemTime), TlsError> {
+    let (_, parsed) =
+        x509_parser::parse_x509_certificate(certificate).map_err(|error| TlsError::Certificate(error.to_string()))?;
+    let time = |seconds: i64| match u64::try_from(seconds) {
+        Ok(after) => SystemTime::UNIX_EPOCH + Duration::from_secs(after),
+        Err(_) => SystemTime::UNIX_EPOCH,
+    };
+    let validity = parsed.validity();
+    Ok((time(validity.not_before.timestamp()), time(validity.not_after.timestamp())))
+}
+
+impl Credentials {
+    /// As rustls takes it.
+    pub fn certified_key(&self) -> Result<Arc<CertifiedKey>, TlsError> {
+        let chain = certificates(&self.certificate_pem)?;
+        let key =
+            PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes()).map_err(|error| TlsError::Pem(error.to_string()))?;
+        Ok(Arc::new(CertifiedKey::from_der(chain, key, &provider())?))
+    }
+}
+
+/// Makes the next certificate, given the time now.
+pub type Issue = dyn Fn(SystemTime) -> Result<Credentials, TlsError> + Send + Sync;
+
+struct Current {
+    key: Arc<CertifiedKey>,
+    credentials: Credentials,
+    /// Renewed from here on; well before the certificate expires.
+    due: SystemTime,
+}
+
+/// A certificate that renews itself; a resolver for rustls servers and clients.
+pub struct Renewing {
+    issue: Box<Issue>,
+    clock: Box<dyn Fn() -> SystemTime + Send + Sync>,
+    current: ArcSwapOption<Current>,
+    /// Held while a new one is made.
+    renewal: parking_lot::Mutex<()>,
+}
+
+impl Renewing {
+    /// Issues the first certificate at once. `issue` must not block for long: it runs in a
+    /// handshake.
+    pub fn new(
+        clock: impl Fn() -> SystemTime + Send + Sync + 'static,
+        issue: impl Fn(SystemTime) -> Result<Credentials, TlsError> + Send + Sync + 'static,
+    ) -> Result<Arc<Self>, TlsError> {
+        let renewing = Self {
+            issue: Box::new(issue),
+            clock: Box::new(clock),
+            current: ArcSwapOption::empty(),
+            renewal: parking_lot::Mutex::new(()),
+        };
+        renewing.renew()?;
+        Ok(Arc::new(renewing))
+    }
+
+    /// Issue a new one now: its names have changed.
+    pub fn renew(&self) -> Result<(), TlsError> {
+        let _renewal = self.renewal.lock();
+        self.issue_next()
+    }
+
+    /// Use these from now on.
+    pub fn replace(&self, credentials: Credentials) -> Result<(), TlsError> {
+        let key = credentials.certified_key()?;
+        let now = (self.clock)();
+        let (not_before, not_after) = validity(&key.cert[0])?;
+        // A third of what is left when it is issued is the reserve.
+        let life = not_after.duration_since(now.max(not_before)).unwrap_or_default();
+        self.current.store(Some(Arc::new(Current { key, credentials, due: not_after - life / 3 })));
+        Ok(())
+    }
+
+    /// The newest credentials, renewed first where that is due.
+    pub fn credentials(&self) -> Option<Credentials> {
+        self.newest().map(|current| current.credentials.clone())
+    }
+
+    fn issue_next(&self) -> Result<(), TlsError> {
+        self.replace((self.issue)((self.clock)())?)
+    }
+
+    fn newest(&self) -> Option<Arc<Current>> {
+        let current = self.current.load_full();
+        if current.as_ref().is_some_and(|current| (self.clock)() < current.due) {
+            return current;
+        }
+        // One renews, the others go on with what there is.
+        if let Some(_renewal) = self.renewal.try_lock()
+            && let Err(error) = self.issue_next()
+        {
+            tracing::error!(%error, "renew certificate");
+        }
+        self.current.load_full()
+    }
+}
+
+impl fmt::Debug for Renewing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Renewing")
+    }
+}
+
+impl ResolvesServerCert for Renewing {
+    fn resolve(&self, _client_hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.newest()?.key.clone())
+    }
+}
+
+impl ResolvesClientCert for Renewing {
+    fn resolve(&self, _root_hints: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(self.newest()?.key.clone())
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+/// Takes any client certificate or none: the handshake proves that the client holds its key, the
+/// authenticators decide whom to trust, and a client with a stale certificate gets a 401 to read
+/// instead of a broken connection.
+#[derive(Debug)]
+pub struct ProvenClientCertificate {
+    hints: Vec<DistinguishedName>,
+}
+
+impl ProvenClientCertificate {
+    /// `roots` are named to clients, so that they pick the right certificate.
+    pub fn new(roots: &rustls::RootCertStore) -> Arc<Self> {
+        Arc::new(Self { hints: roots.subjects() })
+    }
+}
+
+/// Longer chains are refused at the handshake.
+const MAX_CLIENT_CHAIN: usize = 8;
+
+impl ClientCertVerifier for ProvenClientCertificate {
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &self.hints
+    }
+
+    fn verify_client_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        if intermediates.len() < MAX_CLIENT_CHAIN {
+            Ok(ClientCertVerified::assertion())
+        } else {
+            Err(rustls::Error::General("the client's certificate chain is too long".to_owned()))
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls12_signature(
+            message,
+            certificate,
+            signed,
+            &provider().signature_verification_algorithms,
+        )
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(
+            message,
+            certificate,
+            signed,
+            &provider().signature_verification_algorithms,
+        )
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        provider().signature_verification_algorithms.supported_schemes()
+    }
+}
