@@ -156,6 +156,85 @@ pub struct FieldError {
 /// All errors of one validation, in Kubernetes's order.
 pub type ErrorList = Vec<FieldError>;
 
+/// Writing a list of rules: each adds one error.
+pub trait Report {
+    fn required(&mut self, path: &Path<'_>, detail: impl Into<String>);
+    fn invalid(&mut self, path: &Path<'_>, value: impl Into<Value>, detail: impl Into<String>);
+    fn duplicate(&mut self, path: &Path<'_>, value: impl Into<Value>);
+    fn not_found(&mut self, path: &Path<'_>, value: impl Into<Value>);
+    fn forbidden(&mut self, path: &Path<'_>, detail: impl Into<String>);
+    fn not_supported(&mut self, path: &Path<'_>, value: impl Into<Value>, supported: &[&str]);
+    fn too_long(&mut self, path: &Path<'_>, limit: i64);
+    fn too_many(&mut self, path: &Path<'_>, actual: usize, limit: i64);
+
+    /// The value is invalid, once per message.
+    fn check<M: Into<String>>(&mut self, path: &Path<'_>, value: &str, messages: Vec<M>) {
+        for message in messages {
+            self.invalid(path, value, message);
+        }
+    }
+
+    /// As [`Report::check`], for numbers.
+    fn check_number<M: Into<String>>(&mut self, path: &Path<'_>, value: i64, messages: Vec<M>) {
+        for message in messages {
+            self.invalid(path, value, message);
+        }
+    }
+
+    /// The value is one of a few.
+    fn one_of(&mut self, path: &Path<'_>, value: &str, supported: &[&str]) {
+        if !supported.contains(&value) {
+            self.not_supported(path, value, supported);
+        }
+    }
+
+    fn not_negative(&mut self, path: &Path<'_>, value: i64) {
+        if value < 0 {
+            self.invalid(path, value, "must be greater than or equal to 0");
+        }
+    }
+
+    fn positive(&mut self, path: &Path<'_>, value: i64) {
+        if value <= 0 {
+            self.invalid(path, value, "must be greater than zero");
+        }
+    }
+}
+
+impl Report for ErrorList {
+    fn required(&mut self, path: &Path<'_>, detail: impl Into<String>) {
+        self.push(FieldError::required(path, detail));
+    }
+
+    fn invalid(&mut self, path: &Path<'_>, value: impl Into<Value>, detail: impl Into<String>) {
+        self.push(FieldError::invalid(path, value, detail));
+    }
+
+    fn duplicate(&mut self, path: &Path<'_>, value: impl Into<Value>) {
+        self.push(FieldError::duplicate(path, value));
+    }
+
+    fn not_found(&mut self, path: &Path<'_>, value: impl Into<Value>) {
+        self.push(FieldError::not_found(path, value));
+    }
+
+    fn forbidden(&mut self, path: &Path<'_>, detail: impl Into<String>) {
+        self.push(FieldError::forbidden(path, detail));
+    }
+
+    fn not_supported(&mut self, path: &Path<'_>, value: impl Into<Value>, supported: &[&str]) {
+        self.push(FieldError::not_supported(path, value, supported));
+    }
+
+    fn too_long(&mut self, path: &Path<'_>, limit: i64) {
+        self.push(FieldError::too_long(path, limit));
+    }
+
+    fn too_many(&mut self, path: &Path<'_>, actual: usize, limit: i64) {
+        self.push(FieldError::too_many(path, actual, limit));
+    }
+}
+
 impl FieldError {
     fn new(kind: ErrorType, path: &Path<'_>, value: Value, detail: impl Into<String>) -> Self {
         Self { kind, field: path.to_string(), value, detail: detail.into() }

@@ -7,7 +7,9 @@
 pub mod cri;
 pub mod field;
 pub mod gvk;
+pub mod ip;
 pub mod names;
+pub mod quantity;
 pub mod selector;
 pub mod status;
 pub mod time;
@@ -15,8 +17,9 @@ pub mod user;
 pub mod value;
 pub mod version;
 
-pub use field::{ErrorList, FieldError, Path};
+pub use field::{ErrorList, FieldError, Path, Report};
 pub use gvk::{GroupResource, GroupVersionKind, GroupVersionResource};
+pub use quantity::Quantity;
 pub use status::Status;
 pub use user::UserInfo;
 pub use value::{Fields, FieldsMut};

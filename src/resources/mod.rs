@@ -4,6 +4,7 @@
 //! quota. What a kind does on its own is in its [`Strategy`]; everything else is the same code for
 //! all. To add a kind: one file with a `resource()` function, one line in [`RESOURCES`].
 
+use crate::api::names::{self, Messages};
 use crate::api::{ErrorList, GroupResource, GroupVersionKind, GroupVersionResource, UserInfo};
 use serde_json::Value;
 use std::borrow::Cow;
@@ -24,6 +25,7 @@ pub mod coordination;
 pub mod core;
 pub mod discovery;
 pub mod events;
+pub mod labels;
 pub mod networking;
 pub mod rbac;
 pub mod scheduling;
@@ -184,8 +186,8 @@ pub trait Strategy: Send + Sync + 'static {
     }
 
     /// The messages of what is wrong with a name; `prefix`: it is a generateName.
-    fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
-        crate::api::names::dns_subdomain(if prefix { name.trim_end_matches('-') } else { name })
+    fn validate_name(&self, name: &str, prefix: bool) -> Messages {
+        named(names::dns_subdomain, name, prefix)
     }
 
     /// Texts of `Warning:` headers.
@@ -246,6 +248,11 @@ pub trait Strategy: Send + Sync + 'static {
     fn holds_deletion(&self, _object: &mut Value, _now: jiff::Timestamp) -> bool {
         false
     }
+}
+
+/// Checks a name, or a generateName with the dash at its end masked.
+pub fn named(check: fn(&str) -> Messages, name: &str, prefix: bool) -> Messages {
+    if prefix { check(&names::mask_trailing_dash(name)) } else { check(name) }
 }
 
 /// The strategy of a kind without behaviour.
