@@ -1,0 +1,84 @@
+//! What a controller did and has not yet seen in its cache.
+//!
+//! A controller that made or deleted objects must not count again before its cache shows them.
+//! Creations are counted, deletions are remembered by UID. An expectation that is never met is
+//! dropped after five minutes, so that a lost event does not stop a controller for ever.
+
+use super::key::ObjectKey;
+use parking_lot::Mutex;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+const TIMEOUT: Duration = Duration::from_secs(5 * 60);
+
+#[derive(Default)]
+pub struct Expectations {
+    owners: Mutex<HashMap<ObjectKey, Expected>>,
+}
+
+struct Expected {
+    creations: usize,
+    deletions: HashSet<Arc<str>>,
+    since: Instant,
+}
+
+impl Expectations {
+    /// Whether the cache shows all that was done for this owner.
+    pub fn satisfied(&self, owner: &ObjectKey) -> bool {
+        match self.owners.lock().get(owner) {
+            None => true,
+            Some(expected) => {
+                (expected.creations == 0 && expected.deletions.is_empty()) || expected.since.elapsed() > TIMEOUT
+            }
+        }
+    }
+
+    /// Before the writes: an event may be there before the reply.
+    pub fn expect(&self, owner: &ObjectKey, creations: usize, deletions: impl IntoIterator<Item = Arc<str>>) {
+        let deletions = deletions.into_iter().collect();
+        self.owners.lock().insert(owner.clone(), Expected { creations, deletions, since: Instant::now() });
+    }
+
+    /// A creation was seen, or failed.
+    pub fn created(&self, owner: &ObjectKey, count: usize) {
+        if let Some(expected) = self.owners.lock().get_mut(owner) {
+            expected.creations = expected.creations.saturating_sub(count);
+        }
+    }
+
+    /// A deletion was seen (or its start: a deletion timestamp), or failed.
+    pub fn deleted(&self, owner: &ObjectKey, uid: &str) {
+        if let Some(expected) = self.owners.lock().get_mut(owner) {
+            expected.deletions.remove(uid);
+        }
+    }
+
+    /// The owner is gone.
+    pub fn forget(&self, owner: &ObjectKey) {
+        self.owners.lock().remove(owner);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn satisfied_when_seen_or_timed_out() {
+        let expectations = Expectations::default();
+        let owner = ObjectKey::new("default", "web");
+        assert!(expectations.satisfied(&owner));
+        expectations.expect(&owner, 2, [Arc::from("uid-1")]);
+        expectations.created(&owner, 1);
+        expectations.deleted(&owner, "uid-1");
+        assert!(!expectations.satisfied(&owner));
+        expectations.created(&owner, 1);
+        assert!(expectations.satisfied(&owner));
+        expectations.expect(&owner, 0, [Arc::from("uid-2")]);
+        assert!(!expectations.satisfied(&owner));
+        tokio::time::advance(TIMEOUT + Duration::from_secs(1)).await;
+        assert!(expectations.satisfied(&owner));
+    }
+}

@@ -1,0 +1,1 @@
+//! Projections that several components read.
