@@ -58,6 +58,28 @@ impl<K: Clone + Eq + Hash + Ord> State<K> {
         true
     }
 
+    /// False: it was to be added sooner anyway.
+    fn add_at(&mut self, key: K, at: Instant) -> bool {
+        match self.deadlines.get(&key) {
+            Some(&before) if before <= at => return false,
+            Some(&before) => {
+                self.delayed.remove(&(before, key.clone()));
+            }
+            None => {}
+        }
+        self.deadlines.insert(key.clone(), at);
+        self.delayed.insert((at, key));
+        true
+    }
+
+    /// Count a failure; the delay of the next try.
+    fn failed(&mut self, key: &K) -> Duration {
+        let failures = self.failures.entry(key.clone()).or_default();
+        let delay = BASE_DELAY.saturating_mul(1 << (*failures).min(20)).min(MAX_DELAY);
+        *failures += 1;
+        delay
+    }
+
     /// Move due keys to the queue; the next deadline.
     fn release(&mut self, now: Instant) -> Option<Instant> {
         while let Some((at, _)) = self.delayed.first() {
@@ -85,30 +107,14 @@ impl<K: Clone + Eq + Hash + Ord> WorkQueue<K> {
         if delay.is_zero() {
             return self.add(key);
         }
-        let at = Instant::now() + delay;
-        let mut state = self.state.lock();
-        match state.deadlines.get(&key) {
-            Some(&before) if before <= at => return,
-            Some(&before) => {
-                state.delayed.remove(&(before, key.clone()));
-            }
-            None => {}
+        if self.state.lock().add_at(key, Instant::now() + delay) {
+            self.ready.notify_one();
         }
-        state.deadlines.insert(key.clone(), at);
-        state.delayed.insert((at, key));
-        drop(state);
-        self.ready.notify_one();
     }
 
     /// Add it after its own growing delay; [`WorkQueue::forget`] resets that.
     pub fn add_rate_limited(&self, key: K) {
-        let failures = {
-            let mut state = self.state.lock();
-            let failures = state.failures.entry(key.clone()).or_default();
-            *failures += 1;
-            *failures - 1
-        };
-        let delay = BASE_DELAY.saturating_mul(1 << failures.min(20)).min(MAX_DELAY);
+        let delay = self.state.lock().failed(&key);
         self.add_after(key, delay);
     }
 
@@ -190,7 +196,7 @@ impl<K: Clone + Eq + Hash + Ord> WorkQueue<K> {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_key_is_in_the_queue_once() {
         let queue = WorkQueue::default();
         queue.add("a");
@@ -204,53 +210,60 @@ mod tests {
         assert!(queue.is_empty());
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn an_add_while_in_work_comes_back_when_done() {
         let queue = WorkQueue::default();
         queue.add("a");
         assert_eq!(queue.next().await, "a");
         queue.add("a");
-        let next = tokio::time::timeout(Duration::from_secs(1), queue.next()).await;
-        assert!(next.is_err(), "no two workers hold one key");
+        assert!(queue.state.lock().order.is_empty(), "no two workers hold one key");
         queue.done(&"a");
         assert_eq!(queue.next().await, "a");
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn delays_and_the_earlier_deadline_counts() {
+    #[test]
+    fn the_earlier_of_two_deadlines_counts() {
         let queue = WorkQueue::default();
+        let mut state = queue.state.lock();
         let start = Instant::now();
-        queue.add_after("late", Duration::from_secs(60));
-        queue.add_after("early", Duration::from_secs(10));
-        queue.add_after("late", Duration::from_secs(20));
-        queue.add_after("early", Duration::from_secs(30));
-        assert_eq!(queue.next().await, "early");
-        assert_eq!(start.elapsed().as_secs(), 10);
-        assert_eq!(queue.next().await, "late");
-        assert_eq!(start.elapsed().as_secs(), 20);
-        queue.done(&"early");
-        queue.done(&"late");
-        let next = tokio::time::timeout(Duration::from_secs(100), queue.next()).await;
-        assert!(next.is_err(), "the later deadlines are gone");
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert!(state.add_at("late", at(60)));
+        assert!(state.add_at("early", at(10)));
+        assert!(state.add_at("late", at(20)));
+        assert!(!state.add_at("early", at(30)));
+        assert_eq!(state.release(at(9)), Some(at(10)));
+        assert!(state.order.is_empty());
+        assert_eq!(state.release(at(10)), Some(at(20)));
+        assert_eq!(state.order, ["early"]);
+        assert_eq!(state.release(at(1000)), None, "the later deadlines are gone");
+        assert_eq!(state.order, ["early", "late"]);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn failures_back_off_each_on_its_own() {
+    #[tokio::test]
+    async fn a_delayed_key_comes_by_itself() {
+        let queue = WorkQueue::default();
+        let start = Instant::now();
+        queue.add_after("a", Duration::from_millis(15));
+        assert_eq!(queue.next().await, "a");
+        assert!(start.elapsed() >= Duration::from_millis(15));
+    }
+
+    #[test]
+    fn failures_back_off_each_on_its_own() {
         let queue = WorkQueue::default();
         for expected in [5_u64, 10, 20, 40] {
-            let start = Instant::now();
-            queue.add_rate_limited("a");
-            assert_eq!(queue.next().await, "a");
-            assert!(start.elapsed() >= Duration::from_millis(expected));
-            assert!(start.elapsed() < Duration::from_millis(expected + 2));
-            queue.done(&"a");
+            assert_eq!(queue.state.lock().failed(&"a"), Duration::from_millis(expected));
         }
+        assert_eq!(queue.state.lock().failed(&"b"), Duration::from_millis(5));
         assert_eq!(queue.failures(&"a"), 4);
         queue.forget(&"a");
         assert_eq!(queue.failures(&"a"), 0);
+        for _ in 0..60 {
+            assert!(queue.state.lock().failed(&"a") <= MAX_DELAY);
+        }
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn idle_waits_for_work_under_way() {
         let queue = std::sync::Arc::new(WorkQueue::default());
         queue.add(1);

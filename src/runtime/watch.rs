@@ -10,15 +10,15 @@ use serde_json::value::RawValue;
 const MAX_LINE: usize = 32 << 20;
 
 /// Splits a response body into lines.
-pub struct Lines {
-    body: Body,
+pub struct Lines<B = Body> {
+    body: B,
     buffer: BytesMut,
     /// Up to here no line end was found.
     scanned: usize,
 }
 
-impl Lines {
-    pub fn new(body: Body) -> Self {
+impl<B: http_body::Body<Data = Bytes, Error: std::fmt::Display> + Unpin> Lines<B> {
+    pub fn new(body: B) -> Self {
         Self { body, buffer: BytesMut::new(), scanned: 0 }
     }
 
@@ -120,7 +120,7 @@ mod tests {
         let stream = futures::stream::iter(pieces).map(|piece| {
             Ok::<_, std::convert::Infallible>(http_body::Frame::data(Bytes::from_static(piece.as_bytes())))
         });
-        let mut lines = Lines::new(Body::wrap_body(http_body_util::StreamBody::new(stream)));
+        let mut lines = Lines::new(http_body_util::StreamBody::new(stream));
         let mut got = Vec::new();
         while let Some(line) = lines.next().await.expect("reads") {
             got.push(String::from_utf8(line.to_vec()).expect("text"));
