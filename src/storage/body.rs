@@ -31,7 +31,8 @@ impl Body {
     /// From a whole object; `metadata.resourceVersion` must not be in it and `metadata` must not be
     /// empty. `index` where the caller has it at hand; else it is made when first asked for.
     pub fn from_value(object: &Value, schema: u64, index: Option<Index>) -> Self {
-        let bytes = serde_json::to_vec(object).expect("a JSON value prints");
+        // Exactly as long as it is: a body lives for long.
+        let bytes = serde_json::to_vec(object).expect("a JSON value prints").into_boxed_slice();
         let mut body = Self::from_stored(bytes.into(), schema).expect("an object has metadata");
         if let Some(index) = index {
             body.index = std::sync::Arc::new(OnceLock::from(index));

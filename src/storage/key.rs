@@ -9,7 +9,7 @@ use std::sync::Arc;
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(Arc<str>);
 
-/// All keys of a resource, or of one namespace of it.
+/// All keys of a resource, or of one namespace of it, or one key. Ends in `/` unless it is one key.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Prefix(Arc<str>);
 
@@ -37,6 +37,11 @@ impl Key {
 
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// All up to the name: the objects of one resource in one namespace share it.
+    pub(super) fn scope(&self) -> &str {
+        &self.0[..self.0.rfind('/').map_or(0, |at| at + 1)]
     }
 
     pub fn name(&self) -> &str {
@@ -70,6 +75,11 @@ impl Prefix {
         Self(format!("{}{namespace}/", head(resource)).into())
     }
 
+    /// One object.
+    pub fn key(key: &Key) -> Self {
+        Self(key.0.clone())
+    }
+
     /// Everything in the store.
     pub fn all() -> Self {
         Self("".into())
@@ -80,7 +90,23 @@ impl Prefix {
     }
 
     pub fn contains(&self, key: &Key) -> bool {
-        key.as_str().starts_with(self.as_str())
+        match self.is_object() {
+            true => key.as_str() == self.as_str(),
+            false => key.as_str().starts_with(self.as_str()),
+        }
+    }
+
+    /// The key, where this is one object.
+    pub(super) fn object(&self) -> Option<Key> {
+        self.is_object().then(|| Key(self.0.clone()))
+    }
+
+    pub(super) fn shared(&self) -> Arc<str> {
+        self.0.clone()
+    }
+
+    fn is_object(&self) -> bool {
+        !self.0.is_empty() && !self.0.ends_with('/')
     }
 }
 

@@ -6,16 +6,24 @@
 //! durable. Nothing else in the tree opens the database.
 
 mod body;
+mod history;
 mod key;
+mod live;
+mod pins;
+mod sqlite;
 
 pub use body::{Body, Index};
+pub use history::Limits;
 pub use key::{Key, Prefix};
+pub use sqlite::{Health, OpenError, Options, SqliteStorage, Synchronous};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::future::{BoxFuture, FutureExt, poll_fn};
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 /// The store's revision: `resourceVersion` on the wire, as a decimal number. Starts at 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,6 +35,8 @@ pub struct Entry {
     pub key: Key,
     /// Of the write that made this state.
     pub revision: Revision,
+    /// Of the write that created the object; no other object ever has it.
+    pub created: Revision,
     pub body: Body,
 }
 
@@ -75,9 +85,38 @@ pub struct Change {
     pub old: Option<Arc<Entry>>,
     /// None: deleted.
     pub new: Option<Arc<Entry>>,
-    /// Finished frames of this change, by what they depend on (media type, target version, event
-    /// type): made by the first watcher that needs one, shared by all.
-    pub frames: Mutex<SmallVec<[(u64, Bytes); 2]>>,
+    frames: Mutex<Frames>,
+}
+
+#[derive(Debug, Default)]
+struct Frames {
+    /// The change is an old one: nothing is kept any more.
+    dropped: bool,
+    made: SmallVec<[(u64, Bytes); 2]>,
+}
+
+impl Change {
+    pub fn new(revision: Revision, key: Key, old: Option<Arc<Entry>>, new: Option<Arc<Entry>>) -> Self {
+        Self { revision, key, old, new, frames: Mutex::default() }
+    }
+
+    /// A finished frame of this change, by what it depends on (media type, target version, event
+    /// type): made by the first watcher that needs it, shared by all.
+    pub fn frame(&self, depends_on: u64, make: impl FnOnce() -> Bytes) -> Bytes {
+        let mut frames = self.frames.lock();
+        if let Some((_, frame)) = frames.made.iter().find(|(known, _)| *known == depends_on) {
+            return frame.clone();
+        }
+        let frame = make();
+        if !frames.dropped {
+            frames.made.push((depends_on, frame.clone()));
+        }
+        frame
+    }
+
+    fn drop_frames(&self) {
+        *self.frames.lock() = Frames { dropped: true, made: SmallVec::new() };
+    }
 }
 
 /// What comes out of a [`Watch`].
@@ -91,8 +130,12 @@ pub enum WatchError {
 
 /// A stream of changes below a prefix, in revision order, each exactly once.
 pub trait Watch: Send {
-    /// The next change; pending while there is none. Cancel safe.
-    fn next(&mut self) -> futures::future::BoxFuture<'_, std::result::Result<Arc<Change>, WatchError>>;
+    /// The next change; pending while there is none. The last waker is woken.
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<std::result::Result<Arc<Change>, WatchError>>;
+    /// The next change. Cancel safe.
+    fn next(&mut self) -> BoxFuture<'_, std::result::Result<Arc<Change>, WatchError>> {
+        poll_fn(|context| self.poll_next(context)).boxed()
+    }
     /// The revision up to which this watch has delivered everything: for bookmarks.
     fn progress(&self) -> Revision;
 }

@@ -1,0 +1,467 @@
+//! The database file: tables, checksums, load, commit, checkpoint. Only the writer holds one.
+//!
+//! One row per live object; its id is the revision of its creation, so creates append and no index
+//! on keys is needed: the live index is that. The `meta` row is written with every commit: sequence,
+//! reserved revision, and count and sum over all rows, so that a page that went stale or away is
+//! noticed as surely as a flipped byte.
+
+use super::Options;
+use super::directory::Directory;
+use crate::storage::live::Tree;
+use crate::storage::{Body, Entry, Key, Revision};
+use bytes::Bytes;
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row, params};
+use std::cell::Cell;
+use std::path::Path;
+use std::sync::Arc;
+
+/// "orch", in the header of the file.
+const APPLICATION: i32 = 0x6f72_6368;
+/// Of the tables below; a file of a newer one is refused by name.
+pub const FORMAT: i32 = 1;
+/// Bytes that a page takes in the WAL.
+const FRAME: u64 = PAGE + 24;
+const PAGE: u64 = 4096;
+/// Free pages that are left alone: they are used again soon.
+const SPARE_PAGES: i64 = 1024;
+/// Free pages given back at once.
+const VACUUM_PAGES: i64 = 1024;
+
+const TABLES: &str = "
+    BEGIN IMMEDIATE;
+    CREATE TABLE meta (
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        sequence INTEGER NOT NULL,
+        reserved INTEGER NOT NULL,
+        clean INTEGER NOT NULL,
+        count INTEGER NOT NULL,
+        sum INTEGER NOT NULL,
+        checksum INTEGER NOT NULL
+    );
+    CREATE TABLE objects (
+        id INTEGER PRIMARY KEY,
+        key TEXT NOT NULL,
+        revision INTEGER NOT NULL,
+        schema INTEGER NOT NULL,
+        checksum INTEGER NOT NULL,
+        body BLOB NOT NULL
+    );";
+
+const PUT: &str =
+    "INSERT OR REPLACE INTO objects (id, key, revision, schema, checksum, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+const REMOVE: &str = "DELETE FROM objects WHERE id = ?1";
+const PUT_META: &str = "INSERT OR REPLACE INTO meta (id, sequence, reserved, clean, count, sum, checksum)
+    VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6)";
+
+thread_local! {
+    /// Pages in the WAL after the last commit of this thread's connection.
+    static WAL_PAGES: Cell<u64> = const { Cell::new(0) };
+}
+
+/// What every commit writes beside its rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Meta {
+    /// Of the commit.
+    pub sequence: u64,
+    /// No revision above this one was ever given out; where the store starts next time.
+    pub reserved: Revision,
+    /// The store was closed in order.
+    pub clean: bool,
+    pub count: u64,
+    /// Over [`fingerprint`] of all rows.
+    pub sum: u64,
+}
+
+impl Meta {
+    fn checksum(&self) -> u32 {
+        let mut hasher = crc32fast::Hasher::new();
+        for part in [self.sequence, self.reserved.0, u64::from(self.clean), self.count, self.sum] {
+            hasher.update(&part.to_le_bytes());
+        }
+        hasher.finalize()
+    }
+}
+
+/// A row to write.
+pub enum RowWrite<'a> {
+    Put(&'a Entry),
+    Remove { id: u64 },
+}
+
+/// Why the database refused.
+#[derive(Debug)]
+pub enum Failure {
+    /// No space; the transaction is rolled back.
+    Full(String),
+    /// Input or output failed, or the file is damaged: what is on disk is not known.
+    Fatal(String),
+}
+
+/// What a file holds.
+pub struct Loaded {
+    pub tree: Tree,
+    pub meta: Meta,
+    /// What is wrong with it, one line each; empty: every byte that is served is as it was written.
+    pub damage: Vec<String>,
+}
+
+pub struct Database {
+    connection: Connection,
+    /// Most pages that the WAL had since it was truncated.
+    wal_high: u64,
+    wal: bool,
+}
+
+fn checksum(id: u64, key: &str, revision: u64, schema: u64, body: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    for part in [id, revision, schema, key.len() as u64] {
+        hasher.update(&part.to_le_bytes());
+    }
+    hasher.update(key.as_bytes());
+    hasher.update(body);
+    hasher.finalize()
+}
+
+fn checksum_of(entry: &Entry) -> u32 {
+    checksum(entry.created.0, entry.key.as_str(), entry.revision.0, entry.body.schema, entry.body.stored())
+}
+
+/// A row's part in the sum over all rows.
+pub fn fingerprint(entry: &Entry) -> u64 {
+    fingerprint_of(entry.created.0, checksum_of(entry))
+}
+
+fn fingerprint_of(id: u64, checksum: u32) -> u64 {
+    // The finaliser of splitmix64: rows must not cancel each other out.
+    let mut mixed = (id << 32 | id >> 32) ^ u64::from(checksum);
+    mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ mixed >> 31
+}
+
+fn integer(value: u64) -> i64 {
+    value.cast_signed()
+}
+
+fn unsigned(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    row.get::<_, i64>(column).map(i64::cast_unsigned)
+}
+
+/// Why a file cannot be used as it is.
+#[derive(Debug)]
+pub enum Unusable {
+    /// Written by a newer orch.
+    Newer(i32),
+    /// Another program's database.
+    Foreign,
+    Damaged(String),
+    Io(String),
+}
+
+impl From<rusqlite::Error> for Unusable {
+    fn from(error: rusqlite::Error) -> Self {
+        use ErrorCode::{CannotOpen, DatabaseBusy, DatabaseLocked, DiskFull, OutOfMemory, PermissionDenied, ReadOnly};
+        match error.sqlite_error_code() {
+            Some(CannotOpen | DatabaseBusy | DatabaseLocked | DiskFull | OutOfMemory | PermissionDenied | ReadOnly) => {
+                Self::Io(describe(&error))
+            }
+            // A page that cannot be read, a table that is not there, a value of the wrong type.
+            _ => Self::Damaged(describe(&error)),
+        }
+    }
+}
+
+impl Database {
+    /// Opens the file and makes its tables where there are none. `fresh`: nothing was ever written here.
+    pub fn open(directory: &Directory, options: &Options) -> Result<Self, Unusable> {
+        let connection = match directory.database() {
+            Some(path) => connect(&path, options)?,
+            None => Connection::open_in_memory()?,
+        };
+        let wal = directory.database().is_some();
+        Self::prepare(&connection, options, wal)?;
+        let this = Self { connection, wal_high: 0, wal };
+        this.check_format()?;
+        Ok(this)
+    }
+
+    fn prepare(connection: &Connection, options: &Options, wal: bool) -> Result<(), Unusable> {
+        connection.execute_batch(
+            "PRAGMA page_size=4096; PRAGMA auto_vacuum=INCREMENTAL; PRAGMA cache_size=-1024; PRAGMA mmap_size=0;
+             PRAGMA temp_store=MEMORY; PRAGMA trusted_schema=OFF; PRAGMA cell_size_check=ON;",
+        )?;
+        connection.set_prepared_statement_cache_capacity(16);
+        if !wal {
+            return Ok(());
+        }
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        // Exclusive before the first access: the index of the WAL is then in memory, not in a file.
+        connection.execute_batch("PRAGMA locking_mode=EXCLUSIVE;")?;
+        let mode: String = connection.query_row("PRAGMA journal_mode=WAL", [], |row| row.get(0))?;
+        if mode != "wal" {
+            return Err(Unusable::Io(format!("the file system does not let SQLite use a WAL (mode {mode})")));
+        }
+        connection.execute_batch(match options.synchronous {
+            super::Synchronous::Full => "PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0;",
+            super::Synchronous::Off => "PRAGMA synchronous=OFF; PRAGMA wal_autocheckpoint=0;",
+        })?;
+        connection.wal_hook(Some(|_, pages| {
+            WAL_PAGES.set(pages.try_into().unwrap_or_default());
+            Ok(())
+        }));
+        Ok(())
+    }
+
+    fn check_format(&self) -> Result<(), Unusable> {
+        let application: i32 = self.connection.query_row("PRAGMA application_id", [], |row| row.get(0))?;
+        let format: i32 = self.connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        match (application, format) {
+            (APPLICATION, FORMAT) => Ok(()),
+            (APPLICATION, newer) if newer > FORMAT => Err(Unusable::Newer(newer)),
+            (0, 0) if self.tables()? == 0 => Ok(()),
+            (APPLICATION, other) => Err(Unusable::Damaged(format!("format {other} was never written"))),
+            _ => Err(Unusable::Foreign),
+        }
+    }
+
+    fn tables(&self) -> Result<i64, Unusable> {
+        Ok(self.connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?)
+    }
+
+    /// Whether there is nothing in it yet.
+    pub fn is_empty(&self) -> Result<bool, Unusable> {
+        Ok(self.tables()? == 0)
+    }
+
+    /// Makes the tables and the first meta row in one transaction.
+    pub fn create(&self, meta: &Meta) -> Result<(), Failure> {
+        let create = || {
+            self.connection.execute_batch(TABLES)?;
+            self.connection
+                .execute_batch(&format!("PRAGMA application_id={APPLICATION}; PRAGMA user_version={FORMAT};"))?;
+            self.put_meta(meta)?;
+            self.connection.execute_batch("COMMIT")
+        };
+        create().map_err(|error| self.failed(error))
+    }
+
+    /// Reads and verifies everything.
+    pub fn load(&self) -> Result<Loaded, Unusable> {
+        let meta = self.load_meta();
+        let mut damage = Vec::new();
+        let meta = match meta {
+            Ok(meta) => meta,
+            Err(Unusable::Damaged(what)) => {
+                damage.push(what);
+                None
+            }
+            Err(other) => return Err(other),
+        };
+        let mut tree = Tree::default();
+        let (mut count, mut sum, mut highest) = (0_u64, 0_u64, Revision::default());
+        let walked = self.each_row(|row| match verified(row) {
+            Ok(entry) if tree.find(&entry.key).is_some() => {
+                damage.push(format!("object {:?} is there twice", entry.key));
+            }
+            Ok(entry) => {
+                count += 1;
+                sum = sum.wrapping_add(fingerprint(&entry));
+                highest = highest.max(entry.revision);
+                tree.insert(Arc::new(entry));
+            }
+            Err(what) => damage.push(what),
+        });
+        match walked.map_err(Unusable::from) {
+            Ok(()) => {}
+            Err(Unusable::Damaged(what)) => damage.push(what),
+            Err(other) => return Err(other),
+        }
+        if let Some(meta) = &meta
+            && damage.is_empty()
+        {
+            if (count, sum) != (meta.count, meta.sum) {
+                damage
+                    .push(format!("{count} objects do not add up to what the last of {} commits wrote", meta.sequence));
+            }
+            if highest > meta.reserved {
+                damage.push(format!("revision {} is above the reserved {}", highest.0, meta.reserved.0));
+            }
+            let found: String = self.connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+            if found != "ok" {
+                damage.push(found);
+            }
+        }
+        let meta = meta.unwrap_or(Meta { reserved: highest, ..Meta::default() });
+        tree.revision = meta.reserved.max(highest);
+        Ok(Loaded { tree, meta, damage })
+    }
+
+    fn load_meta(&self) -> Result<Option<Meta>, Unusable> {
+        let row = self
+            .connection
+            .query_row("SELECT sequence, reserved, clean, count, sum, checksum FROM meta WHERE id = 1", [], |row| {
+                let meta = Meta {
+                    sequence: unsigned(row, 0)?,
+                    reserved: Revision(unsigned(row, 1)?),
+                    clean: row.get::<_, i64>(2)? == 1,
+                    count: unsigned(row, 3)?,
+                    sum: unsigned(row, 4)?,
+                };
+                Ok((meta, row.get::<_, i64>(5)?))
+            })
+            .optional();
+        match row {
+            Ok(Some((meta, checksum))) if i64::from(meta.checksum()) == checksum => Ok(Some(meta)),
+            Ok(Some(_)) => Err(Unusable::Damaged("the meta row does not match its checksum".to_owned())),
+            Ok(None) => Err(Unusable::Damaged("the meta row is missing".to_owned())),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn each_row(&self, mut take: impl FnMut(&Row<'_>)) -> rusqlite::Result<()> {
+        let mut statement =
+            self.connection.prepare("SELECT id, key, revision, schema, checksum, body FROM objects ORDER BY id")?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            take(row);
+        }
+        Ok(())
+    }
+
+    /// Writes rows and meta in one transaction, durable when this returns.
+    pub fn commit<'a>(&mut self, rows: impl Iterator<Item = RowWrite<'a>>, meta: &Meta) -> Result<(), Failure> {
+        let written = self.transaction(rows, meta);
+        if self.wal {
+            self.wal_high = self.wal_high.max(WAL_PAGES.get());
+        }
+        written.map_err(|error| self.failed(error))
+    }
+
+    fn transaction<'a>(&self, rows: impl Iterator<Item = RowWrite<'a>>, meta: &Meta) -> rusqlite::Result<()> {
+        self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        {
+            let mut put = self.connection.prepare_cached(PUT)?;
+            let mut remove = self.connection.prepare_cached(REMOVE)?;
+            for row in rows {
+                match row {
+                    RowWrite::Put(entry) => put.execute(params![
+                        integer(entry.created.0),
+                        entry.key.as_str(),
+                        integer(entry.revision.0),
+                        integer(entry.body.schema),
+                        checksum_of(entry),
+                        &entry.body.stored()[..],
+                    ])?,
+                    RowWrite::Remove { id } => remove.execute([integer(id)])?,
+                };
+            }
+        }
+        self.put_meta(meta)?;
+        self.connection.prepare_cached("COMMIT")?.execute([])?;
+        Ok(())
+    }
+
+    fn put_meta(&self, meta: &Meta) -> rusqlite::Result<()> {
+        self.connection.prepare_cached(PUT_META)?.execute(params![
+            integer(meta.sequence),
+            integer(meta.reserved.0),
+            meta.clean,
+            integer(meta.count),
+            integer(meta.sum),
+            meta.checksum(),
+        ])?;
+        Ok(())
+    }
+
+    /// Rolls back and says why.
+    fn failed(&self, error: rusqlite::Error) -> Failure {
+        let full = error.sqlite_error_code() == Some(ErrorCode::DiskFull);
+        let rolled_back = self.connection.is_autocommit() || self.connection.execute_batch("ROLLBACK").is_ok();
+        match full && rolled_back {
+            true => Failure::Full(error.to_string()),
+            false => Failure::Fatal(describe(&error)),
+        }
+    }
+
+    /// Bytes of the WAL that hold commits.
+    pub fn wal_bytes(&self) -> u64 {
+        if self.wal { WAL_PAGES.get() * FRAME } else { 0 }
+    }
+
+    /// The length of the WAL file.
+    pub fn wal_length(&self) -> u64 {
+        self.wal_high * FRAME
+    }
+
+    /// Moves the WAL into the file; `truncate`: and cuts the WAL to nothing.
+    pub fn checkpoint(&mut self, truncate: bool) -> Result<(), Failure> {
+        if !self.wal {
+            return Ok(());
+        }
+        let pragma = if truncate { "PRAGMA wal_checkpoint(TRUNCATE)" } else { "PRAGMA wal_checkpoint(RESTART)" };
+        let busy: i64 = self.connection.query_row(pragma, [], |row| row.get(0)).map_err(|error| self.failed(error))?;
+        if busy != 0 {
+            return Err(Failure::Fatal("checkpoint: another process reads the database".to_owned()));
+        }
+        WAL_PAGES.set(0);
+        if truncate {
+            self.wal_high = 0;
+        }
+        Ok(())
+    }
+
+    /// Gives free pages back to the file system, some at a time; how many are left. `all` of them: the disk is full.
+    pub fn vacuum(&mut self, all: bool) -> Result<i64, Failure> {
+        let free = |this: &Self| this.connection.query_row("PRAGMA freelist_count", [], |row| row.get::<_, i64>(0));
+        let before = free(self).map_err(|error| self.failed(error))?;
+        let pages = if all { before } else { (before - SPARE_PAGES).min(VACUUM_PAGES) };
+        if pages <= 0 {
+            return Ok(before);
+        }
+        self.connection
+            .execute_batch(&format!("PRAGMA incremental_vacuum({pages})"))
+            .map_err(|error| self.failed(error))?;
+        self.wal_high = self.wal_high.max(WAL_PAGES.get());
+        free(self).map_err(|error| self.failed(error))
+    }
+
+    pub fn close(self) -> Result<(), Failure> {
+        self.connection.close().map_err(|(_, error)| Failure::Fatal(describe(&error)))
+    }
+}
+
+fn describe(error: &rusqlite::Error) -> String {
+    match error.sqlite_error() {
+        Some(inner) => format!("{error} (SQLite code {})", inner.extended_code),
+        None => error.to_string(),
+    }
+}
+
+fn connect(path: &Path, options: &Options) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_CREATE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_EXRESCODE;
+    match &options.vfs {
+        Some(vfs) => Connection::open_with_flags_and_vfs(path, flags, vfs.as_str()),
+        None => Connection::open_with_flags(path, flags),
+    }
+}
+
+/// The object of a row, or what is wrong with it.
+fn verified(row: &Row<'_>) -> Result<Entry, String> {
+    let id = unsigned(row, 0).map_err(|error| format!("a row: {error}"))?;
+    let parts = || -> rusqlite::Result<_> {
+        let key = row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?;
+        let body = row.get_ref(5)?.as_blob().map_err(rusqlite::Error::from)?;
+        Ok((key, unsigned(row, 2)?, unsigned(row, 3)?, row.get::<_, i64>(4)?, body))
+    };
+    let (key, revision, schema, stored, body) = parts().map_err(|error| format!("row {id}: {error}"))?;
+    if i64::from(checksum(id, key, revision, schema, body)) != stored {
+        return Err(format!("object {key:?} (row {id}) does not match its checksum"));
+    }
+    let body = Body::from_stored(Bytes::copy_from_slice(body), schema)
+        .ok_or_else(|| format!("object {key:?} (row {id}) has no metadata"))?;
+    Ok(Entry { key: Key::from_stored(key), revision: Revision(revision), created: Revision(id), body })
+}

@@ -1,0 +1,242 @@
+//! The store on SQLite: one writer thread, reads from memory.
+//!
+//! [`SqliteStorage::open`] verifies and loads everything; after that SQLite only writes. Memory,
+//! history and replies change only after a commit returned ok; a commit whose outcome is not known
+//! ends the store ([`SqliteStorage::failed`]), and the process starts again from the disk.
+
+mod ballast;
+mod database;
+mod directory;
+mod opening;
+mod sequence;
+mod writer;
+
+use super::history::{History, Limits};
+use super::live::Tree;
+use super::pins::Pins;
+use super::{Body, Durability, Entry, Error, Key, Prefix, Result, Revision, Snapshot, Storage, Watch};
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+use tokio::sync::{oneshot, watch};
+use writer::{Operation, Outcome, Request};
+
+/// How a store is opened.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub synchronous: Synchronous,
+    /// How long a lazy write may wait for a durable one to ride on.
+    pub lazy: Duration,
+    pub history: Limits,
+    /// How long a continue token keeps its state.
+    pub pin: Duration,
+    /// Size of the file that is given up when the disk is full.
+    pub ballast_bytes: u64,
+    /// The WAL is moved into the database when it holds this much …
+    pub checkpoint_bytes: u64,
+    /// … and cut when its file was longer than this.
+    pub truncate_bytes: u64,
+    /// A registered SQLite VFS, for tests and benchmarks of slow or failing disks.
+    pub vfs: Option<String>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            synchronous: Synchronous::Full,
+            lazy: Duration::from_secs(60),
+            history: Limits { bytes: 16 << 20, age: Duration::from_secs(300) },
+            pin: Duration::from_secs(300),
+            ballast_bytes: 16 << 20,
+            checkpoint_bytes: 4 << 20,
+            truncate_bytes: 32 << 20,
+            vfs: None,
+        }
+    }
+}
+
+/// Whether a commit waits for the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Synchronous {
+    Full,
+    /// Survives the death of the process, not of the machine: for tests only.
+    Off,
+}
+
+/// Why a store does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("data directory {path} is in use by process {holder}: stop that server, or use another --data-dir")]
+    Locked { path: PathBuf, holder: String },
+    #[error("database {path} has format {found}, this orch knows up to {known}: use the newer orch that wrote it")]
+    Newer { path: PathBuf, found: i32, known: i32 },
+    #[error("database {path} belongs to another program: use another --data-dir")]
+    Foreign { path: PathBuf },
+    #[error(
+        "database {path} is gone, but {commits} commits were made: restore a snapshot, or remove {sidecar} to start empty"
+    )]
+    Gone { path: PathBuf, sidecar: PathBuf, commits: u64 },
+    #[error("open {path}: {source}")]
+    Io { path: PathBuf, source: std::io::Error },
+    #[error("open database {path}: {reason}")]
+    Database { path: PathBuf, reason: String },
+}
+
+/// What a store can do at the moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// Everything.
+    Good,
+    /// The disk is full: deletes and shrinking updates only.
+    Full(String),
+    /// Damage was found: reads only.
+    ReadOnly(String),
+    /// The outcome of a commit is not known: the process has to end.
+    Failed(String),
+}
+
+/// What the writer shows to readers.
+struct Shared {
+    tree: ArcSwap<Tree>,
+    history: Arc<History>,
+    pins: Pins,
+    health: watch::Sender<Health>,
+}
+
+/// The store of one server on its own disk.
+pub struct SqliteStorage {
+    shared: Arc<Shared>,
+    requests: mpsc::Sender<Request>,
+}
+
+impl SqliteStorage {
+    /// Opens or makes the store in a directory. Takes as long as it takes to read everything.
+    pub async fn open(directory: &Path, options: Options) -> std::result::Result<Arc<Self>, OpenError> {
+        Self::start(Some(directory.to_owned()), options).await
+    }
+
+    /// A store that leaves nothing behind: for tests.
+    pub async fn in_memory() -> Arc<Self> {
+        Self::start(None, Options::default()).await.expect("memory opens")
+    }
+
+    async fn start(directory: Option<PathBuf>, options: Options) -> std::result::Result<Arc<Self>, OpenError> {
+        let (requests, inbox) = mpsc::channel();
+        let (opened, opening) = oneshot::channel();
+        let name = directory.clone().unwrap_or_default();
+        let io = |source| OpenError::Io { path: name.clone(), source };
+        std::thread::Builder::new()
+            .name("store".to_owned())
+            .spawn(move || match opening::open(directory.as_deref(), options) {
+                Ok(writer) => {
+                    // The caller may have gone away: then the channel is closed, and the store with it.
+                    let _ = opened.send(Ok(writer.shared()));
+                    writer.run(&inbox);
+                }
+                Err(error) => {
+                    let _ = opened.send(Err(error));
+                }
+            })
+            .map_err(io)?;
+        let shared = opening.await.map_err(|_| io(std::io::Error::other("the writer thread panicked")))??;
+        Ok(Arc::new(Self { shared, requests }))
+    }
+
+    pub fn health(&self) -> Health {
+        self.shared.health.borrow().clone()
+    }
+
+    /// To be told when [`Self::health`] changes.
+    pub fn watch_health(&self) -> watch::Receiver<Health> {
+        self.shared.health.subscribe()
+    }
+
+    /// Returns when the store has failed: the process should end then, and start again.
+    pub async fn failed(&self) -> String {
+        let mut health = self.watch_health();
+        match health.wait_for(|health| matches!(health, Health::Failed(_))).await.as_deref() {
+            Ok(Health::Failed(reason)) => reason.clone(),
+            _ => std::future::pending().await,
+        }
+    }
+
+    /// Makes everything durable, lazy writes too.
+    pub async fn flush(&self) -> Result<()> {
+        self.ask(Request::Flush).await
+    }
+
+    /// Flushes, ends every watch and lets the directory go. Writes after it fail.
+    pub async fn close(&self) -> Result<()> {
+        self.ask(Request::Close).await
+    }
+
+    async fn ask(&self, request: impl FnOnce(oneshot::Sender<Result<()>>) -> Request) -> Result<()> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(request(reply)).map_err(|_| closed())?;
+        answer.await.map_err(|_| closed())?
+    }
+
+    async fn write(&self, operation: Operation) -> Result<Outcome> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(Request::Write { operation, reply }).map_err(|_| closed())?;
+        // A writer that goes away without an answer may have committed.
+        answer.await.map_err(|_| Error::Unknown("the store stopped".to_owned()))?
+    }
+}
+
+fn closed() -> Error {
+    Error::ReadOnly("the store is closed".to_owned())
+}
+
+#[async_trait]
+impl Storage for SqliteStorage {
+    fn revision(&self) -> Revision {
+        self.shared.history.revision()
+    }
+
+    fn get(&self, key: &Key) -> Option<Arc<Entry>> {
+        self.shared.tree.load().find(key).cloned()
+    }
+
+    fn snapshot(&self) -> Arc<dyn Snapshot> {
+        self.shared.tree.load_full()
+    }
+
+    fn pin(&self, snapshot: &Arc<dyn Snapshot>) {
+        self.shared.pins.pin(snapshot);
+    }
+
+    fn pinned(&self, revision: Revision) -> Result<Arc<dyn Snapshot>> {
+        let current = self.shared.tree.load_full();
+        if revision == current.revision {
+            return Ok(current);
+        }
+        if revision > current.revision {
+            return Err(Error::Future { requested: revision, current: current.revision });
+        }
+        self.shared.pins.find(revision, current.revision)
+    }
+
+    async fn barrier(&self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn create(&self, key: Key, body: Body, durability: Durability) -> Result<Arc<Entry>> {
+        Ok(self.write(Operation::Create { key, body, durability }).await?.entry)
+    }
+
+    async fn update(&self, key: Key, expected: Revision, body: Body, durability: Durability) -> Result<Arc<Entry>> {
+        Ok(self.write(Operation::Update { key, expected, body, durability }).await?.entry)
+    }
+
+    async fn delete(&self, key: Key, expected: Revision) -> Result<(Arc<Entry>, Revision)> {
+        let outcome = self.write(Operation::Delete { key, expected }).await?;
+        Ok((outcome.entry, outcome.revision))
+    }
+
+    fn watch(&self, prefix: Prefix, from: Revision) -> Result<Box<dyn Watch>> {
+        self.shared.history.watch(prefix, from)
+    }
+}

@@ -1,0 +1,501 @@
+//! The writer thread: batches, conflict checks, commits, lazy writes, a full disk.
+//!
+//! A batch is planned on a copy of the state (cheap: it is persistent), written in one transaction,
+//! and shown only when that is durable. Lazy writes are shown at once and stay pending until the
+//! next commit takes them along; the timer for them runs only while there are any.
+
+use super::ballast::Ballast;
+use super::database::{Database, Failure, Meta, RowWrite, fingerprint};
+use super::directory::Directory;
+use super::sequence::{Committed, Sidecar};
+use super::{Health, Options, Shared};
+use crate::storage::live::Tree;
+use crate::storage::{Body, Change, Durability, Entry, Error, Key, Result, Revision};
+use imbl::OrdMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
+
+/// Requests in one transaction.
+const BATCH: usize = 512;
+/// Bytes of objects in one transaction: it has to fit the bounds of the WAL.
+const BATCH_BYTES: usize = 4 << 20;
+/// Lazy rows that may wait, and their bytes.
+const LAZY_ROWS: usize = 1024;
+const LAZY_BYTES: usize = 1 << 20;
+/// Revisions reserved ahead with every commit.
+const BLOCK: u64 = 10_000;
+/// What an object that is being deleted may grow by on a full disk: its deletion mark and last status.
+const DELETION_GROWTH: usize = 4 << 10;
+/// How often a full disk is looked at again, at most.
+const FULL_RETRY: Duration = Duration::from_secs(1);
+
+pub enum Request {
+    Write { operation: Operation, reply: oneshot::Sender<Result<Outcome>> },
+    Flush(oneshot::Sender<Result<()>>),
+    Close(oneshot::Sender<Result<()>>),
+}
+
+#[derive(Clone)]
+pub enum Operation {
+    Create { key: Key, body: Body, durability: Durability },
+    Update { key: Key, expected: Revision, body: Body, durability: Durability },
+    Delete { key: Key, expected: Revision },
+}
+
+impl Operation {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Create { body, .. } | Self::Update { body, .. } => body.len(),
+            Self::Delete { .. } => 0,
+        }
+    }
+}
+
+/// The written state, or the removed one; and the revision of the write.
+#[derive(Debug)]
+pub struct Outcome {
+    pub entry: Arc<Entry>,
+    pub revision: Revision,
+}
+
+/// What a commit has to do to one row.
+#[derive(Clone)]
+struct Pending {
+    /// The fingerprint of the row as the database has it; None: it has none.
+    stored: Option<u64>,
+    /// None: remove it.
+    entry: Option<Arc<Entry>>,
+}
+
+type Rows = OrdMap<u64, Pending>;
+type Reply = oneshot::Sender<Result<Outcome>>;
+
+/// What is open on disk.
+pub struct Disk {
+    pub database: Database,
+    pub sidecar: Option<Sidecar>,
+    pub ballast: Option<Ballast>,
+}
+
+enum State {
+    Open(Disk),
+    /// Damaged or failed: nothing touches the disk any more.
+    Shut(Error),
+}
+
+struct FullDisk {
+    reason: String,
+    tried: Instant,
+}
+
+pub struct Writer {
+    shared: Arc<Shared>,
+    options: Options,
+    state: State,
+    /// Of the last commit.
+    meta: Meta,
+    pending: Rows,
+    pending_bytes: usize,
+    pending_since: Option<Instant>,
+    full: Option<FullDisk>,
+    /// Locked until the writer is done.
+    directory: Directory,
+}
+
+/// A batch, worked out but not written.
+struct Plan {
+    tree: Tree,
+    pending: Rows,
+    changes: Vec<Arc<Change>>,
+    outcomes: Vec<Result<Outcome>>,
+    durable: bool,
+}
+
+#[derive(Default)]
+struct Batch {
+    operations: Vec<Operation>,
+    replies: Vec<Reply>,
+    flushes: Vec<oneshot::Sender<Result<()>>>,
+    close: Option<oneshot::Sender<Result<()>>>,
+    bytes: usize,
+}
+
+impl Batch {
+    fn add(&mut self, request: Request) {
+        match request {
+            Request::Write { operation, reply } => {
+                self.bytes += operation.bytes();
+                self.operations.push(operation);
+                self.replies.push(reply);
+            }
+            Request::Flush(reply) => self.flushes.push(reply),
+            Request::Close(reply) => self.close = Some(reply),
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.operations.len() < BATCH && self.bytes < BATCH_BYTES && self.close.is_none()
+    }
+}
+
+impl Writer {
+    pub fn new(shared: Arc<Shared>, options: Options, directory: Directory, disk: Disk, meta: Meta) -> Self {
+        Self::with_state(shared, options, directory, State::Open(disk), meta)
+    }
+
+    /// Serves what could be read, and writes nothing.
+    pub fn read_only(shared: Arc<Shared>, options: Options, directory: Directory, reason: String) -> Self {
+        Self::with_state(shared, options, directory, State::Shut(Error::ReadOnly(reason)), Meta::default())
+    }
+
+    fn with_state(shared: Arc<Shared>, options: Options, directory: Directory, state: State, meta: Meta) -> Self {
+        Self {
+            shared,
+            options,
+            state,
+            meta,
+            pending: Rows::new(),
+            pending_bytes: 0,
+            pending_since: None,
+            full: None,
+            directory,
+        }
+    }
+
+    pub fn shared(&self) -> Arc<Shared> {
+        self.shared.clone()
+    }
+
+    /// Until the store is closed or every handle to it is gone.
+    pub fn run(mut self, inbox: &Receiver<Request>) {
+        let close = loop {
+            let first = match self.pending_since {
+                Some(since) => {
+                    inbox.recv_timeout((since + self.options.lazy).saturating_duration_since(Instant::now()))
+                }
+                None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            let mut batch = Batch::default();
+            match first {
+                Ok(request) => batch.add(request),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.flush_lazy();
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => break None,
+            }
+            while batch.has_room()
+                && let Ok(request) = inbox.try_recv()
+            {
+                batch.add(request);
+            }
+            if let Some(close) = self.serve(batch) {
+                break Some(close);
+            }
+        };
+        let finished = self.finish();
+        if let Some(close) = close {
+            // Nobody waits any more: the outcome is of no use to anyone.
+            let _ = close.send(finished);
+        }
+    }
+
+    fn flush_lazy(&mut self) {
+        let revision = self.shared.history.revision();
+        match self.commit(&self.pending.clone(), revision, false) {
+            Ok(()) => self.maintain(),
+            Err(Failure::Full(reason)) => {
+                self.enter_full(reason);
+                self.pending_since = Some(Instant::now());
+            }
+            Err(Failure::Fatal(reason)) => self.fail(reason),
+        }
+    }
+
+    /// Returns the request to close, where the batch has one.
+    fn serve(&mut self, batch: Batch) -> Option<oneshot::Sender<Result<()>>> {
+        let Batch { operations, replies, flushes, close, .. } = batch;
+        self.look_for_space();
+        let flush = !flushes.is_empty();
+        let (outcomes, flushed) = match self.execute(&operations, flush) {
+            Ok(outcomes) => (outcomes, Ok(())),
+            Err(error) => (operations.iter().map(|_| Err(error.clone())).collect(), Err(error)),
+        };
+        for (reply, outcome) in replies.into_iter().zip(outcomes) {
+            // A caller that has gone away does not undo its write.
+            let _ = reply.send(outcome);
+        }
+        for reply in flushes {
+            let _ = reply.send(flushed.clone());
+        }
+        self.maintain();
+        close
+    }
+
+    /// Err: nothing of the batch was done, or nothing is known of it.
+    fn execute(&mut self, operations: &[Operation], flush: bool) -> Result<Vec<Result<Outcome>>> {
+        if let State::Shut(error) = &self.state {
+            return Err(error.clone());
+        }
+        for _ in 0..2 {
+            let plan = self.plan(operations);
+            match self.write(&plan, flush) {
+                Ok(()) => return Ok(self.show(plan)),
+                Err(Failure::Full(reason)) => self.enter_full(reason),
+                Err(Failure::Fatal(reason)) => {
+                    self.fail(reason.clone());
+                    return Err(Error::Unknown(reason));
+                }
+            }
+        }
+        Err(self.full_error())
+    }
+
+    fn plan(&self, operations: &[Operation]) -> Plan {
+        let mut plan = Plan {
+            tree: (**self.shared.tree.load()).clone(),
+            pending: self.pending.clone(),
+            changes: Vec::with_capacity(operations.len()),
+            outcomes: Vec::with_capacity(operations.len()),
+            durable: false,
+        };
+        for operation in operations {
+            let outcome = self.check(&plan.tree, operation).map(|old| plan.apply(operation, old));
+            plan.outcomes.push(outcome);
+        }
+        plan
+    }
+
+    /// The state that the operation replaces, where it may.
+    fn check(&self, tree: &Tree, operation: &Operation) -> Result<Option<Arc<Entry>>> {
+        let (key, expected) = match operation {
+            Operation::Create { key, .. } => (key, None),
+            Operation::Update { key, expected, .. } | Operation::Delete { key, expected } => (key, Some(*expected)),
+        };
+        let old = tree.find(key).cloned();
+        match (&old, expected) {
+            (Some(_), None) => return Err(Error::Exists),
+            (None, Some(_)) => return Err(Error::NotFound),
+            (Some(old), Some(expected)) if old.revision != expected => {
+                return Err(Error::Conflict { current: old.revision });
+            }
+            _ => {}
+        }
+        match (operation, &old) {
+            _ if self.full.is_none() => Ok(old),
+            (Operation::Delete { .. }, _) => Ok(old),
+            (Operation::Update { body, .. }, Some(was)) if relieves(body, &was.body) => Ok(old),
+            _ => Err(self.full_error()),
+        }
+    }
+
+    fn write(&mut self, plan: &Plan, flush: bool) -> std::result::Result<(), Failure> {
+        let due = !plan.pending.is_empty()
+            && (flush
+                || plan.durable
+                || plan.pending.len() > LAZY_ROWS
+                || self.pending_bytes > LAZY_BYTES
+                || plan.tree.revision > self.meta.reserved);
+        if due {
+            return self.commit(&plan.pending, plan.tree.revision, false);
+        }
+        self.pending = plan.pending.clone();
+        self.pending_bytes +=
+            plan.changes.iter().filter_map(|change| change.new.as_ref()).map(|new| new.body.len()).sum::<usize>();
+        if self.pending.is_empty() {
+            self.pending_since = None;
+        } else {
+            self.pending_since.get_or_insert_with(Instant::now);
+        }
+        Ok(())
+    }
+
+    /// Writes rows; durable when it returns ok. `clean`: the last commit before the store closes.
+    fn commit(&mut self, rows: &Rows, revision: Revision, clean: bool) -> std::result::Result<(), Failure> {
+        let State::Open(disk) = &mut self.state else { return Ok(()) };
+        let mut meta = self.meta;
+        meta.sequence += 1;
+        meta.clean = clean;
+        meta.reserved = if clean { revision } else { Revision(revision.0 + BLOCK) };
+        for row in rows.values() {
+            if let Some(stored) = row.stored {
+                meta.sum = meta.sum.wrapping_sub(stored);
+                meta.count -= 1;
+            }
+            if let Some(entry) = &row.entry {
+                meta.sum = meta.sum.wrapping_add(fingerprint(entry));
+                meta.count += 1;
+            }
+        }
+        let writes = rows.iter().filter_map(|(id, row)| match (&row.entry, row.stored) {
+            (Some(entry), _) => Some(RowWrite::Put(entry)),
+            (None, Some(_)) => Some(RowWrite::Remove { id: *id }),
+            (None, None) => None,
+        });
+        disk.database.commit(writes, &meta)?;
+        self.meta = meta;
+        self.pending = Rows::new();
+        self.pending_bytes = 0;
+        self.pending_since = None;
+        disk.note(&meta)
+    }
+
+    fn show(&mut self, plan: Plan) -> Vec<Result<Outcome>> {
+        let Plan { tree, changes, outcomes, .. } = plan;
+        if !changes.is_empty() {
+            let revision = tree.revision;
+            self.shared.history.publish(changes, revision, || self.shared.tree.store(Arc::new(tree)));
+            self.shared.pins.expire();
+        }
+        outcomes
+    }
+
+    /// Keeps the WAL and the file small; after the replies, since nobody waits for it.
+    fn maintain(&mut self) {
+        let State::Open(disk) = &mut self.state else { return };
+        if disk.database.wal_bytes() < self.options.checkpoint_bytes {
+            return;
+        }
+        let done = disk.checkpoint(disk.database.wal_length() > self.options.truncate_bytes);
+        match done {
+            Ok(()) => {}
+            Err(Failure::Full(reason)) => self.enter_full(reason),
+            Err(Failure::Fatal(reason)) => self.fail(reason),
+        }
+    }
+
+    pub fn enter_full(&mut self, reason: String) {
+        let State::Open(disk) = &self.state else { return };
+        if let Some(ballast) = &disk.ballast
+            && let Err(error) = ballast.release()
+        {
+            tracing::error!(%error, "release the ballast");
+        }
+        if self.full.is_none() {
+            tracing::error!(reason, "the disk is full: only deletes and shrinking updates pass");
+            self.shared.health.send_replace(Health::Full(reason.clone()));
+        }
+        self.full = Some(FullDisk { reason, tried: Instant::now() });
+    }
+
+    fn full_error(&self) -> Error {
+        let reason = self.full.as_ref().map_or("", |full| full.reason.as_str());
+        let place = self.directory.path().map(|path| format!(" on {}", path.display())).unwrap_or_default();
+        let needed = 2 * self.options.ballast_bytes >> 20;
+        Error::Full(format!("{reason}; delete objects, or make {needed} MiB free{place}"))
+    }
+
+    /// On a full disk: gives back what deletes have freed, and opens up when there is room for the ballast again.
+    fn look_for_space(&mut self) {
+        let State::Open(disk) = &mut self.state else { return };
+        match &mut self.full {
+            Some(full) if full.tried.elapsed() >= FULL_RETRY => full.tried = Instant::now(),
+            _ => return,
+        }
+        match disk.give_back() {
+            Ok(true) => {
+                tracing::info!("the disk has room again");
+                self.full = None;
+                self.shared.health.send_replace(Health::Good);
+            }
+            Ok(false) | Err(Failure::Full(_)) => {}
+            Err(Failure::Fatal(reason)) => self.fail(reason),
+        }
+    }
+
+    fn fail(&mut self, reason: String) {
+        tracing::error!(reason, "the outcome of a write to the database is not known: the process has to start again");
+        self.state = State::Shut(Error::Unknown(reason.clone()));
+        self.shared.health.send_replace(Health::Failed(reason));
+        self.shared.history.close();
+    }
+
+    fn finish(mut self) -> Result<()> {
+        self.shared.history.close();
+        let revision = self.shared.history.revision();
+        let flushed = self.commit(&self.pending.clone(), revision, true);
+        let disk = match std::mem::replace(&mut self.state, State::Shut(super::closed())) {
+            State::Shut(Error::ReadOnly(_)) => return Ok(()),
+            State::Shut(error) => return Err(error),
+            State::Open(disk) => disk,
+        };
+        match flushed.and_then(|()| disk.close()) {
+            Ok(()) => Ok(()),
+            Err(Failure::Full(reason)) => Err(Error::Full(reason)),
+            Err(Failure::Fatal(reason)) => Err(Error::Unknown(reason)),
+        }
+    }
+}
+
+impl Plan {
+    fn apply(&mut self, operation: &Operation, old: Option<Arc<Entry>>) -> Outcome {
+        let revision = Revision(self.tree.revision.0 + 1);
+        self.tree.revision = revision;
+        let (key, body, durability) = match operation {
+            Operation::Create { key, body, durability } | Operation::Update { key, body, durability, .. } => {
+                (key, Some(body.clone()), *durability)
+            }
+            Operation::Delete { key, .. } => (key, None, Durability::Durable),
+        };
+        let created = old.as_ref().map_or(revision, |old| old.created);
+        let new = body.map(|body| Arc::new(Entry { key: key.clone(), revision, created, body }));
+        match &new {
+            Some(new) => self.tree.insert(new.clone()),
+            None => {
+                self.tree.remove(key);
+            }
+        }
+        let stored = match self.pending.get(&created.0) {
+            Some(row) => row.stored,
+            None => old.as_deref().map(fingerprint),
+        };
+        if new.is_none() && stored.is_none() {
+            self.pending.remove(&created.0);
+        } else {
+            self.pending.insert(created.0, Pending { stored, entry: new.clone() });
+        }
+        self.durable |= durability == Durability::Durable;
+        let entry = new.clone().or_else(|| old.clone()).expect("a delete has a state to remove");
+        self.changes.push(Arc::new(Change::new(revision, key.clone(), old, new)));
+        Outcome { entry, revision }
+    }
+}
+
+impl Disk {
+    fn note(&self, meta: &Meta) -> std::result::Result<(), Failure> {
+        let Some(sidecar) = &self.sidecar else { return Ok(()) };
+        sidecar
+            .note(Committed { sequence: meta.sequence, reserved: meta.reserved })
+            .map_err(|error| Failure::Fatal(format!("write the commit sequence: {error}")))
+    }
+
+    fn checkpoint(&mut self, truncate: bool) -> std::result::Result<(), Failure> {
+        self.database.vacuum(false)?;
+        self.database.checkpoint(truncate)
+    }
+
+    /// True: the ballast is there again.
+    fn give_back(&mut self) -> std::result::Result<bool, Failure> {
+        self.database.vacuum(true)?;
+        self.database.checkpoint(true)?;
+        let Some(ballast) = &self.ballast else { return Ok(true) };
+        ballast.restore().map_err(|error| Failure::Fatal(format!("restore the ballast: {error}")))
+    }
+
+    fn close(mut self) -> std::result::Result<(), Failure> {
+        self.database.checkpoint(true)?;
+        if let Some(sidecar) = &self.sidecar {
+            sidecar.sync().map_err(|error| Failure::Fatal(format!("write the commit sequence: {error}")))?;
+        }
+        self.database.close()
+    }
+}
+
+/// Whether an update is part of making room: it shrinks, or goes on with a deletion.
+fn relieves(new: &Body, old: &Body) -> bool {
+    const MARK: &[u8] = b"\"deletionTimestamp\":\"";
+    new.len() <= old.len()
+        || new.len() <= old.len() + DELETION_GROWTH && new.stored().windows(MARK.len()).any(|part| part == MARK)
+}
