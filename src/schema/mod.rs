@@ -1,1 +1,18 @@
-//! schema
+//! The type table and everything that reads or changes an object by its type: decoding with strict
+//! field validation, patches, managedFields and server-side apply, protobuf, OpenAPI.
+//!
+//! One table serves built-in kinds and custom resources. Entry: [`builtin_schema`] gives the
+//! [`Schema`] of a kind; [`decode_body`] takes request bodies.
+
+pub mod body;
+pub mod decode;
+mod facts;
+mod quantity;
+pub mod scalars;
+pub mod scan;
+pub mod table;
+pub mod yaml;
+
+pub use body::{Body, FieldValidation, MediaType, decode_body};
+pub use decode::{DecodeError, Decoded, decode, normalize, zero_object};
+pub use table::{Field, Flat, ListType, Schema, Shape, StructId, TypeId, TypeTable, builtin, builtin_schema};

@@ -1,0 +1,73 @@
+//! YAML bodies become JSON first, as the API server does it: booleans of YAML 1.1, bounded aliases.
+
+use serde_json::Value;
+use serde_saphyr::{DuplicateKeyPolicy, Error, from_slice_with_options, options};
+
+/// The JSON of a YAML text, and what a strict reader finds wrong with the YAML.
+pub(super) struct Converted {
+    pub json: Vec<u8>,
+    pub duplicates: Vec<String>,
+}
+
+/// YAML to a value of any shape.
+pub fn parse(bytes: &[u8]) -> Result<Value, String> {
+    convert(bytes).map(|(value, _)| value)
+}
+
+pub(super) fn to_json(bytes: &[u8]) -> Result<Converted, String> {
+    let (value, duplicates) = convert(bytes)?;
+    let json = serde_json::to_vec(&value).map_err(|error| format!("yaml: {error}"))?;
+    Ok(Converted { json, duplicates })
+}
+
+fn convert(bytes: &[u8]) -> Result<(Value, Vec<String>), String> {
+    let read = |duplicate_keys| {
+        let options = options! { duplicate_keys: duplicate_keys, with_snippet: false };
+        from_slice_with_options::<Value>(bytes, options)
+    };
+    match read(DuplicateKeyPolicy::Error) {
+        Ok(value) => Ok((value, Vec::new())),
+        Err(Error::DuplicateMappingKey { key, location }) => {
+            let key = crate::api::field::go_quote(key.as_deref().unwrap_or_default());
+            let text = format!("yaml: unmarshal errors:\n  line {}: key {key} already set in map", location.line());
+            let value = read(DuplicateKeyPolicy::LastWins).map_err(|error| format!("yaml: {error}"))?;
+            Ok((value, vec![text]))
+        }
+        Err(error) => Err(format!("yaml: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn values_are_read_as_yaml_1_1() {
+        let text = b"a: yes\nb: \"yes\"\nc: 0x10\nd: 1.5\ne: ~\nf: [1, two]\ng: 010\nh: |\n  x\n  y\n";
+        let value = parse(text).expect("YAML");
+        assert_eq!(value["a"], json!(true));
+        assert_eq!(value["b"], json!("yes"));
+        assert_eq!(value["d"], json!(1.5));
+        assert_eq!(value["e"], json!(null));
+        assert_eq!(value["f"], json!([1, "two"]));
+        assert_eq!(value["h"], json!("x\ny\n"));
+    }
+
+    #[test]
+    fn a_key_that_comes_again_is_told_and_the_last_counts() {
+        let converted = to_json(b"a: 1\nb: 2\na: 3\n").expect("YAML");
+        assert_eq!(converted.duplicates, ["yaml: unmarshal errors:\n  line 3: key \"a\" already set in map"]);
+        assert_eq!(converted.json, br#"{"a":3,"b":2}"#);
+    }
+
+    #[test]
+    fn aliases_are_bounded() {
+        let mut text = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
+        for level in 1..12 {
+            let below = vec![format!("*a{}", level - 1); 10].join(", ");
+            text.push_str(&format!("a{level}: &a{level} [{below}]\n"));
+        }
+        assert!(parse(text.as_bytes()).is_err());
+    }
+}
