@@ -8,15 +8,8 @@ use crate::api::GroupVersionKind;
 use std::collections::HashMap;
 
 /// Kinds of the API machinery that every group version registers.
-const OPTIONS: &[&str] = &[
-    "CreateOptions",
-    "DeleteOptions",
-    "GetOptions",
-    "ListOptions",
-    "PatchOptions",
-    "UpdateOptions",
-    "WatchEvent",
-];
+const OPTIONS: &[&str] =
+    &["CreateOptions", "DeleteOptions", "GetOptions", "ListOptions", "PatchOptions", "UpdateOptions", "WatchEvent"];
 
 /// Those that are only in the core group's `v1`, and served in meta.k8s.io.
 const UNVERSIONED: &[&str] = &["APIGroup", "APIGroupList", "APIResourceList", "APIVersions", "Status"];
@@ -30,12 +23,8 @@ struct Reader<'a> {
 
 /// The facts are part of the binary: a line that does not read is a defect of the build, and panics.
 pub(super) fn read(text: &str) -> TypeTable {
-    let mut reader = Reader {
-        builder: Builder::default(),
-        named: HashMap::new(),
-        structs: HashMap::new(),
-        nodes: HashMap::new(),
-    };
+    let mut reader =
+        Reader { builder: Builder::default(), named: HashMap::new(), structs: HashMap::new(), nodes: HashMap::new() };
     let mut package = "";
     for line in text.lines() {
         let mut words = line.split(' ');

@@ -178,8 +178,8 @@ fn parse_time(text: &str, layout: &'static str) -> Result<jiff::Timestamp, Strin
     }
     let [year, month, day, hour, minute, second] = parts;
     let part = |value: i64| i8::try_from(value).unwrap_or(i8::MAX);
-    let date = jiff::civil::Date::new(year as i16, part(month), part(day))
-        .map_err(|_| error("", "", ": day out of range"))?;
+    let date =
+        jiff::civil::Date::new(year as i16, part(month), part(day)).map_err(|_| error("", "", ": day out of range"))?;
     let local = date.at(part(hour), part(minute), part(second), nanoseconds as i32);
     let utc = local
         .to_zoned(jiff::tz::TimeZone::UTC)
@@ -285,8 +285,15 @@ mod tests {
         check(
             time,
             &[
-                "2024-05-01T10:00:00Z", "2024-05-01T10:00:00.9+02:00", "not a time", "2024-13-01T00:00:00Z",
-                "2024-02-30T00:00:00Z", "2024-05-01", "2024-05-01T10:00:00", "2024-05-01T10:00:00Zx", "",
+                "2024-05-01T10:00:00Z",
+                "2024-05-01T10:00:00.9+02:00",
+                "not a time",
+                "2024-13-01T00:00:00Z",
+                "2024-02-30T00:00:00Z",
+                "2024-05-01",
+                "2024-05-01T10:00:00",
+                "2024-05-01T10:00:00Zx",
+                "",
                 "0001-01-01T00:00:00Z",
             ],
             expect![[r#"

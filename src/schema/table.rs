@@ -77,9 +77,7 @@ pub enum ListType {
     /// Each value.
     Set,
     /// Each element, by its keys ([`TypeTable::keys`]).
-    Map {
-        keys: u32,
-    },
+    Map { keys: u32 },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -491,9 +489,8 @@ mod tests {
     fn containers_are_a_map_by_name() {
         let deployment = schema("apps/v1", "Deployment");
         let table = &deployment.table;
-        let containers = table
-            .resolve(deployment.root, &["spec", "template", "spec", "containers"])
-            .expect("the field is there");
+        let containers =
+            table.resolve(deployment.root, &["spec", "template", "spec", "containers"]).expect("the field is there");
         assert_eq!(table.go_name(containers), "[]v1.Container");
         let Shape::List { element, list: ListType::Map { keys } } = table.shape(containers) else {
             panic!("containers: {:?}", table.shape(containers));
@@ -515,7 +512,10 @@ mod tests {
     #[test]
     fn a_hash_tells_kinds_apart_and_stays() {
         assert_ne!(schema("v1", "ConfigMap").hash, schema("v1", "Secret").hash);
-        assert_eq!(schema("v1", "ConfigMap").hash, builtin().schema(&schema("v1", "ConfigMap").gvk).expect("again").hash);
+        assert_eq!(
+            schema("v1", "ConfigMap").hash,
+            builtin().schema(&schema("v1", "ConfigMap").gvk).expect("again").hash
+        );
     }
 
     #[test]
