@@ -319,6 +319,12 @@ impl fmt::Display for FieldError {
     }
 }
 
+/// Go's `%q` of a list of strings: `["a" "b"]`.
+pub fn go_list<'a>(items: impl Iterator<Item = &'a str>) -> String {
+    let quoted: Vec<String> = items.map(go_quote).collect();
+    format!("[{}]", quoted.join(" "))
+}
+
 /// Go's `%q`.
 pub fn go_quote(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);

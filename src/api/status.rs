@@ -130,6 +130,8 @@ impl Status {
     pub fn forbidden(resource: &GroupResource, name: &str, detail: &str) -> Self {
         let message = if resource.resource.is_empty() {
             format!("forbidden: {detail}")
+        } else if name.is_empty() {
+            format!("{resource} is forbidden: {detail}")
         } else {
             format!("{resource} \"{name}\" is forbidden: {detail}")
         };

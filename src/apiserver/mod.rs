@@ -4,3 +4,5 @@
 pub mod admission;
 pub mod authn;
 pub mod authz;
+pub mod bootstrap;
+pub mod follow;
