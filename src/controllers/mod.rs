@@ -1,1 +1,50 @@
-//! controllers
+//! The controllers: what moves the cluster from its state to what its objects ask for.
+//!
+//! [`CONTROLLERS`] is the table; a controller is one file and one row. Each has a pure `plan` from
+//! desired and observed state to changes, and a thin part that applies them under the controller's
+//! own identity. [`run`] starts them all; caches come from the shared informers.
+
+mod context;
+mod deployment;
+mod ownership;
+mod pod_control;
+mod replica_set;
+
+pub use context::{Config, Context, Running, SignRequest, Signer};
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// One controller.
+pub struct Row {
+    /// As `kube-controller-manager --controllers` names it.
+    pub name: &'static str,
+    pub start: fn(&Context) -> Running,
+}
+
+/// All of them, in the order of their start.
+pub const CONTROLLERS: &[Row] = &[
+    Row { name: "deployment-controller", start: deployment::start },
+    Row { name: "replicaset-controller", start: replica_set::start },
+];
+
+/// Run all controllers until `shutdown`. A panic in one of them is passed on.
+pub async fn run(context: Context, shutdown: CancellationToken) {
+    run_rows(CONTROLLERS, &context, shutdown).await;
+}
+
+async fn run_rows(rows: &[Row], context: &Context, shutdown: CancellationToken) {
+    let mut tasks = JoinSet::new();
+    for row in rows {
+        tasks.spawn((row.start)(context).task);
+    }
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        Some(ended) = tasks.join_next() => {
+            if let Err(error) = ended && error.is_panic() {
+                std::panic::resume_unwind(error.into_panic());
+            }
+        }
+    }
+    tasks.shutdown().await;
+}

@@ -5,6 +5,7 @@
 //! Source: `k8s.io/client-go/tools/record`.
 
 use super::projection::Meta;
+use crate::api::time::seconds;
 use crate::client::{Kind, Objects, Patch, is_namespace_terminating, is_not_found, kinds, status_code};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -199,11 +200,6 @@ impl Sink {
         self.correlator.written(&record, name);
         Ok(())
     }
-}
-
-/// RFC 3339 without a fraction, as `metav1.Time` is written.
-fn seconds(at: Timestamp) -> String {
-    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]

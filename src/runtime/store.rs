@@ -69,12 +69,14 @@ struct State<P> {
 
 const NAMESPACE: &str = "namespace";
 const OWNER: &str = "owner";
+const ORPHANS: &str = "orphans";
 
 fn indexed<P: Projection>(object: &P, add: &mut dyn FnMut(&'static str, &str)) {
     let meta = object.meta();
     add(NAMESPACE, &meta.namespace);
-    if let Some(owner) = meta.controller() {
-        add(OWNER, &owner.uid);
+    match meta.controller() {
+        Some(owner) => add(OWNER, &owner.uid),
+        None => add(ORPHANS, &meta.namespace),
     }
     object.index(add);
 }
@@ -166,6 +168,11 @@ impl<P: Projection> Store<P> {
     /// Those whose controlling owner has this UID.
     pub fn controlled_by(&self, uid: &str) -> Vec<Arc<P>> {
         self.by_index(OWNER, uid)
+    }
+
+    /// Those of a namespace that no controller owns.
+    pub fn orphans(&self, namespace: &str) -> Vec<Arc<P>> {
+        self.by_index(ORPHANS, namespace)
     }
 
     /// Whether the first list is in.

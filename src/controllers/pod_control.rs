@@ -1,0 +1,75 @@
+//! Making and deleting the pods of a workload, with the events that tell of it.
+
+use super::ownership::controller_reference;
+use crate::client::{DeleteOptions, Kind, Objects, kinds};
+use crate::runtime::{EventType, Meta, Recorder, Subject};
+use serde_json::{Map, Value, json};
+
+/// Creates and deletes pods for one kind of owner.
+#[derive(Clone)]
+pub struct PodControl {
+    pub objects: Objects,
+    pub recorder: Recorder,
+    /// Of the owners.
+    pub kind: Kind,
+}
+
+/// A pod made from a template: its labels, annotations, finalizers and spec, owned by `owner`.
+pub fn pod_from_template(kind: &Kind, owner: &Meta, template: &Value) -> Value {
+    let mut metadata = Map::new();
+    for field in ["labels", "annotations", "finalizers"] {
+        if let Some(value) = template["metadata"].get(field) {
+            metadata.insert(field.to_owned(), value.clone());
+        }
+    }
+    metadata.insert("generateName".to_owned(), format!("{}-", owner.name).into());
+    metadata.insert("ownerReferences".to_owned(), json!([controller_reference(kind, owner)]));
+    json!({ "metadata": metadata, "spec": template["spec"] })
+}
+
+/// The message of an API error as events and conditions quote it.
+pub fn message(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => other.to_string(),
+    }
+}
+
+impl PodControl {
+    pub async fn create(&self, owner: &Meta, pod: Value) -> Result<Value, kube::Error> {
+        let subject = Subject::of(&self.kind, owner);
+        match self.objects.create(&kinds::PODS, &owner.namespace, pod).await {
+            Ok(pod) => {
+                let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+                self.recorder.event(&subject, EventType::Normal, "SuccessfulCreate", format!("Created pod: {name}"));
+                Ok(pod)
+            }
+            Err(error) => {
+                if !crate::client::is_namespace_terminating(&error) {
+                    let text = format!("Error creating: {}", message(&error));
+                    self.recorder.event(&subject, EventType::Warning, "FailedCreate", text);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Of this very pod; one that is gone already is no error.
+    pub async fn delete(&self, owner: &Meta, pod: &Meta) -> Result<(), kube::Error> {
+        let subject = Subject::of(&self.kind, owner);
+        let options = DeleteOptions::of(&pod.uid);
+        match self.objects.delete(&kinds::PODS, &pod.namespace, &pod.name, &options).await {
+            Ok(_) => {
+                let text = format!("Deleted pod: {}", pod.name);
+                self.recorder.event(&subject, EventType::Normal, "SuccessfulDelete", text);
+                Ok(())
+            }
+            Err(error) if crate::client::is_not_found(&error) || crate::client::is_conflict(&error) => Ok(()),
+            Err(error) => {
+                let text = format!("Error deleting: {}", message(&error));
+                self.recorder.event(&subject, EventType::Warning, "FailedDelete", text);
+                Err(error)
+            }
+        }
+    }
+}

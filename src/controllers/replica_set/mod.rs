@@ -1,0 +1,203 @@
+//! ReplicaSet: keep the asked number of pods that match.
+//!
+//! Creations come in batches that double as long as they succeed, so that a quota or a broken
+//! webhook is asked a few times, not a thousand. Source: `pkg/controller/replicaset`.
+
+mod plan;
+mod rank;
+
+use super::context::{Context, Running};
+use super::ownership::claim_all;
+use super::pod_control::{PodControl, message, pod_from_template};
+use crate::client::{Objects, is_namespace_terminating, kinds};
+use crate::runtime::views::{Pod, ReplicaSet};
+use crate::runtime::{Action, Change, Controller, Expectations, Meta, ObjectKey, Projection, Store, WorkQueue};
+use async_trait::async_trait;
+use futures::future::join_all;
+use jiff::Timestamp;
+use std::sync::Arc;
+
+use plan::{Failure, status};
+
+const NAME: &str = "replicaset-controller";
+
+pub fn start(context: &Context) -> Running {
+    let queue = Arc::new(WorkQueue::default());
+    let expectations = Arc::new(Expectations::default());
+    let sets = context.informers.of::<ReplicaSet>();
+    let pods = context.informers.of::<Pod>();
+    sets.on_change({
+        let queue = queue.clone();
+        move |change| queue.add(change.object().key())
+    });
+    pods.on_change({
+        let (queue, expectations, sets) = (queue.clone(), expectations.clone(), sets.clone());
+        move |change| pod_changed(change, &queue, &expectations, &sets)
+    });
+    let objects = context.objects(NAME);
+    let control = PodControl { objects: objects.clone(), recorder: context.recorder(NAME), kind: kinds::REPLICA_SETS };
+    let controller = ReplicaSets { objects, control, expectations, sets: sets.clone(), pods: pods.clone() };
+    let waiting = sets.clone();
+    Running::new(
+        controller,
+        queue,
+        4,
+        async move {
+            waiting.synced().await;
+            pods.synced().await;
+        },
+        move || sets.all().iter().map(|set| set.key()).collect(),
+    )
+}
+
+fn owner_key(pod: &Pod) -> Option<ObjectKey> {
+    let owner = pod.meta.controller().filter(|owner| owner.kind == "ReplicaSet")?;
+    Some(ObjectKey { namespace: pod.meta.namespace.clone(), name: owner.name.as_str().into() })
+}
+
+fn pod_changed(
+    change: Change<'_, Pod>,
+    queue: &WorkQueue<ObjectKey>,
+    expectations: &Expectations,
+    sets: &Store<ReplicaSet>,
+) {
+    match change {
+        Change::Added(pod) => {
+            if let Some(owner) = owner_key(pod) {
+                expectations.created(&owner, 1);
+            }
+        }
+        Change::Updated { new, .. } if !new.meta.is_deleting() => {}
+        Change::Updated { new: pod, .. } | Change::Deleted(pod) => {
+            if let Some(owner) = owner_key(pod) {
+                expectations.deleted(&owner, &pod.meta.uid);
+            }
+        }
+    }
+    for owner in change.old().into_iter().chain(change.new()).filter_map(|pod| owner_key(pod)) {
+        queue.add(owner);
+    }
+    // An orphan, or one that was released: any set that selects it may want it.
+    if let Some(pod) = change.new()
+        && pod.meta.controller().is_none()
+    {
+        for set in sets.in_namespace(&pod.meta.namespace) {
+            if set.spec.selector.matches(&pod.meta.labels) {
+                queue.add(set.key());
+            }
+        }
+    }
+}
+
+struct ReplicaSets {
+    objects: Objects,
+    control: PodControl,
+    expectations: Arc<Expectations>,
+    sets: Arc<Store<ReplicaSet>>,
+    pods: Arc<Store<Pod>>,
+}
+
+#[async_trait]
+impl Controller for ReplicaSets {
+    type Key = ObjectKey;
+
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    async fn reconcile(&self, key: &ObjectKey) -> anyhow::Result<Action> {
+        let Some(set) = self.sets.get(key) else {
+            self.expectations.forget(key);
+            return Ok(Action::Done);
+        };
+        let settled = self.expectations.satisfied(key);
+        let selector = (!set.spec.selector.is_empty()).then_some(&set.spec.selector);
+        let pods =
+            claim_all(&self.objects, &kinds::REPLICA_SETS, &set.meta, selector, &self.pods, Pod::is_active).await?;
+        let now = Timestamp::now();
+        let mut failed = None;
+        if settled && !set.meta.is_deleting() {
+            failed = self.scale(key, &set, &pods).await.err();
+        }
+        let failure = failed.as_ref().map(|failed| &failed.0);
+        let desired = status(&set, &pods, failure, now);
+        if let Some(next) = desired.changes(&set) {
+            write_status(&self.objects, &set.meta, next).await?;
+        }
+        if let Some((_, error)) = failed {
+            // It ends with the namespace.
+            return if is_namespace_terminating(&error) { Ok(Action::Done) } else { Err(error.into()) };
+        }
+        Ok(plan::next_look(&set, &pods, now).map_or(Action::Done, Action::After))
+    }
+}
+
+async fn write_status(objects: &Objects, set: &Meta, next: serde_json::Value) -> anyhow::Result<()> {
+    objects
+        .modify(&kinds::REPLICA_SETS, &set.namespace, &set.name, "status", |live| {
+            if live["metadata"]["uid"].as_str() != Some(&*set.uid) || live["status"] == next {
+                return false;
+            }
+            live["status"] = next.clone();
+            true
+        })
+        .await?;
+    Ok(())
+}
+
+impl ReplicaSets {
+    /// Make or delete pods; the error comes with what the status says of it.
+    async fn scale(&self, key: &ObjectKey, set: &ReplicaSet, pods: &[Arc<Pod>]) -> Result<(), (Failure, kube::Error)> {
+        match plan::plan(set, pods, &self.related(set), Timestamp::now()) {
+            plan::Change::None => Ok(()),
+            plan::Change::Create(count) => {
+                self.create(key, set, count).await.map_err(|error| (Failure::create(message(&error)), error))
+            }
+            plan::Change::Delete(victims) => {
+                self.expectations.expect(key, 0, victims.iter().map(|pod| pod.meta.uid.clone()));
+                let deletions = victims.iter().map(|pod| async {
+                    let result = self.control.delete(&set.meta, &pod.meta).await;
+                    if result.is_err() {
+                        self.expectations.deleted(key, &pod.meta.uid);
+                    }
+                    result
+                });
+                match join_all(deletions).await.into_iter().find_map(Result::err) {
+                    None => Ok(()),
+                    Some(error) => Err((Failure::delete(message(&error)), error)),
+                }
+            }
+        }
+    }
+
+    async fn create(&self, key: &ObjectKey, set: &ReplicaSet, count: usize) -> Result<(), kube::Error> {
+        self.expectations.expect(key, count, []);
+        let pod = pod_from_template(&kinds::REPLICA_SETS, &set.meta, &set.spec.template);
+        let mut left = count;
+        let mut batch = 1;
+        while left > 0 {
+            let now = batch.min(left);
+            let results = join_all((0..now).map(|_| self.control.create(&set.meta, pod.clone()))).await;
+            left -= now;
+            let errors: Vec<kube::Error> = results.into_iter().filter_map(Result::err).collect();
+            let failed = errors.len();
+            if let Some(error) = errors.into_iter().next() {
+                // What was not tried will not be seen either.
+                self.expectations.created(key, failed + left);
+                return Err(error);
+            }
+            batch *= 2;
+        }
+        Ok(())
+    }
+
+    /// The active pods of all ReplicaSets that the same owner controls: those of an old and a new
+    /// version count together when it comes to which node is crowded.
+    fn related(&self, set: &ReplicaSet) -> Vec<Arc<Pod>> {
+        let sets = match set.meta.controller() {
+            Some(owner) => self.sets.controlled_by(&owner.uid),
+            None => return self.pods.controlled_by(&set.meta.uid),
+        };
+        sets.iter().flat_map(|set| self.pods.controlled_by(&set.meta.uid)).collect()
+    }
+}

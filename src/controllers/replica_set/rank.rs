@@ -1,0 +1,97 @@
+//! Which pods to delete first. Source: `ActivePodsWithRanks` of `pkg/controller`.
+
+use crate::runtime::views::Pod;
+use jiff::Timestamp;
+use std::cmp::Ordering;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+
+/// Those to delete first come first: not bound, not running, not ready, cheap, on a crowded node,
+/// ready for a shorter time, restarted more often, younger.
+pub fn order_for_deletion(pods: &mut [Arc<Pod>], related: &[Arc<Pod>], now: Timestamp) {
+    let mut crowd: HashMap<Arc<str>, usize> = HashMap::new();
+    for pod in related.iter().filter(|pod| pod.is_active()) {
+        *crowd.entry(pod.node.clone()).or_default() += 1;
+    }
+    let crowd = |pod: &Pod| crowd.get(&pod.node).copied().unwrap_or_default();
+    pods.sort_by(|one, two| {
+        let bound = |pod: &Pod| !pod.node.is_empty();
+        bound(one)
+            .cmp(&bound(two))
+            .then_with(|| phase(one).cmp(&phase(two)))
+            .then_with(|| one.is_ready().cmp(&two.is_ready()))
+            .then_with(|| cost(one).cmp(&cost(two)))
+            .then_with(|| crowd(two).cmp(&crowd(one)))
+            .then_with(|| match (one.is_ready(), two.is_ready()) {
+                (true, true) => younger_first(one.ready_since(), two.ready_since(), now),
+                _ => Ordering::Equal,
+            })
+            .then_with(|| two.restarts.cmp(&one.restarts))
+            .then_with(|| younger_first(one.meta.creation_timestamp, two.meta.creation_timestamp, now))
+            .then_with(|| one.meta.uid.cmp(&two.meta.uid))
+    });
+}
+
+fn phase(pod: &Pod) -> u8 {
+    match &*pod.phase {
+        "Running" => 2,
+        "Unknown" => 1,
+        _ => 0,
+    }
+}
+
+fn cost(pod: &Pod) -> i32 {
+    pod.meta.annotation(DELETION_COST).and_then(|cost| cost.parse().ok()).unwrap_or_default()
+}
+
+/// Ages count by their order of magnitude, so that among pods of about the same age chance decides
+/// and not always the same one goes.
+fn younger_first(one: Option<Timestamp>, two: Option<Timestamp>, now: Timestamp) -> Ordering {
+    let magnitude = |time: Option<Timestamp>| {
+        let age = time.map_or(0, |time| now.duration_since(time).as_secs());
+        if age <= 0 { -1 } else { i64::from(age.ilog2()) }
+    };
+    magnitude(one).cmp(&magnitude(two))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::Projection;
+    use serde_json::{Value, json};
+
+    fn pod(name: &str, change: impl FnOnce(&mut Value)) -> Arc<Pod> {
+        let mut pod = json!({
+            "metadata": { "name": name, "uid": name, "creationTimestamp": "2026-01-01T00:00:00Z", "annotations": {} },
+            "spec": { "nodeName": "n1" },
+            "status": { "phase": "Running", "conditions": [
+                { "type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:10Z" }],
+                "containerStatuses": [{ "name": "c", "restartCount": 0 }] },
+        });
+        change(&mut pod);
+        Arc::new(Pod::project(serde_json::from_value(pod).expect("a pod")))
+    }
+
+    #[test]
+    fn order() {
+        let mut pods = vec![
+            pod("old", |_| {}),
+            pod("young", |pod| pod["status"]["conditions"][0]["lastTransitionTime"] = "2026-01-01T01:00:00Z".into()),
+            pod("restarted", |pod| pod["status"]["containerStatuses"][0]["restartCount"] = 3.into()),
+            pod("crowded", |pod| pod["spec"]["nodeName"] = "n2".into()),
+            pod("cheap", |pod| {
+                pod["metadata"]["annotations"][DELETION_COST] = "-5".into();
+            }),
+            pod("unready", |pod| pod["status"]["conditions"][0]["status"] = "False".into()),
+            pod("pending", |pod| pod["status"]["phase"] = "Pending".into()),
+            pod("unbound", |pod| pod["spec"]["nodeName"] = "".into()),
+        ];
+        let mut related = pods.clone();
+        related.extend((0..10).map(|number| pod(&format!("n2-{number}"), |pod| pod["spec"]["nodeName"] = "n2".into())));
+        order_for_deletion(&mut pods, &related, "2026-01-01T01:01:00Z".parse().expect("a time"));
+        let names: Vec<&str> = pods.iter().map(|pod| &*pod.meta.name).collect();
+        assert_eq!(names, ["unbound", "pending", "unready", "cheap", "crowded", "young", "restarted", "old"]);
+    }
+}

@@ -1,0 +1,152 @@
+//! Deployments and ReplicaSets.
+
+use super::{IntOrString, nullable};
+use crate::client::{Kind, kinds};
+use crate::runtime::{Condition, LabelSelector, Meta, Projection};
+use serde::Deserialize;
+use serde_json::Value;
+use std::sync::Arc;
+
+/// The part of a controller of pods that adoption needs.
+pub trait PodOwner: Projection {
+    fn selector(&self) -> &LabelSelector;
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Deployment {
+    #[serde(rename = "metadata")]
+    pub meta: Meta,
+    pub spec: DeploymentSpec,
+    pub status: DeploymentStatus,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DeploymentSpec {
+    pub replicas: Option<i32>,
+    pub selector: LabelSelector,
+    pub template: Arc<Value>,
+    pub strategy: DeploymentStrategy,
+    pub min_ready_seconds: i32,
+    pub revision_history_limit: Option<i32>,
+    pub paused: bool,
+    pub progress_deadline_seconds: Option<i32>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DeploymentStrategy {
+    /// `RollingUpdate` or `Recreate`.
+    #[serde(rename = "type")]
+    pub kind: Box<str>,
+    #[serde(deserialize_with = "nullable")]
+    pub rolling_update: RollingUpdate,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RollingUpdate {
+    pub max_unavailable: Option<IntOrString>,
+    pub max_surge: Option<IntOrString>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DeploymentStatus {
+    pub observed_generation: i64,
+    pub replicas: i32,
+    pub updated_replicas: i32,
+    pub ready_replicas: i32,
+    pub available_replicas: i32,
+    pub unavailable_replicas: i32,
+    pub terminating_replicas: Option<i32>,
+    pub collision_count: Option<i32>,
+    #[serde(deserialize_with = "nullable")]
+    pub conditions: Vec<Condition>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct ReplicaSet {
+    #[serde(rename = "metadata")]
+    pub meta: Meta,
+    pub spec: ReplicaSetSpec,
+    pub status: ReplicaSetStatus,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ReplicaSetSpec {
+    pub replicas: Option<i32>,
+    pub selector: LabelSelector,
+    pub template: Arc<Value>,
+    pub min_ready_seconds: i32,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ReplicaSetStatus {
+    pub observed_generation: i64,
+    pub replicas: i32,
+    pub fully_labeled_replicas: i32,
+    pub ready_replicas: i32,
+    pub available_replicas: i32,
+    pub terminating_replicas: Option<i32>,
+    #[serde(deserialize_with = "nullable")]
+    pub conditions: Vec<Condition>,
+}
+
+impl Deployment {
+    pub fn replicas(&self) -> i32 {
+        self.spec.replicas.unwrap_or(1)
+    }
+}
+
+impl ReplicaSet {
+    pub fn replicas(&self) -> i32 {
+        self.spec.replicas.unwrap_or(1)
+    }
+}
+
+impl Projection for Deployment {
+    type Object = Self;
+
+    const KIND: Kind = kinds::DEPLOYMENTS;
+
+    fn project(mut object: Self) -> Self {
+        object.meta.annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+        object
+    }
+
+    fn meta(&self) -> &Meta {
+        &self.meta
+    }
+}
+
+impl Projection for ReplicaSet {
+    type Object = Self;
+
+    const KIND: Kind = kinds::REPLICA_SETS;
+
+    fn project(mut object: Self) -> Self {
+        object.meta.annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+        object
+    }
+
+    fn meta(&self) -> &Meta {
+        &self.meta
+    }
+}
+
+impl PodOwner for ReplicaSet {
+    fn selector(&self) -> &LabelSelector {
+        &self.spec.selector
+    }
+}
+
+impl PodOwner for Deployment {
+    fn selector(&self) -> &LabelSelector {
+        &self.spec.selector
+    }
+}
