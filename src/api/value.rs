@@ -97,6 +97,9 @@ pub trait FieldsMut {
     /// The field as an object, made where it is absent.
     fn object_mut(&mut self, name: &str) -> &mut Value;
 
+    /// The field for change, unless absent or null.
+    fn set_mut(&mut self, name: &str) -> Option<&mut Value>;
+
     /// The elements of a list for change; none where it is absent.
     fn items_mut(&mut self, name: &str) -> impl Iterator<Item = &mut Value>;
 
@@ -127,6 +130,10 @@ impl FieldsMut for Value {
             *field = Value::Object(Map::new());
         }
         field
+    }
+
+    fn set_mut(&mut self, name: &str) -> Option<&mut Value> {
+        self.get_mut(name).filter(|value| !value.is_null())
     }
 
     fn items_mut(&mut self, name: &str) -> impl Iterator<Item = &mut Value> {
@@ -169,5 +176,25 @@ impl FieldsMut for Value {
             Some(value) => self.set(name, value.clone()),
             None => self.clear(name),
         }
+    }
+}
+
+/// Equal to a client: absent, null and empty lists and maps are the same.
+pub fn same(a: &Value, b: &Value) -> bool {
+    let empty = |value: &Value| match value {
+        Value::Null => true,
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        _ => false,
+    };
+    match (a, b) {
+        (Value::Object(left), Value::Object(right)) => {
+            left.iter().all(|(name, value)| same(value, b.at(name)))
+                && right.iter().all(|(name, value)| left.contains_key(name) || empty(value))
+        }
+        (Value::Array(left), Value::Array(right)) => {
+            left.len() == right.len() && left.iter().zip(right).all(|(left, right)| same(left, right))
+        }
+        _ => a == b || (empty(a) && empty(b)),
     }
 }

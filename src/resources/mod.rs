@@ -20,6 +20,7 @@ type Str = Cow<'static, str>;
 pub mod apps;
 pub mod authentication;
 pub mod authorization;
+pub mod cells;
 pub mod certificates;
 pub mod coordination;
 pub mod core;
