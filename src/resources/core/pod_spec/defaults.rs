@@ -7,6 +7,8 @@ use crate::api::{Fields, FieldsMut, Quantity, quantity};
 use crate::resources::core::persistent_volume_claim;
 use serde_json::{Map, Value, json};
 
+/// Names of repositories are no longer, their registry included.
+const REFERENCE_LIMIT: usize = 255;
 /// 0644
 const VOLUME_MODE: i64 = 0o644;
 
@@ -168,6 +170,7 @@ pub fn pull_policy(image: &str) -> &'static str {
 fn is_reference(image: &str) -> bool {
     let name = image.split_once('/').map_or(image, |(_, rest)| rest);
     !image.is_empty()
+        && "docker.io/library/".len() + image.len() <= REFERENCE_LIMIT
         && image.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-' | b'/' | b':'))
         && !name.bytes().any(|c| c.is_ascii_uppercase())
         && image.split('/').all(|part| {
