@@ -44,6 +44,10 @@ impl Tree {
         gone
     }
 
+    pub fn entries(&self) -> impl Iterator<Item = &Arc<Entry>> {
+        self.scopes.values().flat_map(OrdMap::values)
+    }
+
     fn scopes<'a>(&'a self, prefix: &Prefix) -> impl Iterator<Item = &'a Scope> + Send + use<'a> {
         let start = prefix.as_str().to_owned();
         self.scopes

@@ -15,7 +15,7 @@ mod sqlite;
 pub use body::{Body, Index};
 pub use history::Limits;
 pub use key::{Key, Prefix};
-pub use sqlite::{Health, OpenError, Options, SqliteStorage, Synchronous};
+pub use sqlite::{Health, OpenError, Options, Recovery, Replaced, SqliteStorage, Synchronous, snapshot};
 
 use async_trait::async_trait;
 use bytes::Bytes;

@@ -7,11 +7,11 @@
 
 use super::Options;
 use super::directory::Directory;
+use super::rows::{Meta, checksum_of, fingerprint, integer};
+use crate::storage::Entry;
 use crate::storage::live::Tree;
-use crate::storage::{Body, Entry, Key, Revision};
-use bytes::Bytes;
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, params};
 use std::cell::Cell;
 use std::path::Path;
 use std::sync::Arc;
@@ -59,30 +59,6 @@ thread_local! {
     static WAL_PAGES: Cell<u64> = const { Cell::new(0) };
 }
 
-/// What every commit writes beside its rows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Meta {
-    /// Of the commit.
-    pub sequence: u64,
-    /// No revision above this one was ever given out; where the store starts next time.
-    pub reserved: Revision,
-    /// The store was closed in order.
-    pub clean: bool,
-    pub count: u64,
-    /// Over [`fingerprint`] of all rows.
-    pub sum: u64,
-}
-
-impl Meta {
-    fn checksum(&self) -> u32 {
-        let mut hasher = crc32fast::Hasher::new();
-        for part in [self.sequence, self.reserved.0, u64::from(self.clean), self.count, self.sum] {
-            hasher.update(&part.to_le_bytes());
-        }
-        hasher.finalize()
-    }
-}
-
 /// A row to write.
 pub enum RowWrite<'a> {
     Put(&'a Entry),
@@ -98,54 +74,11 @@ pub enum Failure {
     Fatal(String),
 }
 
-/// What a file holds.
-pub struct Loaded {
-    pub tree: Tree,
-    pub meta: Meta,
-    /// What is wrong with it, one line each; empty: every byte that is served is as it was written.
-    pub damage: Vec<String>,
-}
-
 pub struct Database {
     connection: Connection,
     /// Most pages that the WAL had since it was truncated.
     wal_high: u64,
     wal: bool,
-}
-
-fn checksum(id: u64, key: &str, revision: u64, schema: u64, body: &[u8]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    for part in [id, revision, schema, key.len() as u64] {
-        hasher.update(&part.to_le_bytes());
-    }
-    hasher.update(key.as_bytes());
-    hasher.update(body);
-    hasher.finalize()
-}
-
-fn checksum_of(entry: &Entry) -> u32 {
-    checksum(entry.created.0, entry.key.as_str(), entry.revision.0, entry.body.schema, entry.body.stored())
-}
-
-/// A row's part in the sum over all rows.
-pub fn fingerprint(entry: &Entry) -> u64 {
-    fingerprint_of(entry.created.0, checksum_of(entry))
-}
-
-fn fingerprint_of(id: u64, checksum: u32) -> u64 {
-    // The finaliser of splitmix64: rows must not cancel each other out.
-    let mut mixed = (id << 32 | id >> 32) ^ u64::from(checksum);
-    mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ mixed >> 31
-}
-
-fn integer(value: u64) -> i64 {
-    value.cast_signed()
-}
-
-fn unsigned(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
-    row.get::<_, i64>(column).map(i64::cast_unsigned)
 }
 
 /// Why a file cannot be used as it is.
@@ -182,6 +115,39 @@ impl Database {
         let wal = directory.database().is_some();
         Self::prepare(&connection, options, wal)?;
         let this = Self { connection, wal_high: 0, wal };
+        this.check_format()?;
+        Ok(this)
+    }
+
+    /// A whole database in a new file, without WAL: for a snapshot. Synced by the caller.
+    pub fn write_detached(path: &Path, tree: &Tree, meta: Meta) -> Result<Meta, Failure> {
+        let fail = |error: rusqlite::Error| match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => Failure::Full(error.to_string()),
+            _ => Failure::Fatal(describe(&error)),
+        };
+        let connection = Connection::open(path).map_err(fail)?;
+        connection
+            .execute_batch(
+                "PRAGMA page_size=4096; PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=OFF;
+                 PRAGMA synchronous=OFF; PRAGMA locking_mode=EXCLUSIVE; PRAGMA cache_size=-1024;",
+            )
+            .map_err(fail)?;
+        let mut this = Self { connection, wal_high: 0, wal: false };
+        this.create(&Meta::default())?;
+        let mut entries: Vec<&Arc<Entry>> = tree.entries().collect();
+        entries.sort_unstable_by_key(|entry| entry.created);
+        let sum = entries.iter().fold(0_u64, |sum, entry| sum.wrapping_add(fingerprint(entry)));
+        let meta = Meta { count: entries.len() as u64, sum, clean: true, ..meta };
+        this.commit(entries.into_iter().map(|entry| RowWrite::Put(entry)), &meta)?;
+        this.close()?;
+        Ok(meta)
+    }
+
+    /// A finished file, only to be read.
+    pub fn open_detached(path: &Path) -> Result<Self, Unusable> {
+        let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        connection.execute_batch("PRAGMA cache_size=-1024; PRAGMA mmap_size=0; PRAGMA cell_size_check=ON;")?;
+        let this = Self { connection, wal_high: 0, wal: false };
         this.check_format()?;
         Ok(this)
     }
@@ -225,6 +191,10 @@ impl Database {
         }
     }
 
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
     fn tables(&self) -> Result<i64, Unusable> {
         Ok(self.connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?)
     }
@@ -244,89 +214,6 @@ impl Database {
             self.connection.execute_batch("COMMIT")
         };
         create().map_err(|error| self.failed(error))
-    }
-
-    /// Reads and verifies everything.
-    pub fn load(&self) -> Result<Loaded, Unusable> {
-        let meta = self.load_meta();
-        let mut damage = Vec::new();
-        let meta = match meta {
-            Ok(meta) => meta,
-            Err(Unusable::Damaged(what)) => {
-                damage.push(what);
-                None
-            }
-            Err(other) => return Err(other),
-        };
-        let mut tree = Tree::default();
-        let (mut count, mut sum, mut highest) = (0_u64, 0_u64, Revision::default());
-        let walked = self.each_row(|row| match verified(row) {
-            Ok(entry) if tree.find(&entry.key).is_some() => {
-                damage.push(format!("object {:?} is there twice", entry.key));
-            }
-            Ok(entry) => {
-                count += 1;
-                sum = sum.wrapping_add(fingerprint(&entry));
-                highest = highest.max(entry.revision);
-                tree.insert(Arc::new(entry));
-            }
-            Err(what) => damage.push(what),
-        });
-        match walked.map_err(Unusable::from) {
-            Ok(()) => {}
-            Err(Unusable::Damaged(what)) => damage.push(what),
-            Err(other) => return Err(other),
-        }
-        if let Some(meta) = &meta
-            && damage.is_empty()
-        {
-            if (count, sum) != (meta.count, meta.sum) {
-                damage
-                    .push(format!("{count} objects do not add up to what the last of {} commits wrote", meta.sequence));
-            }
-            if highest > meta.reserved {
-                damage.push(format!("revision {} is above the reserved {}", highest.0, meta.reserved.0));
-            }
-            let found: String = self.connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-            if found != "ok" {
-                damage.push(found);
-            }
-        }
-        let meta = meta.unwrap_or(Meta { reserved: highest, ..Meta::default() });
-        tree.revision = meta.reserved.max(highest);
-        Ok(Loaded { tree, meta, damage })
-    }
-
-    fn load_meta(&self) -> Result<Option<Meta>, Unusable> {
-        let row = self
-            .connection
-            .query_row("SELECT sequence, reserved, clean, count, sum, checksum FROM meta WHERE id = 1", [], |row| {
-                let meta = Meta {
-                    sequence: unsigned(row, 0)?,
-                    reserved: Revision(unsigned(row, 1)?),
-                    clean: row.get::<_, i64>(2)? == 1,
-                    count: unsigned(row, 3)?,
-                    sum: unsigned(row, 4)?,
-                };
-                Ok((meta, row.get::<_, i64>(5)?))
-            })
-            .optional();
-        match row {
-            Ok(Some((meta, checksum))) if i64::from(meta.checksum()) == checksum => Ok(Some(meta)),
-            Ok(Some(_)) => Err(Unusable::Damaged("the meta row does not match its checksum".to_owned())),
-            Ok(None) => Err(Unusable::Damaged("the meta row is missing".to_owned())),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    fn each_row(&self, mut take: impl FnMut(&Row<'_>)) -> rusqlite::Result<()> {
-        let mut statement =
-            self.connection.prepare("SELECT id, key, revision, schema, checksum, body FROM objects ORDER BY id")?;
-        let mut rows = statement.query([])?;
-        while let Some(row) = rows.next()? {
-            take(row);
-        }
-        Ok(())
     }
 
     /// Writes rows and meta in one transaction, durable when this returns.
@@ -443,25 +330,9 @@ fn connect(path: &Path, options: &Options) -> rusqlite::Result<Connection> {
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
         | OpenFlags::SQLITE_OPEN_EXRESCODE;
-    match &options.vfs {
+    let slow = (!options.sync_delay.is_zero()).then(|| super::slow::register(options.sync_delay));
+    match options.vfs.as_ref().or(slow.as_ref()) {
         Some(vfs) => Connection::open_with_flags_and_vfs(path, flags, vfs.as_str()),
         None => Connection::open_with_flags(path, flags),
     }
-}
-
-/// The object of a row, or what is wrong with it.
-fn verified(row: &Row<'_>) -> Result<Entry, String> {
-    let id = unsigned(row, 0).map_err(|error| format!("a row: {error}"))?;
-    let parts = || -> rusqlite::Result<_> {
-        let key = row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?;
-        let body = row.get_ref(5)?.as_blob().map_err(rusqlite::Error::from)?;
-        Ok((key, unsigned(row, 2)?, unsigned(row, 3)?, row.get::<_, i64>(4)?, body))
-    };
-    let (key, revision, schema, stored, body) = parts().map_err(|error| format!("row {id}: {error}"))?;
-    if i64::from(checksum(id, key, revision, schema, body)) != stored {
-        return Err(format!("object {key:?} (row {id}) does not match its checksum"));
-    }
-    let body = Body::from_stored(Bytes::copy_from_slice(body), schema)
-        .ok_or_else(|| format!("object {key:?} (row {id}) has no metadata"))?;
-    Ok(Entry { key: Key::from_stored(key), revision: Revision(revision), created: Revision(id), body })
 }

@@ -7,8 +7,13 @@
 mod ballast;
 mod database;
 mod directory;
+mod load;
 mod opening;
+mod replace;
+mod rows;
 mod sequence;
+mod slow;
+pub mod snapshot;
 mod writer;
 
 use super::history::{History, Limits};
@@ -17,6 +22,7 @@ use super::pins::Pins;
 use super::{Body, Durability, Entry, Error, Key, Prefix, Result, Revision, Snapshot, Storage, Watch};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
+pub use replace::Replaced;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -38,7 +44,11 @@ pub struct Options {
     pub checkpoint_bytes: u64,
     /// … and cut when its file was longer than this.
     pub truncate_bytes: u64,
-    /// A registered SQLite VFS, for tests and benchmarks of slow or failing disks.
+    /// Where [`SqliteStorage::save_automatic`] puts its snapshots; after damage the newest is started from.
+    pub snapshots: Option<PathBuf>,
+    /// Added to every sync, to see how a slow disk does.
+    pub sync_delay: Duration,
+    /// A registered SQLite VFS, for tests of failing disks.
     pub vfs: Option<String>,
 }
 
@@ -52,6 +62,8 @@ impl Default for Options {
             ballast_bytes: 16 << 20,
             checkpoint_bytes: 4 << 20,
             truncate_bytes: 32 << 20,
+            snapshots: None,
+            sync_delay: Duration::ZERO,
             vfs: None,
         }
     }
@@ -78,10 +90,21 @@ pub enum OpenError {
         "database {path} is gone, but {commits} commits were made: restore a snapshot, or remove {sidecar} to start empty"
     )]
     Gone { path: PathBuf, sidecar: PathBuf, commits: u64 },
+    #[error("database {path} is damaged: {reason}: restore a snapshot")]
+    Damaged { path: PathBuf, reason: String },
     #[error("open {path}: {source}")]
     Io { path: PathBuf, source: std::io::Error },
     #[error("open database {path}: {reason}")]
     Database { path: PathBuf, reason: String },
+}
+
+/// A start from a snapshot, because the database was damaged.
+#[derive(Clone, Debug)]
+pub struct Recovery {
+    /// What was wrong.
+    pub reason: String,
+    pub snapshot: PathBuf,
+    pub replaced: Replaced,
 }
 
 /// What a store can do at the moment.
@@ -108,6 +131,7 @@ struct Shared {
 /// The store of one server on its own disk.
 pub struct SqliteStorage {
     shared: Arc<Shared>,
+    recovery: Option<Recovery>,
     requests: mpsc::Sender<Request>,
 }
 
@@ -130,9 +154,9 @@ impl SqliteStorage {
         std::thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || match opening::open(directory.as_deref(), options) {
-                Ok(writer) => {
+                Ok((writer, recovery)) => {
                     // The caller may have gone away: then the channel is closed, and the store with it.
-                    let _ = opened.send(Ok(writer.shared()));
+                    let _ = opened.send(Ok((writer.shared(), recovery)));
                     writer.run(&inbox);
                 }
                 Err(error) => {
@@ -140,8 +164,14 @@ impl SqliteStorage {
                 }
             })
             .map_err(io)?;
-        let shared = opening.await.map_err(|_| io(std::io::Error::other("the writer thread panicked")))??;
-        Ok(Arc::new(Self { shared, requests }))
+        let (shared, recovery) =
+            opening.await.map_err(|_| io(std::io::Error::other("the writer thread panicked")))??;
+        Ok(Arc::new(Self { shared, recovery, requests }))
+    }
+
+    /// Where the store was damaged and started from a snapshot.
+    pub fn recovery(&self) -> Option<&Recovery> {
+        self.recovery.as_ref()
     }
 
     pub fn health(&self) -> Health {

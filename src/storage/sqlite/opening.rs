@@ -1,11 +1,15 @@
 //! Opening a store: lock, verify, load, name what is damaged.
 
 use super::ballast::Ballast;
-use super::database::{Database, FORMAT, Failure, Loaded, Meta, Unusable};
+use super::database::{Database, Failure, Unusable};
 use super::directory::Directory;
-use super::sequence::{Committed, Sidecar};
+use super::load::Loaded;
+use super::replace::{refused, replace};
+use super::rows::Meta;
+use super::sequence::Sidecar;
+use super::snapshot;
 use super::writer::{Disk, Writer};
-use super::{Health, OpenError, Options, Shared};
+use super::{Health, OpenError, Options, Recovery, Shared};
 use crate::storage::Revision;
 use crate::storage::history::History;
 use crate::storage::live::Tree;
@@ -16,28 +20,32 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 /// Opens or makes the store; `None`: in memory. Runs on the writer's thread.
-pub fn open(path: Option<&Path>, options: Options) -> Result<Writer, OpenError> {
+pub fn open(path: Option<&Path>, options: Options) -> Result<(Writer, Option<Recovery>), OpenError> {
     let directory = path.map_or_else(|| Ok(Directory::in_memory()), Directory::lock)?;
-    let (sidecar, noted) = match directory.sequence() {
-        Some(path) => {
-            let (sidecar, noted) = Sidecar::open(&path).map_err(|source| OpenError::Io { path, source })?;
-            (Some(sidecar), noted)
-        }
-        None => (None, None),
-    };
-    let (mut database, loaded) = match load(&directory, &options, noted) {
-        Ok((database, loaded)) if loaded.damage.is_empty() => (database, loaded),
-        Ok((_, loaded)) => {
-            let reason = name(&directory, &loaded.damage);
-            let floor = noted.map_or(Revision::default(), |noted| noted.reserved);
-            let mut tree = loaded.tree;
-            tree.revision = tree.revision.max(floor);
-            tracing::error!(reason, "the database is damaged: the store is read-only");
-            let shared = share(tree, &options, Health::ReadOnly(reason.clone()));
-            return Ok(Writer::read_only(shared, options, directory, reason));
-        }
-        Err(error) => return Err(error),
-    };
+    match load(&directory, &options)? {
+        Found::Whole(store) => Ok((begin(directory, options, store)?, None)),
+        Found::Damaged { reason, tree } => recover(directory, options, reason, tree),
+    }
+}
+
+/// A store without damage, ready to be written.
+struct Whole {
+    database: Database,
+    sidecar: Option<Sidecar>,
+    loaded: Loaded,
+}
+
+enum Found {
+    Whole(Box<Whole>),
+    /// With the objects that are whole.
+    Damaged {
+        reason: String,
+        tree: Tree,
+    },
+}
+
+fn begin(directory: Directory, options: Options, store: Box<Whole>) -> Result<Writer, OpenError> {
+    let Whole { mut database, sidecar, loaded } = *store;
     database.checkpoint(true).map_err(|failure| failed(&directory, failure))?;
     let ballast =
         directory.ballast().filter(|_| options.ballast_bytes > 0).map(|path| Ballast::new(path, options.ballast_bytes));
@@ -52,6 +60,50 @@ pub fn open(path: Option<&Path>, options: Options) -> Result<Writer, OpenError> 
     Ok(writer)
 }
 
+/// Starts from the newest automatic snapshot that is whole, else read-only with what is left.
+fn recover(
+    directory: Directory,
+    options: Options,
+    reason: String,
+    tree: Tree,
+) -> Result<(Writer, Option<Recovery>), OpenError> {
+    let candidates = options.snapshots.as_deref().map(snapshot::list).transpose().unwrap_or_else(|error| {
+        tracing::error!(%error, "list the automatic snapshots");
+        None
+    });
+    for candidate in candidates.unwrap_or_default() {
+        let replaced = snapshot::verify(&candidate.path, &directory)
+            .and_then(|(_, tree, _)| Ok(replace(&directory, &tree, "damaged")?));
+        match replaced {
+            Ok(replaced) => {
+                tracing::error!(reason, snapshot = %candidate.path.display(), "started from a snapshot");
+                let Found::Whole(store) = load(&directory, &options)? else {
+                    return Err(OpenError::Damaged { path: place(&directory), reason: "damaged again".to_owned() });
+                };
+                let recovery = Recovery { reason, snapshot: candidate.path, replaced };
+                return Ok((begin(directory, options, store)?, Some(recovery)));
+            }
+            Err(error) => tracing::error!(%error, "a snapshot cannot be used"),
+        }
+    }
+    if tree.entries().next().is_none() {
+        // Nothing to serve: an empty cluster would be a lie.
+        return Err(OpenError::Damaged { path: place(&directory), reason });
+    }
+    let reason = format!("{}: {reason}: restore a snapshot, or salvage what is whole", place(&directory).display());
+    tracing::error!(reason, "the database is damaged: the store is read-only");
+    let shared = share(tree, &options, Health::ReadOnly(reason.clone()));
+    Ok((Writer::read_only(shared, options, directory, reason), None))
+}
+
+/// The objects of a store that are whole, damaged or not.
+pub fn readable(directory: &Directory) -> Result<Tree, OpenError> {
+    match load(directory, &Options::default())? {
+        Found::Whole(store) => Ok(store.loaded.tree),
+        Found::Damaged { tree, .. } => Ok(tree),
+    }
+}
+
 fn share(tree: Tree, options: &Options, health: Health) -> Arc<Shared> {
     Arc::new(Shared {
         history: Arc::new(History::new(tree.revision, options.history)),
@@ -61,57 +113,77 @@ fn share(tree: Tree, options: &Options, health: Health) -> Arc<Shared> {
     })
 }
 
-fn load(directory: &Directory, options: &Options, noted: Option<Committed>) -> Result<(Database, Loaded), OpenError> {
-    let refuse = |unusable| refused(directory, unusable);
-    let database = Database::open(directory, options).map_err(refuse)?;
+fn load(directory: &Directory, options: &Options) -> Result<Found, OpenError> {
+    let (sidecar, noted) = match directory.sequence() {
+        Some(path) => {
+            let (sidecar, noted) = Sidecar::open(&path).map_err(|source| OpenError::Io { path, source })?;
+            (Some(sidecar), noted)
+        }
+        None => (None, None),
+    };
+    let gone = || OpenError::Gone {
+        path: place(directory),
+        sidecar: directory.sequence().unwrap_or_default(),
+        commits: noted.map_or(0, |noted| noted.sequence),
+    };
+    // Before SQLite makes a new one, and throws away a WAL that has lost its database.
+    let missing = options.vfs.is_none() && directory.database().is_some_and(|path| !path.exists());
+    if missing && noted.is_some() {
+        return Err(gone());
+    }
+    let refuse = |unusable| refused(place(directory), unusable);
+    let floor = noted.map_or(Revision::default(), |noted| noted.reserved);
+    let lost = |reason: String, mut tree: Tree| {
+        tree.revision = tree.revision.max(floor);
+        Ok(Found::Damaged { reason, tree })
+    };
+    let database = match Database::open(directory, options) {
+        Ok(database) => database,
+        Err(Unusable::Damaged(reason)) => return lost(reason, Tree::default()),
+        Err(other) => return Err(refuse(other)),
+    };
     if database.is_empty().map_err(refuse)? {
-        if let Some(noted) = noted {
-            return Err(OpenError::Gone {
-                path: place(directory),
-                sidecar: directory.sequence().unwrap_or_default(),
-                commits: noted.sequence,
-            });
+        if noted.is_some() {
+            return Err(gone());
         }
         let first = Meta { sequence: 1, reserved: Revision(1), clean: true, ..Meta::default() };
         database.create(&first).map_err(|failure| failed(directory, failure))?;
         directory.sync().map_err(|source| OpenError::Io { path: place(directory), source })?;
     }
-    let mut loaded = database.load().map_err(refuse)?;
+    let mut loaded = match database.load() {
+        Ok(loaded) => loaded,
+        Err(Unusable::Damaged(reason)) => return lost(reason, Tree::default()),
+        Err(other) => return Err(refuse(other)),
+    };
     if let Some(noted) = noted
         && loaded.damage.is_empty()
         && loaded.meta.sequence < noted.sequence
     {
-        let lost = noted.sequence - loaded.meta.sequence;
+        let missing = noted.sequence - loaded.meta.sequence;
         loaded.damage.push(format!(
-            "the last {lost} of {} commits are missing: the disk lost what it had confirmed",
+            "the last {missing} of {} commits are missing: the disk lost what it had confirmed",
             noted.sequence
         ));
     }
-    Ok((database, loaded))
+    if loaded.damage.is_empty() {
+        Ok(Found::Whole(Box::new(Whole { database, sidecar, loaded })))
+    } else {
+        lost(summary(&loaded.damage), loaded.tree)
+    }
 }
 
 fn place(directory: &Directory) -> PathBuf {
     directory.database().unwrap_or_else(|| PathBuf::from(":memory:"))
 }
 
-fn name(directory: &Directory, damage: &[String]) -> String {
+fn summary(damage: &[String]) -> String {
     const SHOWN: usize = 3;
     let more = damage.len().saturating_sub(SHOWN);
-    let mut reason =
-        format!("database {} is damaged: {}", place(directory).display(), damage[..damage.len() - more].join("; "));
+    let mut summary = damage[..damage.len() - more].join("; ");
     if more > 0 {
-        reason.push_str(&format!("; and {more} more"));
+        summary.push_str(&format!("; and {more} more"));
     }
-    reason
-}
-
-fn refused(directory: &Directory, unusable: Unusable) -> OpenError {
-    let path = place(directory);
-    match unusable {
-        Unusable::Newer(found) => OpenError::Newer { path, found, known: FORMAT },
-        Unusable::Foreign => OpenError::Foreign { path },
-        Unusable::Damaged(reason) | Unusable::Io(reason) => OpenError::Database { path, reason },
-    }
+    summary
 }
 
 fn failed(directory: &Directory, failure: Failure) -> OpenError {

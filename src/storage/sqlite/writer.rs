@@ -5,8 +5,9 @@
 //! next commit takes them along; the timer for them runs only while there are any.
 
 use super::ballast::Ballast;
-use super::database::{Database, Failure, Meta, RowWrite, fingerprint};
+use super::database::{Database, Failure, RowWrite};
 use super::directory::Directory;
+use super::rows::{Meta, fingerprint};
 use super::sequence::{Committed, Sidecar};
 use super::{Health, Options, Shared};
 use crate::storage::live::Tree;
