@@ -153,8 +153,10 @@ impl Database {
     }
 
     fn prepare(connection: &Connection, options: &Options, wal: bool) -> Result<(), Unusable> {
+        // Exclusive before the first access: the index of the WAL is then in memory, not in a file.
         connection.execute_batch(
-            "PRAGMA page_size=4096; PRAGMA auto_vacuum=INCREMENTAL; PRAGMA cache_size=-1024; PRAGMA mmap_size=0;
+            "PRAGMA locking_mode=EXCLUSIVE;
+             PRAGMA page_size=4096; PRAGMA auto_vacuum=INCREMENTAL; PRAGMA cache_size=-1024; PRAGMA mmap_size=0;
              PRAGMA temp_store=MEMORY; PRAGMA trusted_schema=OFF; PRAGMA cell_size_check=ON;",
         )?;
         connection.set_prepared_statement_cache_capacity(16);
@@ -162,8 +164,6 @@ impl Database {
             return Ok(());
         }
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-        // Exclusive before the first access: the index of the WAL is then in memory, not in a file.
-        connection.execute_batch("PRAGMA locking_mode=EXCLUSIVE;")?;
         let mode: String = connection.query_row("PRAGMA journal_mode=WAL", [], |row| row.get(0))?;
         if mode != "wal" {
             return Err(Unusable::Io(format!("the file system does not let SQLite use a WAL (mode {mode})")));
