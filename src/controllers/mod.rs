@@ -6,9 +6,14 @@
 
 mod context;
 mod deployment;
+mod endpoint_slice;
+mod endpoints;
 mod ownership;
 mod pod_control;
 mod replica_set;
+mod root_ca;
+mod service_account;
+mod service_pods;
 
 pub use context::{Config, Context, Running, SignRequest, Signer};
 
@@ -26,6 +31,10 @@ pub struct Row {
 pub const CONTROLLERS: &[Row] = &[
     Row { name: "deployment-controller", start: deployment::start },
     Row { name: "replicaset-controller", start: replica_set::start },
+    Row { name: "endpointslice-controller", start: endpoint_slice::start },
+    Row { name: "endpoints-controller", start: endpoints::start },
+    Row { name: "serviceaccount-controller", start: service_account::start },
+    Row { name: "root-ca-certificate-publisher-controller", start: root_ca::start },
 ];
 
 /// Run all controllers until `shutdown`. A panic in one of them is passed on.

@@ -44,12 +44,26 @@ impl<P> Drop for Informer<P> {
     }
 }
 
+/// What list and watch write into: a [`Store`], or a structure of the component's own.
+pub trait Sink<P>: Send + Sync + 'static {
+    /// An object was added or changed.
+    fn apply(&self, object: P);
+    /// It is gone; `last` is its last state.
+    fn remove(&self, last: P);
+    /// A whole list: what is not in it is gone.
+    fn replace(&self, objects: Vec<P>);
+}
+
+/// List and watch into `sink`, until the future is dropped.
+pub async fn reflect<P: Projection>(client: kube::Client, options: InformerOptions, sink: Arc<dyn Sink<P>>) {
+    Reflector::new(client, options, sink).run().await;
+}
+
 impl<P: Projection> Informer<P> {
     /// To be called inside a tokio runtime.
     pub fn start(client: kube::Client, options: InformerOptions) -> Self {
         let store = Arc::new(Store::default());
-        let reflector = Reflector::new(client, options, store.clone());
-        Self { store, task: tokio::spawn(reflector.run()) }
+        Self { store: store.clone(), task: tokio::spawn(reflect::<P>(client, options, store)) }
     }
 
     pub fn store(&self) -> &Arc<Store<P>> {
@@ -61,9 +75,9 @@ impl<P: Projection> Informer<P> {
 enum State<P: Projection> {
     /// Nothing is known, or it is too old: list from the start.
     Empty,
-    /// Amid the pages of a list; the store keeps the old state until the last is in.
+    /// Amid the pages of a list; the sink keeps the old state until the last is in.
     Listing { buffer: Vec<P>, continue_token: String },
-    /// Everything up to the revision is in the store; no watch is open.
+    /// Everything up to the revision is in the sink; no watch is open.
     Listed { revision: String },
     /// A watch is open.
     Watching { revision: String, lines: Lines },
@@ -74,7 +88,7 @@ struct Reflector<P: Projection> {
     options: InformerOptions,
     kind: client::Kind,
     path: String,
-    store: Arc<Store<P>>,
+    sink: Arc<dyn Sink<P>>,
     backoff: Backoff,
 }
 
@@ -114,10 +128,10 @@ impl StepError {
 }
 
 impl<P: Projection> Reflector<P> {
-    fn new(client: kube::Client, options: InformerOptions, store: Arc<Store<P>>) -> Self {
+    fn new(client: kube::Client, options: InformerOptions, sink: Arc<dyn Sink<P>>) -> Self {
         let kind = options.kind.clone().unwrap_or(P::KIND);
         let path = kind.path(options.namespace.as_deref().unwrap_or_default());
-        Self { client, options, kind, path, store, backoff: BACKOFF }
+        Self { client, options, kind, path, sink, backoff: BACKOFF }
     }
 
     async fn run(mut self) {
@@ -172,7 +186,7 @@ impl<P: Projection> Reflector<P> {
         let list: List<P::Object> = serde_json::from_slice(&bytes).map_err(kube::Error::SerdeError)?;
         buffer.extend(list.items.into_iter().flatten().map(P::project));
         if list.metadata.continue_token.is_empty() {
-            self.store.replace(buffer);
+            self.sink.replace(buffer);
             self.backoff.reset();
             Ok(State::Listed { revision: list.metadata.resource_version })
         } else {
@@ -214,12 +228,12 @@ impl<P: Projection> Reflector<P> {
             Event::Applied(object) => {
                 let object = P::project(object);
                 *revision = object.meta().resource_version.to_string();
-                self.store.apply(object);
+                self.sink.apply(object);
             }
             Event::Deleted(object) => {
                 let object = P::project(object);
                 *revision = object.meta().resource_version.to_string();
-                self.store.remove(object);
+                self.sink.remove(object);
             }
             Event::Bookmark(seen) => *revision = seen,
         }

@@ -23,7 +23,7 @@ pub use backoff::Backoff;
 pub use controller::{Action, Controller, run};
 pub use events::{EventType, Recorder, Subject};
 pub use expectations::Expectations;
-pub use informer::{Informer, InformerOptions};
+pub use informer::{Informer, InformerOptions, Sink, reflect};
 pub use informers::Informers;
 pub use key::ObjectKey;
 pub use projection::{Condition, Meta, OwnerReference, Projection};

@@ -3,6 +3,7 @@
 //! Read by key, by namespace, by controlling owner or by an index of the projection. Handlers see
 //! each change once, in order, after the store holds it.
 
+use super::informer::Sink;
 use super::key::ObjectKey;
 use super::projection::Projection;
 use parking_lot::{Mutex, RwLock};
@@ -208,9 +209,10 @@ impl<P: Projection> Store<P> {
         });
         receiver
     }
+}
 
-    /// An object as the watch told it.
-    pub(super) fn apply(&self, object: P) {
+impl<P: Projection> Sink<P> for Store<P> {
+    fn apply(&self, object: P) {
         let handlers = self.handlers.lock();
         let key = object.key();
         let new = Arc::new(object);
@@ -224,8 +226,7 @@ impl<P: Projection> Store<P> {
         }
     }
 
-    /// `last`: its state as the watch told it.
-    pub(super) fn remove(&self, last: P) {
+    fn remove(&self, last: P) {
         let handlers = self.handlers.lock();
         if self.state.write().remove(&last.key()).is_some() {
             let last = Arc::new(last);
@@ -235,8 +236,7 @@ impl<P: Projection> Store<P> {
         }
     }
 
-    /// Swap in a whole list: what is not in it was deleted meanwhile.
-    pub(super) fn replace(&self, objects: Vec<P>) {
+    fn replace(&self, objects: Vec<P>) {
         let handlers = self.handlers.lock();
         let mut changes: Vec<(Option<Arc<P>>, Option<Arc<P>>)> = Vec::with_capacity(objects.len());
         {

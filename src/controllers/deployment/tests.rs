@@ -226,7 +226,10 @@ fn a_new_size_amid_a_rollout_is_shared_in_proportion() {
     model.run();
     model.image("v2");
     model.sync();
-    // 10 + 3 at most: the new one gets 3, the old one gives what is allowed to be unavailable.
+    // 10 + 3 at most: the new one gets 3, the old one gives what is allowed to be unavailable, and
+    // the new one takes that.
+    model.sync();
+    assert_eq!(model.sizes(), [8, 3]);
     model.sync();
     assert_eq!(model.sizes(), [8, 5]);
     model.deployment.spec.replicas = Some(20);

@@ -1,0 +1,133 @@
+//! The config map `kube-root-ca.crt` of every namespace, by which pods trust the API server.
+//! Source: `pkg/controller/certificates/rootcacertpublisher`.
+
+use super::context::{Context, Running};
+use crate::client::{Kind, Objects, is_already_exists, is_namespace_terminating, is_not_found, kinds};
+use crate::runtime::views::Namespace;
+use crate::runtime::{Action, Controller, Informer, InformerOptions, Meta, ObjectKey, Projection, Store, WorkQueue};
+use async_trait::async_trait;
+use serde::Deserialize;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+const NAME: &str = "root-ca-cert-publisher";
+const CONFIG_MAP: &str = "kube-root-ca.crt";
+const DESCRIPTION: &str = "kubernetes.io/description";
+const DESCRIPTION_TEXT: &str = "Contains a CA bundle that can be used to verify the kube-apiserver when using internal endpoints such as the internal service IP or kubernetes.default.svc. No other usage is guaranteed across distributions of Kubernetes clusters.";
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct ConfigMap {
+    #[serde(rename = "metadata")]
+    meta: Meta,
+    data: BTreeMap<String, String>,
+}
+
+impl Projection for ConfigMap {
+    type Object = Self;
+
+    const KIND: Kind = kinds::CONFIG_MAPS;
+
+    fn project(object: Self) -> Self {
+        object
+    }
+
+    fn meta(&self) -> &Meta {
+        &self.meta
+    }
+}
+
+/// Keys are namespaces.
+pub fn start(context: &Context) -> Running {
+    let queue = Arc::new(WorkQueue::default());
+    let namespaces = context.informers.of::<Namespace>();
+    // Only those of this name: config maps can be many and large.
+    let options =
+        InformerOptions { field_selector: Some(format!("metadata.name={CONFIG_MAP}")), ..InformerOptions::default() };
+    let informer = Informer::<ConfigMap>::start(context.informers.client().clone(), options);
+    namespaces.on_change({
+        let queue = queue.clone();
+        move |change| {
+            if change.new().is_some() {
+                queue.add(change.object().key());
+            }
+        }
+    });
+    let maps = informer.store().clone();
+    maps.on_change({
+        let queue = queue.clone();
+        move |change| queue.add(ObjectKey::new("", &change.object().meta.namespace))
+    });
+    let controller = RootCa {
+        objects: context.objects(NAME),
+        namespaces: namespaces.clone(),
+        informer,
+        root_ca: context.config.root_ca.clone(),
+    };
+    let waiting = namespaces.clone();
+    Running::new(
+        controller,
+        queue,
+        1,
+        async move {
+            waiting.synced().await;
+            maps.synced().await;
+        },
+        move || namespaces.all().iter().map(|namespace| namespace.key()).collect(),
+    )
+}
+
+struct RootCa {
+    objects: Objects,
+    namespaces: Arc<Store<Namespace>>,
+    informer: Informer<ConfigMap>,
+    root_ca: Arc<str>,
+}
+
+#[async_trait]
+impl Controller for RootCa {
+    type Key = ObjectKey;
+
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    async fn reconcile(&self, key: &ObjectKey) -> anyhow::Result<Action> {
+        if self.namespaces.get(key).is_none_or(|namespace| namespace.meta.is_deleting()) {
+            return Ok(Action::Done);
+        }
+        let namespace = &*key.name;
+        let data = BTreeMap::from([("ca.crt".to_owned(), self.root_ca.to_string())]);
+        let existing = self.informer.store().find(namespace, CONFIG_MAP);
+        let same = existing
+            .as_ref()
+            .is_some_and(|map| map.data == data && map.meta.annotation(DESCRIPTION) == Some(DESCRIPTION_TEXT));
+        if same {
+            return Ok(Action::Done);
+        }
+        let written = if existing.is_some() {
+            self.objects
+                .modify(&kinds::CONFIG_MAPS, namespace, CONFIG_MAP, "", |live| {
+                    live["data"] = json!(data);
+                    live["metadata"]["annotations"][DESCRIPTION] = DESCRIPTION_TEXT.into();
+                    true
+                })
+                .await
+                .map(|_| ())
+        } else {
+            let map = json!({
+                "metadata": { "name": CONFIG_MAP, "namespace": namespace, "annotations": { DESCRIPTION: DESCRIPTION_TEXT } },
+                "data": data,
+            });
+            self.objects.create(&kinds::CONFIG_MAPS, namespace, map).await.map(|_| ())
+        };
+        match written {
+            Err(error) if is_already_exists(&error) || is_namespace_terminating(&error) || is_not_found(&error) => {
+                Ok(Action::Done)
+            }
+            Err(error) => Err(error.into()),
+            Ok(()) => Ok(Action::Done),
+        }
+    }
+}
