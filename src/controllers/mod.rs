@@ -6,8 +6,11 @@
 
 mod context;
 mod deployment;
+mod discovery;
 mod endpoint_slice;
 mod endpoints;
+mod garbage_collector;
+mod namespace;
 mod ownership;
 mod pod_control;
 mod replica_set;
@@ -33,6 +36,8 @@ pub const CONTROLLERS: &[Row] = &[
     Row { name: "replicaset-controller", start: replica_set::start },
     Row { name: "endpointslice-controller", start: endpoint_slice::start },
     Row { name: "endpoints-controller", start: endpoints::start },
+    Row { name: "namespace-controller", start: namespace::start },
+    Row { name: "garbage-collector-controller", start: garbage_collector::start },
     Row { name: "serviceaccount-controller", start: service_account::start },
     Row { name: "root-ca-certificate-publisher-controller", start: root_ca::start },
 ];
