@@ -45,6 +45,38 @@ impl LabelSelector {
         Ok(Self { requirements })
     }
 
+    /// Of a `metav1.LabelSelector`. None: it is absent, and selects nothing; an empty one selects all.
+    pub fn from_value(selector: &serde_json::Value) -> Option<Self> {
+        let selector = selector.as_object()?;
+        let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+        let mut requirements: Vec<Requirement> = selector
+            .get("matchLabels")
+            .and_then(serde_json::Value::as_object)
+            .into_iter()
+            .flatten()
+            .map(|(key, value)| Requirement {
+                key: key.clone(),
+                operator: Operator::In,
+                values: vec![text(value)],
+            })
+            .collect();
+        let expressions = selector.get("matchExpressions").and_then(serde_json::Value::as_array);
+        for expression in expressions.into_iter().flatten() {
+            let operator = match expression["operator"].as_str()? {
+                "In" => Operator::In,
+                "NotIn" => Operator::NotIn,
+                "Exists" => Operator::Exists,
+                "DoesNotExist" => Operator::DoesNotExist,
+                _ => return None,
+            };
+            let mut values: Vec<String> = expression["values"].as_array().into_iter().flatten().map(text).collect();
+            values.sort_unstable();
+            requirements.push(Requirement { key: text(&expression["key"]), operator, values });
+        }
+        requirements.sort_by(|a, b| a.key.cmp(&b.key));
+        Some(Self { requirements })
+    }
+
     pub fn is_empty(&self) -> bool {
         self.requirements.is_empty()
     }

@@ -5,6 +5,7 @@
 
 use super::{RESOURCES, Resource};
 use crate::api::{GroupResource, GroupVersionKind, GroupVersionResource};
+use crate::schema::{Schema, builtin_schema};
 use arc_swap::ArcSwap;
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -23,6 +24,10 @@ pub struct Row {
     pub stored: GroupResource,
     /// From a CustomResourceDefinition.
     pub custom: bool,
+    /// None: the kind is not in the type table (kinds of tests).
+    pub schema: Option<Schema>,
+    /// Of the kind that is stored: differs from the row's own where it shares another's store.
+    stored_hash: u64,
 }
 
 impl std::ops::Deref for Row {
@@ -33,11 +38,31 @@ impl std::ops::Deref for Row {
 }
 
 impl Row {
-    fn new(resource: Resource, custom: bool) -> Self {
+    fn new_built_in(resource: Resource) -> Self {
+        let schema = builtin_schema(&resource.gvk());
+        Self::new(resource, schema, false)
+    }
+
+    fn new(resource: Resource, schema: Option<Schema>, custom: bool) -> Self {
         let group_resource = resource.group_resource();
         let stored = resource.stored_as.as_ref().map_or_else(|| group_resource.clone(), |gvr| gvr.group_resource());
         let gvk = resource.gvk();
-        Self { api_version: gvk.api_version(), gvr: resource.gvr(), gvk, group_resource, stored, custom, resource }
+        let hash = |schema: &Option<Schema>| schema.as_ref().map_or(0, |schema| schema.hash);
+        let stored_hash = match &resource.stored_as {
+            Some(gvr) => hash(&builtin_schema(&GroupVersionKind::new(&gvr.group, &gvr.version, &resource.kind))),
+            None => hash(&schema),
+        };
+        Self { api_version: gvk.api_version(), gvr: resource.gvr(), gvk, group_resource, stored, custom, schema, stored_hash, resource }
+    }
+
+    /// Of the row's own kind: a stored body with this hash is the reply.
+    pub fn schema_hash(&self) -> u64 {
+        self.schema.as_ref().map_or(0, |schema| schema.hash)
+    }
+
+    /// Of the bodies that writes through this row store.
+    pub fn stored_hash(&self) -> u64 {
+        self.stored_hash
     }
 }
 
@@ -149,7 +174,7 @@ impl Registry {
 
     /// Of the given rows: for tests and tools.
     pub fn of(resources: impl Iterator<Item = Resource>) -> Self {
-        let rows = Rows::build(resources.map(|resource| Arc::new(Row::new(resource, false))), 1);
+        let rows = Rows::build(resources.map(|resource| Arc::new(Row::new_built_in(resource))), 1);
         Self { rows: ArcSwap::from_pointee(rows), write: parking_lot::Mutex::default() }
     }
 
@@ -162,8 +187,9 @@ impl Registry {
     }
 
     /// Serve the versions of one custom resource; replaces those it had.
-    pub fn register(&self, resource: &GroupResource, versions: Vec<Resource>) {
-        self.replace(resource, versions.into_iter().map(|resource| Arc::new(Row::new(resource, true))).collect());
+    pub fn register(&self, resource: &GroupResource, versions: Vec<(Resource, Schema)>) {
+        let row = |(resource, schema)| Arc::new(Row::new(resource, Some(schema), true));
+        self.replace(resource, versions.into_iter().map(row).collect());
     }
 
     /// Stop serving a custom resource.
@@ -252,12 +278,12 @@ mod tests {
         let registry = Registry::of([Resource::new("", "v1", "ConfigMap", "configmaps")].into_iter());
         let widgets = GroupResource::new("example.com", "widgets");
         let before = registry.rows();
+        let schema = builtin_schema(&GroupVersionKind::new("", "v1", "ConfigMap")).expect("built in");
         registry.register(
             &widgets,
-            vec![
-                Resource::new("example.com", "v1beta1", "Widget", "widgets"),
-                Resource::new("example.com", "v1", "Widget", "widgets"),
-            ],
+            ["v1beta1", "v1"]
+                .map(|version| (Resource::new("example.com", version, "Widget", "widgets"), schema.clone()))
+                .into(),
         );
         let rows = registry.rows();
         assert_ne!(before.generation, rows.generation);

@@ -16,34 +16,74 @@ pub struct Index {
     pub fields: Box<[(Box<str>, Box<str>)]>,
 }
 
-/// Immutable, cheap to clone.
+/// Immutable, cheap to clone. The bytes begin with `apiVersion`, `kind` and `metadata`, in that
+/// order: so an item of a list, and the metadata alone, are slices.
 #[derive(Clone, Debug)]
 pub struct Body {
     bytes: Bytes,
+    /// Behind `apiVersion` and `kind`, at `"metadata":{`.
+    item: u32,
     /// Right after `"metadata":{`.
     splice: u32,
+    /// Right after the `}` of metadata.
+    metadata_end: u32,
     /// Hash of the type-table entry that made it: equal to the request's, its bytes are the reply.
     pub schema: u64,
     index: std::sync::Arc<OnceLock<Index>>,
 }
 
+const METADATA: &[u8] = b"\"metadata\":{";
+
 impl Body {
     /// From a whole object; `metadata.resourceVersion` must not be in it and `metadata` must not be
     /// empty. `index` where the caller has it at hand; else it is made when first asked for.
     pub fn from_value(object: &Value, schema: u64, index: Option<Index>) -> Self {
-        // Exactly as long as it is: a body lives for long.
-        let bytes = serde_json::to_vec(object).expect("a JSON value prints").into_boxed_slice();
-        let mut body = Self::from_stored(bytes.into(), schema).expect("an object has metadata");
-        if let Some(index) = index {
-            body.index = std::sync::Arc::new(OnceLock::from(index));
+        let fields = object.as_object().expect("an object");
+        let mut bytes = Vec::with_capacity(1024);
+        let mut member = |bytes: &mut Vec<u8>, name: &str, value: &Value| {
+            bytes.push(if bytes.is_empty() { b'{' } else { b',' });
+            serde_json::to_writer(&mut *bytes, name).expect("a Vec takes it");
+            bytes.push(b':');
+            serde_json::to_writer(&mut *bytes, value).expect("a Vec takes it");
+        };
+        for name in ["apiVersion", "kind"] {
+            if let Some(value) = fields.get(name) {
+                member(&mut bytes, name, value);
+            }
         }
-        body
+        let item = bytes.len() + 1;
+        member(&mut bytes, "metadata", fields.get("metadata").expect("an object has metadata"));
+        let metadata_end = bytes.len();
+        for (name, value) in fields {
+            if !matches!(name.as_str(), "apiVersion" | "kind" | "metadata") {
+                member(&mut bytes, name, value);
+            }
+        }
+        bytes.push(b'}');
+        let offset = |at: usize| u32::try_from(at).expect("an object is smaller than 4 GB");
+        Self {
+            // Exactly as long as it is: a body lives for long.
+            bytes: bytes.into_boxed_slice().into(),
+            item: offset(item),
+            splice: offset(item + METADATA.len()),
+            metadata_end: offset(metadata_end),
+            schema,
+            index: std::sync::Arc::new(index.map_or_else(OnceLock::new, OnceLock::from)),
+        }
     }
 
     /// From the database. None: the bytes have no top-level `metadata` object.
     pub fn from_stored(bytes: Bytes, schema: u64) -> Option<Self> {
-        let splice = u32::try_from(metadata_offset(&bytes)?).ok()?;
-        Some(Self { bytes, splice, schema, index: std::sync::Arc::default() })
+        let splice = metadata_offset(&bytes)?;
+        let end = splice + end_of_object(&bytes[splice..])?;
+        Some(Self {
+            item: u32::try_from(splice - METADATA.len()).ok()?,
+            splice: u32::try_from(splice).ok()?,
+            metadata_end: u32::try_from(end).ok()?,
+            bytes,
+            schema,
+            index: std::sync::Arc::default(),
+        })
     }
 
     /// The bytes as they are stored.
@@ -61,10 +101,28 @@ impl Body {
 
     /// The object with its resourceVersion, appended to `out`.
     pub fn write(&self, revision: Revision, out: &mut Vec<u8>) {
-        use std::io::Write;
-        let (head, tail) = self.bytes.split_at(self.splice as usize);
         out.reserve(self.bytes.len() + 44);
-        out.extend_from_slice(head);
+        out.extend_from_slice(&self.bytes[..self.splice as usize]);
+        self.write_tail(revision, self.bytes.len(), out);
+    }
+
+    /// As an item of a list: without apiVersion and kind.
+    pub fn write_item(&self, revision: Revision, out: &mut Vec<u8>) {
+        out.reserve(self.bytes.len() + 44);
+        out.push(b'{');
+        out.extend_from_slice(&self.bytes[self.item as usize..self.splice as usize]);
+        self.write_tail(revision, self.bytes.len(), out);
+    }
+
+    /// The `metadata` object alone.
+    pub fn write_metadata(&self, revision: Revision, out: &mut Vec<u8>) {
+        out.push(b'{');
+        self.write_tail(revision, self.metadata_end as usize, out);
+    }
+
+    fn write_tail(&self, revision: Revision, end: usize, out: &mut Vec<u8>) {
+        use std::io::Write;
+        let tail = &self.bytes[self.splice as usize..end];
         let comma = if tail.first() == Some(&b'}') { "" } else { "," };
         write!(out, "\"resourceVersion\":\"{}\"{comma}", revision.0).expect("a Vec takes it");
         out.extend_from_slice(tail);
@@ -96,14 +154,14 @@ impl Body {
 
 /// Where the members of the top-level `"metadata":{` begin.
 fn metadata_offset(bytes: &[u8]) -> Option<usize> {
-    const MARK: &[u8] = b"\"metadata\":{";
+
     let (mut depth, mut at, mut string) = (0_u32, 0, false);
     while at < bytes.len() {
         match bytes[at] {
             b'\\' if string => at += 1,
             b'"' => {
-                if !string && depth == 1 && bytes[at..].starts_with(MARK) {
-                    return Some(at + MARK.len());
+                if !string && depth == 1 && bytes[at..].starts_with(METADATA) {
+                    return Some(at + METADATA.len());
                 }
                 string = !string;
             }
@@ -114,4 +172,55 @@ fn metadata_offset(bytes: &[u8]) -> Option<usize> {
         at += 1;
     }
     None
+}
+
+/// The length of an object's text whose `{` was already read, its `}` included.
+fn end_of_object(bytes: &[u8]) -> Option<usize> {
+    let (mut depth, mut at, mut string) = (1_u32, 0, false);
+    while at < bytes.len() {
+        match bytes[at] {
+            b'\\' if string => at += 1,
+            b'"' => string = !string,
+            b'{' | b'[' if !string => depth += 1,
+            b'}' | b']' if !string => depth -= 1,
+            _ => {}
+        }
+        at += 1;
+        if depth == 0 {
+            return Some(at);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn slices_of_an_object() {
+        let object = json!({
+            "apiVersion": "v1", "kind": "Thing", "data": {"metadata": {"a": "}"}},
+            "metadata": {"name": "x", "labels": {"q\"}": "{"}}, "spec": {"n": 1}
+        });
+        let made = Body::from_value(&object, 7, None);
+        let read = Body::from_stored(made.stored().clone(), 7).expect("has metadata");
+        for body in [&made, &read] {
+            let mut whole = object.clone();
+            whole["metadata"]["resourceVersion"] = json!("42");
+            let parse = |out: Vec<u8>| serde_json::from_slice::<Value>(&out).expect("JSON");
+            assert_eq!(parse(body.render(Revision(42)).to_vec()), whole);
+            let mut out = Vec::new();
+            body.write_metadata(Revision(42), &mut out);
+            assert_eq!(parse(out), whole["metadata"]);
+            let mut out = Vec::new();
+            body.write_item(Revision(42), &mut out);
+            let item = whole.as_object_mut().expect("an object");
+            item.remove("apiVersion");
+            item.remove("kind");
+            assert_eq!(parse(out), whole);
+            assert_eq!(body.parse(), object);
+        }
+    }
 }

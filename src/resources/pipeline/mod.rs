@@ -6,6 +6,7 @@
 //! admission and the store; nothing here does IO.
 
 pub mod deletion;
+pub mod heartbeat;
 pub mod metadata;
 
 use super::{Context, Row, Strategy};

@@ -1,0 +1,316 @@
+//! Discovery, plain and aggregated: what is served, read off the registry.
+//!
+//! Documents are made once per state of the registry and kept as bytes.
+
+use super::negotiate::{self, Allows};
+use super::request::Query;
+use super::respond::{self, Reply};
+use crate::api::Status;
+use crate::resources::registry::{Group, Version};
+use crate::resources::{Row, Rows, Verb};
+use bytes::Bytes;
+use http::header::{ACCEPT, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, VARY};
+use http::{Response, StatusCode};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256, Sha512};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// The documents of one state of the registry.
+#[derive(Default)]
+pub struct Cache {
+    documents: Mutex<(u64, HashMap<String, Document>)>,
+}
+
+#[derive(Clone)]
+struct Document {
+    body: Bytes,
+    etag: HeaderValue,
+}
+
+impl Cache {
+    fn get(&self, rows: &Rows, name: &str, make: impl FnOnce() -> Value) -> Document {
+        let mut documents = self.documents.lock();
+        if documents.0 != rows.generation {
+            *documents = (rows.generation, HashMap::new());
+        }
+        if let Some(document) = documents.1.get(name) {
+            return document.clone();
+        }
+        let body: Bytes = serde_json::to_vec(&make()).expect("a document prints").into();
+        let etag = format!("\"{:X}\"", HexOf(&Sha512::digest(&body)));
+        let document = Document { body, etag: HeaderValue::from_str(&etag).expect("hex") };
+        documents.1.insert(name.to_owned(), document.clone());
+        document
+    }
+}
+
+/// Bytes as hex digits.
+pub struct HexOf<'a>(pub &'a [u8]);
+
+impl std::fmt::UpperHex for HexOf<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02X}"))
+    }
+}
+
+/// What a client of discovery understands.
+enum Wanted {
+    Plain,
+    /// apidiscovery.k8s.io/v2 or v2beta1.
+    Aggregated(&'static str),
+}
+
+fn wanted(headers: &HeaderMap) -> Wanted {
+    let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    for clause in accept.split(',') {
+        let has = |parameter: &str| clause.split(';').any(|part| part.trim() == parameter);
+        let media = clause.split(';').next().unwrap_or_default().trim();
+        if !matches!(media, "application/json" | "application/*" | "*/*") {
+            continue;
+        }
+        if has("as=APIGroupDiscoveryList") && has("g=apidiscovery.k8s.io") {
+            for version in ["v2", "v2beta1"] {
+                if has(&format!("v={version}")) {
+                    return Wanted::Aggregated(version);
+                }
+            }
+            continue;
+        }
+        return Wanted::Plain;
+    }
+    Wanted::Plain
+}
+
+/// `/api`, `/apis`, `/api/v1`, `/apis/<group>`, `/apis/<group>/<version>`. None: not one of these.
+pub fn serve(
+    cache: &Cache,
+    rows: &Arc<Rows>,
+    headers: &HeaderMap,
+    query: &Query,
+    path: &str,
+) -> Option<Result<Reply, Status>> {
+    let path = path.trim_end_matches('/');
+    let parts: Vec<&str> = path.split('/').skip(1).collect();
+    match parts.as_slice() {
+        ["api"] => Some(root(cache, rows, headers, query, true)),
+        ["apis"] => Some(root(cache, rows, headers, query, false)),
+        ["api", version] => {
+            let found = rows.group("").and_then(|group| group.version(version));
+            Some(found.map_or_else(|| Err(super::no_such_resource()), |version| {
+                let document = cache.get(rows, path, || resource_list("", version));
+                plain(headers, query, document)
+            }))
+        }
+        ["apis", group] => {
+            let group = rows.group(group).filter(|group| !group.name.is_empty())?;
+            Some(plain(headers, query, cache.get(rows, path, || {
+                let mut document = json!({ "kind": "APIGroup", "apiVersion": "v1" });
+                merge(&mut document, api_group(group));
+                document
+            })))
+        }
+        ["apis", group, version] => {
+            let found = rows.group(group).and_then(|group| group.version(version));
+            Some(found.map_or_else(|| Err(super::no_such_resource()), |found| {
+                plain(headers, query, cache.get(rows, path, || resource_list(group, found)))
+            }))
+        }
+        _ => None,
+    }
+}
+
+fn merge(into: &mut Value, from: Value) {
+    if let (Some(into), Value::Object(from)) = (into.as_object_mut(), from) {
+        into.extend(from);
+    }
+}
+
+fn plain(headers: &HeaderMap, query: &Query, document: Document) -> Result<Reply, Status> {
+    let output = negotiate::output(headers, query, Allows::Plain)?;
+    Ok(respond::meta_bytes(StatusCode::OK, output, document.body))
+}
+
+fn root(cache: &Cache, rows: &Arc<Rows>, headers: &HeaderMap, query: &Query, legacy: bool) -> Result<Reply, Status> {
+    let Wanted::Aggregated(version) = wanted(headers) else {
+        let name = if legacy { "/api" } else { "/apis" };
+        return plain(headers, query, cache.get(rows, name, || if legacy { versions() } else { group_list(rows) }));
+    };
+    let name = format!("{version} {legacy}");
+    let document = cache.get(rows, &name, || aggregated(rows, version, legacy));
+    let content_type = format!("application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList");
+    let content_type = HeaderValue::from_str(&content_type).expect("ASCII");
+    let mut reply = if headers.get(IF_NONE_MATCH) == Some(&document.etag) {
+        let mut reply = Response::new(axum::body::Body::empty());
+        *reply.status_mut() = StatusCode::NOT_MODIFIED;
+        reply
+    } else {
+        respond::bytes(StatusCode::OK, content_type, document.body)
+    };
+    reply.headers_mut().insert(ETAG, document.etag);
+    reply.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
+    Ok(reply)
+}
+
+fn versions() -> Value {
+    json!({ "kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": [] })
+}
+
+fn api_group(group: &Group) -> Value {
+    let version = |version: &Version| {
+        json!({ "groupVersion": format!("{}/{}", group.name, version.name), "version": version.name })
+    };
+    json!({
+        "name": group.name,
+        "versions": group.versions.iter().map(version).collect::<Vec<_>>(),
+        "preferredVersion": group.versions.first().map(version),
+    })
+}
+
+fn group_list(rows: &Rows) -> Value {
+    let groups: Vec<Value> = rows.groups.iter().filter(|group| !group.name.is_empty()).map(api_group).collect();
+    json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": groups })
+}
+
+fn verb_name(verb: Verb) -> &'static str {
+    match verb {
+        Verb::Create => "create",
+        Verb::Delete => "delete",
+        Verb::DeleteCollection => "deletecollection",
+        Verb::Get => "get",
+        Verb::List => "list",
+        Verb::Patch => "patch",
+        Verb::Update => "update",
+        Verb::Watch => "watch",
+    }
+}
+
+fn verb_names(verbs: &[Verb]) -> Vec<&'static str> {
+    verbs.iter().map(|verb| verb_name(*verb)).collect()
+}
+
+/// Which objects a row's storage has: clients compare it between versions.
+fn storage_version_hash(row: &Row) -> String {
+    use base64::Engine;
+    let kind = format!("{}/{}/{}", row.stored.group, row.version, row.kind);
+    base64::engine::general_purpose::STANDARD.encode(&Sha256::digest(kind)[..8])
+}
+
+fn is_stored(row: &Row) -> bool {
+    row.verbs.contains(&Verb::Get) && row.verbs.contains(&Verb::Create)
+}
+
+fn resource_list(group: &str, version: &Version) -> Value {
+    let mut resources = Vec::new();
+    let mut rows: Vec<&Arc<Row>> = version.rows.iter().collect();
+    rows.sort_by(|a, b| a.plural.cmp(&b.plural));
+    for row in rows {
+        let mut resource = json!({
+            "name": row.plural,
+            "singularName": row.singular,
+            "namespaced": row.namespaced,
+            "kind": row.kind,
+            "verbs": verb_names(row.verbs),
+        });
+        if !row.short_names.is_empty() {
+            resource["shortNames"] = json!(row.short_names);
+        }
+        if !row.categories.is_empty() {
+            resource["categories"] = json!(row.categories);
+        }
+        if is_stored(row) {
+            resource["storageVersionHash"] = json!(storage_version_hash(row));
+        }
+        resources.push(resource);
+        let mut subresources: Vec<_> = row.subresources.iter().collect();
+        subresources.sort_by(|a, b| a.name.cmp(&b.name));
+        for subresource in subresources {
+            let kind = subresource.kind.as_ref();
+            let mut entry = json!({
+                "name": format!("{}/{}", row.plural, subresource.name),
+                "singularName": "",
+                "namespaced": row.namespaced,
+                "kind": kind.map_or(&*row.kind, |kind| &kind.kind),
+                "verbs": verb_names(subresource.verbs),
+            });
+            if let Some(kind) = kind.filter(|kind| kind.group != row.group || kind.version != row.version) {
+                entry["group"] = json!(kind.group);
+                entry["version"] = json!(kind.version);
+            }
+            resources.push(entry);
+        }
+    }
+    let group_version = crate::api::gvk::join_api_version(group, &version.name);
+    let mut list = json!({ "kind": "APIResourceList", "groupVersion": group_version, "resources": resources });
+    if !group.is_empty() {
+        list["apiVersion"] = json!("v1");
+    }
+    list
+}
+
+fn response_kind(group: &str, version: &str, kind: &str) -> Value {
+    json!({ "group": group, "version": version, "kind": kind })
+}
+
+fn aggregated(rows: &Rows, api_version: &str, legacy: bool) -> Value {
+    let groups = rows.groups.iter().filter(|group| group.name.is_empty() == legacy);
+    let items: Vec<Value> = groups
+        .map(|group| {
+            let metadata = if group.name.is_empty() {
+                json!({ "creationTimestamp": null })
+            } else {
+                json!({ "name": group.name, "creationTimestamp": null })
+            };
+            let versions: Vec<Value> = group.versions.iter().map(aggregated_version).collect();
+            json!({ "metadata": metadata, "versions": versions })
+        })
+        .collect();
+    json!({
+        "kind": "APIGroupDiscoveryList",
+        "apiVersion": format!("apidiscovery.k8s.io/{api_version}"),
+        "metadata": {},
+        "items": items,
+    })
+}
+
+fn aggregated_version(version: &Version) -> Value {
+    let mut rows: Vec<&Arc<Row>> = version.rows.iter().collect();
+    rows.sort_by(|a, b| a.plural.cmp(&b.plural));
+    let resources: Vec<Value> = rows
+        .into_iter()
+        .map(|row| {
+            let mut resource = json!({
+                "resource": row.plural,
+                "responseKind": response_kind(&row.group, &row.version, &row.kind),
+                "scope": if row.namespaced { "Namespaced" } else { "Cluster" },
+                "singularResource": row.singular,
+                "verbs": verb_names(row.verbs),
+            });
+            if !row.short_names.is_empty() {
+                resource["shortNames"] = json!(row.short_names);
+            }
+            if !row.categories.is_empty() {
+                resource["categories"] = json!(row.categories);
+            }
+            if !row.subresources.is_empty() {
+                let mut subresources: Vec<_> = row.subresources.iter().collect();
+                subresources.sort_by(|a, b| a.name.cmp(&b.name));
+                let list: Vec<Value> = subresources
+                    .into_iter()
+                    .map(|subresource| {
+                        let kind = subresource.kind.clone().unwrap_or_else(|| row.gvk.clone());
+                        json!({
+                            "subresource": subresource.name,
+                            "responseKind": response_kind(&kind.group, &kind.version, &kind.kind),
+                            "verbs": verb_names(subresource.verbs),
+                        })
+                    })
+                    .collect();
+                resource["subresources"] = json!(list);
+            }
+            resource
+        })
+        .collect();
+    json!({ "version": version.name, "freshness": "Current", "resources": resources })
+}

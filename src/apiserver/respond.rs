@@ -1,0 +1,151 @@
+//! Replies: objects, lists and statuses in the negotiated form.
+//!
+//! JSON of stored objects is spliced, never parsed; YAML, pretty JSON and protobuf are made from
+//! the same bytes.
+
+use super::negotiate::{Format, Output, Transform};
+use super::table;
+use crate::api::{Status, field};
+use crate::resources::Row;
+use crate::schema::{self, yaml};
+use crate::storage::{Body as Stored, Entry, Revision};
+use axum::body::Body;
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::{Response, StatusCode};
+use serde_json::{Value, json};
+
+pub type Reply = Response<Body>;
+
+pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
+pub const YAML: HeaderValue = HeaderValue::from_static("application/yaml");
+pub const PROTOBUF: HeaderValue = HeaderValue::from_static("application/vnd.kubernetes.protobuf");
+pub const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache, private");
+
+pub fn bytes(status: StatusCode, content_type: HeaderValue, body: impl Into<Bytes>) -> Reply {
+    let mut reply = Response::new(Body::from(body.into()));
+    *reply.status_mut() = status;
+    reply.headers_mut().insert(CONTENT_TYPE, content_type);
+    reply.headers_mut().insert(CACHE_CONTROL, NO_CACHE);
+    reply
+}
+
+pub fn text(status: StatusCode, body: impl Into<String>) -> Reply {
+    bytes(status, TEXT, body.into())
+}
+
+pub fn json(status: StatusCode, value: &impl serde::Serialize) -> Reply {
+    bytes(status, JSON, serde_json::to_vec(value).expect("a reply prints"))
+}
+
+/// An error, or the success of a deletion. Always understood, so it is never refused for its form.
+pub fn status(status: &Status) -> Reply {
+    let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    // A success carries no code where Kubernetes leaves it out: deletions.
+    let mut reply = json(code, status);
+    if let Some(details) = &status.details
+        && details.retry_after_seconds > 0
+    {
+        reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from(details.retry_after_seconds));
+    }
+    reply
+}
+
+/// `Status` of kind Success without a code, as deletions answer.
+pub fn deleted(status: &Status) -> Reply {
+    let mut value = serde_json::to_value(status).expect("a status prints");
+    if let Some(fields) = value.as_object_mut() {
+        fields.remove("code");
+    }
+    json(StatusCode::OK, &value)
+}
+
+/// `Warning: 299 - "text"` per text.
+pub fn warn(reply: &mut Reply, warnings: &[String]) {
+    for warning in warnings {
+        let text: String = warning.chars().filter(|c| !c.is_control()).collect();
+        if let Ok(value) = HeaderValue::from_str(&format!("299 - {}", field::go_quote(&text))) {
+            reply.headers_mut().append(http::header::WARNING, value);
+        }
+    }
+}
+
+/// A stored object.
+pub fn entry(code: StatusCode, output: Output, row: &Row, entry: &Entry) -> Reply {
+    stored(code, output, row, &entry.body, entry.revision)
+}
+
+pub fn stored(code: StatusCode, output: Output, row: &Row, body: &Stored, revision: Revision) -> Reply {
+    let body = current(row, body);
+    match output.transform {
+        Transform::None => json_bytes(code, output, row, body.render(revision)),
+        Transform::PartialMetadata => {
+            let mut out = partial_head("PartialObjectMetadata", output);
+            body.write_metadata(revision, &mut out);
+            out.push(b'}');
+            meta_bytes(code, output, out)
+        }
+        Transform::Table => {
+            let object = body.parse_at(revision);
+            let version = revision.0.to_string();
+            let table = table::of(row, output, [(&object, None)].into_iter(), json!({ "resourceVersion": version }));
+            meta_bytes(code, output, serde_json::to_vec(&table).expect("a table prints"))
+        }
+    }
+}
+
+/// The body as the row's schema has it now: converted, defaulted and pruned where another schema
+/// wrote it.
+pub fn current<'a>(row: &Row, body: &'a Stored) -> std::borrow::Cow<'a, Stored> {
+    if body.schema == row.schema_hash() {
+        return std::borrow::Cow::Borrowed(body);
+    }
+    std::borrow::Cow::Owned(super::codec::upgrade(row, body))
+}
+
+/// An object that is not stored: a review, a Scale, a dry run.
+pub fn object(code: StatusCode, output: Output, row: &Row, object: &Value) -> Reply {
+    match output.transform {
+        Transform::None => json_bytes(code, output, row, serde_json::to_vec(object).expect("an object prints").into()),
+        Transform::PartialMetadata => {
+            let mut out = partial_head("PartialObjectMetadata", output);
+            serde_json::to_writer(&mut out, &object["metadata"]).expect("metadata prints");
+            out.push(b'}');
+            meta_bytes(code, output, out)
+        }
+        Transform::Table => {
+            let table = table::of(row, output, [(object, None)].into_iter(), json!({}));
+            meta_bytes(code, output, serde_json::to_vec(&table).expect("a table prints"))
+        }
+    }
+}
+
+/// `{"kind":"…","apiVersion":"meta.k8s.io/v1","metadata":`
+pub fn partial_head(kind: &str, output: Output) -> Vec<u8> {
+    format!("{{\"kind\":\"{kind}\",\"apiVersion\":\"{}\",\"metadata\":", output.meta_version()).into_bytes()
+}
+
+/// JSON of an object of the row, or of its list, in the form asked for.
+pub fn json_bytes(code: StatusCode, output: Output, row: &Row, json: Bytes) -> Reply {
+    if output.format == Format::Protobuf
+        && let Some(protobuf) = schema::protobuf::encode_json(row.schema.as_ref(), &json)
+    {
+        return bytes(code, PROTOBUF, protobuf);
+    }
+    meta_bytes(code, output, json)
+}
+
+/// JSON of a kind of the API machinery; protobuf readers of those take JSON, too.
+pub fn meta_bytes(code: StatusCode, output: Output, json: impl Into<Bytes>) -> Reply {
+    let json = json.into();
+    if output.format == Format::Yaml {
+        let value: Value = serde_json::from_slice(&json).expect("our own JSON");
+        return bytes(code, YAML, yaml::from_value(&value));
+    }
+    if output.pretty {
+        let value: Value = serde_json::from_slice(&json).expect("our own JSON");
+        return bytes(code, JSON, serde_json::to_vec_pretty(&value).expect("a value prints"));
+    }
+    bytes(code, JSON, json)
+}

@@ -1,0 +1,106 @@
+//! Paths beside the resources: discovery, OpenAPI, version, health, metrics, and what other rooms
+//! add.
+
+pub mod health;
+pub mod websocket;
+
+use super::request::{Query, RequestInfo};
+use super::respond::{self, Reply};
+use super::state::State;
+use super::{discovery, no_such_verb, openapi};
+use crate::api::{Status, UserInfo, version};
+use async_trait::async_trait;
+use axum::body::Body;
+use http::{Method, Request, StatusCode};
+use serde_json::json;
+use std::sync::Arc;
+
+/// A path that another room answers: `/openid/v1/jwks`.
+#[async_trait]
+pub trait Route: Send + Sync + 'static {
+    async fn serve(&self, user: &UserInfo, request: Request<Body>) -> Result<Reply, Status>;
+}
+
+pub async fn serve(
+    state: &Arc<State>,
+    info: &RequestInfo,
+    query: &Query,
+    user: &UserInfo,
+    request: Request<Body>,
+) -> Result<Reply, Status> {
+    let path = info.path.as_str();
+    if let Some(route) = state.routes.get(path).cloned() {
+        return route.serve(user, request).await;
+    }
+    let read = matches!(*request.method(), Method::GET | Method::HEAD);
+    let known = answer(state, query, &request, path).await;
+    match known {
+        Some(_) if !read => Err(no_such_verb()),
+        Some(reply) => reply,
+        None => Ok(respond::text(StatusCode::NOT_FOUND, "404 page not found\n")),
+    }
+}
+
+async fn answer(state: &Arc<State>, query: &Query, request: &Request<Body>, path: &str) -> Option<Result<Reply, Status>> {
+    match path {
+        "/" => return Some(Ok(respond::json(StatusCode::OK, &json!({ "paths": paths(state) })))),
+        "/version" | "/version/" => return Some(Ok(respond::json(StatusCode::OK, &version_info()))),
+        "/metrics" => {
+            let mut text = state.metrics.text();
+            text.push('\n');
+            let content_type =
+                http::HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+            return Some(Ok(respond::bytes(StatusCode::OK, content_type, text.trim_end().to_owned() + "\n")));
+        }
+        _ => {}
+    }
+    if let Some(reply) = health::serve(state, query, path) {
+        return Some(Ok(reply));
+    }
+    if path.starts_with("/api") {
+        let rows = state.registry.rows();
+        return discovery::serve(&state.discovery, &rows, request.headers(), query, path);
+    }
+    if path.starts_with("/openapi/") {
+        return openapi::serve(state, request.headers(), query.get("hash"), path);
+    }
+    None
+}
+
+fn version_info() -> serde_json::Value {
+    json!({
+        "major": version::MAJOR,
+        "minor": version::MINOR,
+        "emulationMajor": version::MAJOR,
+        "emulationMinor": version::MINOR,
+        "minCompatibilityMajor": version::MAJOR,
+        "minCompatibilityMinor": version::MINOR_BEFORE,
+        "gitVersion": version::GIT_VERSION,
+        "gitCommit": "",
+        "gitTreeState": "clean",
+        "buildDate": version::BUILD_DATE,
+        "goVersion": "",
+        "compiler": "rustc",
+        "platform": version::PLATFORM,
+    })
+}
+
+/// What `GET /` lists.
+fn paths(state: &State) -> Vec<String> {
+    let rows = state.registry.rows();
+    let mut paths = vec!["/api".to_owned(), "/apis".to_owned(), "/apis/".to_owned()];
+    for group in &rows.groups {
+        if group.name.is_empty() {
+            paths.extend(group.versions.iter().map(|version| format!("/api/{}", version.name)));
+        } else {
+            paths.push(format!("/apis/{}", group.name));
+            paths.extend(group.versions.iter().map(|version| format!("/apis/{}/{}", group.name, version.name)));
+        }
+    }
+    paths.extend(health::paths(state));
+    paths.extend(["/metrics", "/openapi/v2", "/openapi/v3", "/version"].map(str::to_owned));
+    paths.extend(state.routes.keys().map(|path| (*path).to_owned()));
+    paths.sort_unstable();
+    paths.dedup();
+    paths
+}

@@ -1,0 +1,140 @@
+//! Cluster IPs: one IPAddress object per address in use.
+
+use crate::api::{GroupResource, UserInfo};
+use crate::apiserver::codec;
+use crate::apiserver::state::State;
+use crate::resources::{Context, pipeline};
+use crate::storage::{Durability, Error, Key};
+use jiff::Timestamp;
+use rand::RngExt;
+use serde_json::json;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+/// The addresses of the service network that Services may have.
+#[derive(Clone, Copy)]
+pub struct Range {
+    first: u32,
+    /// Without the network's own and the broadcast address.
+    count: u32,
+}
+
+impl Range {
+    pub fn new(network: Ipv4Addr, prefix: u8) -> Self {
+        let size = 1_u64 << (32 - u32::from(prefix.min(32)));
+        Self { first: u32::from(network).saturating_add(1), count: u32::try_from(size.saturating_sub(2)).unwrap_or(u32::MAX) }
+    }
+
+    fn contains(self, address: Ipv4Addr) -> bool {
+        u32::from(address).checked_sub(self.first).is_some_and(|offset| offset < self.count)
+    }
+
+    /// The lowest addresses are left to those who ask for one.
+    fn reserved(self) -> u32 {
+        (self.count / 16).clamp(16, 256).min(self.count)
+    }
+}
+
+const ALLOCATED: &str = "provided IP is already allocated";
+/// How many addresses are tried at random before the range is walked.
+const RANDOM_TRIES: usize = 16;
+
+/// This address; the error is Kubernetes's.
+pub async fn take(state: &Arc<State>, address: &str, namespace: &str, name: &str, dry_run: bool) -> Result<(), String> {
+    let Ok(ip) = address.parse::<Ipv4Addr>() else {
+        return Err("the provided network does not match the current range".to_owned());
+    };
+    if !state.services.addresses.contains(ip) {
+        return Err("the provided network does not match the current range".to_owned());
+    }
+    if claim(state, ip, namespace, name, dry_run).await? { Ok(()) } else { Err(ALLOCATED.to_owned()) }
+}
+
+/// A free address, at random.
+pub async fn take_any(state: &Arc<State>, namespace: &str, name: &str, dry_run: bool) -> Result<String, String> {
+    let range = state.services.addresses;
+    let address = |offset: u32| Ipv4Addr::from(range.first + offset);
+    let reserved = range.reserved();
+    for _ in 0..RANDOM_TRIES {
+        if reserved >= range.count {
+            break;
+        }
+        let offset = rand::rng().random_range(reserved..range.count);
+        if claim(state, address(offset), namespace, name, dry_run).await? {
+            return Ok(address(offset).to_string());
+        }
+    }
+    for offset in (reserved..range.count).chain(0..reserved) {
+        if claim(state, address(offset), namespace, name, dry_run).await? {
+            return Ok(address(offset).to_string());
+        }
+    }
+    Err("range is full".to_owned())
+}
+
+fn key(address: &str) -> Key {
+    Key::new(&GroupResource::new("networking.k8s.io", "ipaddresses"), "", address)
+}
+
+/// False: it has an owner.
+async fn claim(state: &Arc<State>, ip: Ipv4Addr, namespace: &str, name: &str, dry_run: bool) -> Result<bool, String> {
+    let address = ip.to_string();
+    let key = key(&address);
+    if state.storage.get(&key).is_some() {
+        return Ok(false);
+    }
+    if dry_run {
+        return Ok(true);
+    }
+    let Some(row) = state.registry.row("networking.k8s.io", "v1", "ipaddresses") else {
+        return Err("ipaddresses are not served".to_owned());
+    };
+    let mut object = json!({
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "IPAddress",
+        "metadata": {
+            "name": address,
+            "labels": {
+                "ipaddress.kubernetes.io/ip-family": "IPv4",
+                "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io",
+            },
+        },
+        "spec": { "parentRef": { "group": "", "resource": "services", "namespace": namespace, "name": name } },
+    });
+    let user = UserInfo::new("system:apiserver", &["system:masters"]);
+    let context = Context { user: &user, namespace: "", dry_run: false, now: Timestamp::now() };
+    pipeline::prepare_create(&row, &mut object, &context);
+    let body = codec::encode(state, &row, &object);
+    match state.storage.create(key, body, Durability::Durable).await {
+        Ok(_) => Ok(true),
+        Err(Error::Exists) => Ok(false),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Nobody's any more. What cannot be removed now is found by the repair controller.
+pub async fn release(state: &State, address: &str) {
+    let key = key(address);
+    while let Some(entry) = state.storage.get(&key) {
+        match state.storage.delete(key.clone(), entry.revision).await {
+            Ok(_) | Err(Error::NotFound) => return,
+            Err(Error::Conflict { .. }) => {}
+            Err(error) => {
+                tracing::warn!(address, %error, "release a cluster IP");
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_excludes_network_and_broadcast() {
+        let range = Range::new(Ipv4Addr::new(10, 43, 0, 0), 30);
+        let inside = |last: u8| range.contains(Ipv4Addr::new(10, 43, 0, last));
+        assert_eq!((inside(0), inside(1), inside(2), inside(3)), (false, true, true, false));
+    }
+}

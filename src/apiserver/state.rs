@@ -1,0 +1,142 @@
+//! What the handlers share: the parts that [`Config`] was composed from.
+
+use super::admission::{self, Plugin};
+use super::authn::Authenticator;
+use super::authz::Authorizer;
+use super::metrics::Metrics;
+use super::{discovery, openapi, routes, services, subresources};
+use crate::api::Status;
+use crate::resources::{Registry, Row};
+use crate::storage::{self, Key, Revision, Storage};
+use std::collections::HashMap;
+use std::sync::Arc;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// A named part of `/readyz` and `/livez`: the error says what is wrong.
+pub type Check = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
+
+/// What an API server is composed of.
+pub struct Config {
+    pub storage: Arc<dyn Storage>,
+    pub registry: Arc<Registry>,
+    /// Asked in order; anonymous access is the last of them.
+    pub authenticators: Vec<Arc<dyn Authenticator>>,
+    /// Asked in order; without an opinion the answer is no.
+    pub authorizers: Vec<Arc<dyn Authorizer>>,
+    /// In the order of the chain.
+    pub admission: Vec<Arc<dyn Plugin>>,
+    /// Beyond the handlers of [`subresources::SUBRESOURCES`]: those that need more than the store.
+    pub handlers: Vec<(&'static str, Arc<dyn subresources::Handler>)>,
+    /// Paths beside the API: `/openid/v1/jwks`.
+    pub routes: Vec<(&'static str, Arc<dyn routes::Route>)>,
+    pub services: services::Ranges,
+    /// Asked by `/readyz`, in order.
+    pub ready: Vec<(&'static str, Check)>,
+}
+
+/// See [`Config`].
+pub struct State {
+    pub storage: Arc<dyn Storage>,
+    pub registry: Arc<Registry>,
+    pub(super) authenticators: Vec<Arc<dyn Authenticator>>,
+    pub authorizers: Vec<Arc<dyn Authorizer>>,
+    pub(super) admission: Vec<Arc<dyn Plugin>>,
+    pub(super) handlers: HashMap<&'static str, Arc<dyn subresources::Handler>>,
+    pub(super) routes: HashMap<&'static str, Arc<dyn routes::Route>>,
+    pub services: services::Allocator,
+    pub(super) ready: Vec<(&'static str, Check)>,
+    pub(super) metrics: Metrics,
+    pub(super) discovery: discovery::Cache,
+    pub(super) openapi: openapi::Cache,
+    pub shutdown: CancellationToken,
+    /// Ticks at most once a minute, and only when something was written: bookmarks are due.
+    pub(super) bookmarks: watch::Sender<Revision>,
+}
+
+impl State {
+    pub(super) fn new(config: Config) -> Self {
+        let mut handlers: HashMap<&'static str, Arc<dyn subresources::Handler>> =
+            subresources::SUBRESOURCES.iter().map(|(name, handler)| (*name, handler())).collect();
+        handlers.extend(config.handlers);
+        Self {
+            services: services::Allocator::new(config.services),
+            storage: config.storage,
+            registry: config.registry,
+            authenticators: config.authenticators,
+            authorizers: config.authorizers,
+            admission: config.admission,
+            handlers,
+            routes: config.routes.into_iter().collect(),
+            ready: config.ready,
+            metrics: Metrics::new(),
+            discovery: discovery::Cache::default(),
+            openapi: openapi::Cache::default(),
+            shutdown: CancellationToken::new(),
+            bookmarks: watch::Sender::new(Revision(0)),
+        }
+    }
+
+    /// The key of an object of a row.
+    pub fn key(row: &Row, namespace: &str, name: &str) -> Key {
+        Key::new(&row.stored, if row.namespaced { namespace } else { "" }, name)
+    }
+
+    /// The mutating half of the admission chain.
+    pub async fn admit(&self, attributes: &mut admission::Attributes<'_>) -> Result<(), Status> {
+        for plugin in &self.admission {
+            if plugin.handles(attributes.operation, attributes.resource, attributes.subresource) {
+                plugin.admit(attributes).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The validating half.
+    pub async fn validate(&self, attributes: &mut admission::Attributes<'_>) -> Result<(), Status> {
+        for plugin in &self.admission {
+            if plugin.handles(attributes.operation, attributes.resource, attributes.subresource) {
+                plugin.validate(attributes).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether any plugin cares: where none does, nothing is prepared for it.
+    pub fn has_admission(&self, operation: admission::Operation, row: &Row, subresource: &str) -> bool {
+        self.admission.iter().any(|plugin| plugin.handles(operation, &row.gvr, subresource))
+    }
+}
+
+/// What a failed access to the store is to the client. Conflicts and absences are the callers' to
+/// tell, since they know the object.
+pub fn storage_status(error: storage::Error) -> Status {
+    match error {
+        storage::Error::Full(reason) => Status::insufficient_storage(format!("the disk is full: {reason}")),
+        storage::Error::ReadOnly(reason) => {
+            Status::service_unavailable(format!("the store takes no writes: {reason}"))
+        }
+        storage::Error::Unknown(reason) => Status::timeout(format!("the outcome of the write is unknown: {reason}")),
+        storage::Error::Compacted { .. } => {
+            Status::expired("The resourceVersion for the provided list is too old.")
+        }
+        storage::Error::Future { requested, current } => too_large_version(requested.0, current.0),
+        error @ (storage::Error::NotFound | storage::Error::Exists | storage::Error::Conflict { .. }) => {
+            Status::internal(error.to_string())
+        }
+    }
+}
+
+/// The 504 of a resourceVersion that is not reached yet.
+pub fn too_large_version(requested: u64, current: u64) -> Status {
+    let mut status =
+        Status::timeout(format!("Timeout: Too large resource version: {requested}, current: {current}"));
+    let details = status.details.get_or_insert_default();
+    details.retry_after_seconds = 1;
+    details.causes.push(crate::api::status::StatusCause {
+        reason: "ResourceVersionTooLarge".to_owned(),
+        message: "Too large resource version".to_owned(),
+        field: String::new(),
+    });
+    status
+}

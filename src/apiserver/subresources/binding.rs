@@ -1,0 +1,163 @@
+//! `pods/binding` and `bindings`: a pod gets its node.
+
+use super::{Handler, bare_error, created};
+use crate::api::{FieldError, GroupResource, GroupVersionKind, Path, Status, time};
+use crate::apiserver::admission::{Attributes, Operation};
+use crate::apiserver::codec;
+use crate::apiserver::options::WriteKind;
+use crate::apiserver::respond::{self, Reply};
+use crate::apiserver::state::{State, storage_status};
+use crate::apiserver::verbs::Call;
+use crate::apiserver::verbs::write::check_namespace;
+use crate::resources::Row;
+use crate::resources::pipeline::{is_being_deleted, metadata, metadata_str};
+use crate::storage::{Durability, Error};
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+pub struct Binding;
+
+#[async_trait]
+impl Handler for Binding {
+    async fn handle(&self, call: Call<'_>) -> Result<Reply, Status> {
+        let (state, info, row, user) = (call.state, call.info, call.row, call.user);
+        let kind = GroupVersionKind::new("", "v1", "Binding");
+        let mut posted = call.posted(&kind).await?;
+        let mut binding = posted.object;
+        let Some(pods) = state.registry.row("", "v1", "pods") else {
+            return Err(Status::internal("pods are not served"));
+        };
+        check_namespace(&pods, &mut binding, &info.namespace)?;
+        let name = metadata_str(&binding, "name").to_owned();
+        if info.subresource == "binding" && name != info.name {
+            return Err(Status::bad_request("name in URL does not match name in Binding object"));
+        }
+        validate(&binding)?;
+        let options = posted.options.to_value(WriteKind::Create);
+        let mut attributes = Attributes {
+            user,
+            operation: Operation::Create,
+            kind: &kind,
+            resource: &row.gvr,
+            subresource: &info.subresource,
+            namespace: &info.namespace,
+            name: &name,
+            object: Some(&mut binding),
+            old_object: None,
+            options: &options,
+            dry_run: posted.options.dry_run,
+            warnings: &mut posted.warnings,
+        };
+        state.admit(&mut attributes).await?;
+        state.validate(&mut attributes).await?;
+        assign(state, &pods, &info.namespace, &name, &binding, posted.options.dry_run).await?;
+        let mut reply = created();
+        respond::warn(&mut reply, &posted.warnings);
+        Ok(reply)
+    }
+}
+
+fn validate(binding: &Value) -> Result<(), Status> {
+    let target = &binding["target"];
+    let mut errors = Vec::new();
+    let root = Path::new("target");
+    let kind = target["kind"].as_str().unwrap_or_default();
+    if !matches!(kind, "" | "Node") {
+        errors.push(FieldError::not_supported(&root.child("kind"), kind, &["Node", "<empty>"]));
+    }
+    if target["name"].as_str().unwrap_or_default().is_empty() {
+        errors.push(FieldError::required(&root.child("name"), ""));
+    }
+    match errors.as_slice() {
+        [] => Ok(()),
+        [one] => Err(bare_error(one.to_string())),
+        many => Err(bare_error(format!("[{}]", many.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")))),
+    }
+}
+
+async fn assign(
+    state: &Arc<State>,
+    pods: &Row,
+    namespace: &str,
+    name: &str,
+    binding: &Value,
+    dry_run: bool,
+) -> Result<(), Status> {
+    let key = State::key(pods, namespace, name);
+    loop {
+        let entry = state.storage.get(&key).ok_or_else(|| Status::not_found(&pods.group_resource, name))?;
+        let mut pod = codec::parse(pods, &entry.body);
+        let conflict =
+            |detail: String| Err(Status::conflict(&GroupResource::new("", "pods/binding"), name, &detail));
+        let (uid, version) = (metadata_str(binding, "uid"), metadata_str(binding, "resourceVersion"));
+        let own = metadata_str(&pod, "uid");
+        if !uid.is_empty() && uid != own {
+            return conflict(format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {own}"));
+        }
+        if !version.is_empty() && version != entry.revision.0.to_string() {
+            return conflict(format!(
+                "Precondition failed: ResourceVersion in precondition: {version}, ResourceVersion in object meta: {}",
+                entry.revision.0
+            ));
+        }
+        if is_being_deleted(&pod) {
+            return conflict(format!("pod {name} is being deleted, cannot be assigned to a host"));
+        }
+        let node = pod["spec"]["nodeName"].as_str().unwrap_or_default();
+        if !node.is_empty() {
+            return conflict(format!("pod {name} is already assigned to node \"{node}\""));
+        }
+        if pod["spec"]["schedulingGates"].as_array().is_some_and(|gates| !gates.is_empty()) {
+            return conflict(format!("pod {name} has non-empty .spec.schedulingGates"));
+        }
+        bind(&mut pod, binding);
+        if dry_run {
+            return Ok(());
+        }
+        let body = codec::encode(state, pods, &pod);
+        match state.storage.update(key.clone(), entry.revision, body, Durability::Durable).await {
+            Ok(_) => return Ok(()),
+            Err(Error::Conflict { .. } | Error::NotFound) => {}
+            Err(error) => return Err(storage_status(error)),
+        }
+    }
+}
+
+/// The node, the annotations that come with it, and the condition PodScheduled.
+fn bind(pod: &mut Value, binding: &Value) {
+    pod["spec"]["nodeName"] = binding["target"]["name"].clone();
+    if let Some(annotations) = binding["metadata"]["annotations"].as_object()
+        && !annotations.is_empty()
+    {
+        let own = metadata(pod).entry("annotations").or_insert_with(|| json!({}));
+        if let Some(own) = own.as_object_mut() {
+            own.extend(annotations.clone());
+        }
+    }
+    let generation = crate::resources::pipeline::generation(pod);
+    let now = time::seconds(Timestamp::now());
+    let mut condition = json!({ "type": "PodScheduled", "status": "True", "lastProbeTime": null });
+    if generation > 0 {
+        condition["observedGeneration"] = json!(generation);
+    }
+    if !pod["status"].is_object() {
+        pod["status"] = json!({});
+    }
+    if !pod["status"]["conditions"].is_array() {
+        pod["status"]["conditions"] = json!([]);
+    }
+    let Some(conditions) = pod["status"]["conditions"].as_array_mut() else { return };
+    match conditions.iter_mut().find(|condition| condition["type"] == "PodScheduled") {
+        Some(known) => {
+            condition["lastTransitionTime"] =
+                if known["status"] == "True" { known["lastTransitionTime"].clone() } else { json!(now) };
+            *known = condition;
+        }
+        None => {
+            condition["lastTransitionTime"] = json!(now);
+            conditions.push(condition);
+        }
+    }
+}

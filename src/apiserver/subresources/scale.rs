@@ -1,0 +1,273 @@
+//! `scale`: autoscaling/v1.Scale, read from and written to three paths of the parent.
+
+use crate::api::{FieldError, GroupVersionKind, Path, Status};
+use crate::apiserver::codec;
+use crate::apiserver::negotiate::{self, Allows, Output};
+use crate::apiserver::options::{WriteKind, WriteOptions};
+use crate::apiserver::respond::{self, Reply};
+use crate::apiserver::state::State;
+use crate::apiserver::verbs::patch::{Applied, Patch, PatchKind};
+use crate::apiserver::verbs::write::{self, Change, Writer};
+use crate::apiserver::verbs::{Call, served_verb_of};
+use crate::resources::pipeline::{metadata, metadata_str};
+use crate::resources::{Subresource, SubresourceHandler, Verb};
+use crate::schema;
+use http::StatusCode;
+use serde_json::{Map, Value, json};
+
+/// The three paths of a row.
+struct Paths<'a> {
+    spec: &'a str,
+    status: &'a str,
+    selector: Option<&'a str>,
+}
+
+pub async fn handle(call: Call<'_>, subresource: &Subresource) -> Result<Reply, Status> {
+    let SubresourceHandler::Scale { spec_replicas, status_replicas, selector } = &subresource.handler else {
+        return Err(Status::internal("not a scale"));
+    };
+    let paths = Paths { spec: spec_replicas, status: status_replicas, selector: selector.as_deref() };
+    match served_verb_of(call.info) {
+        Some(Verb::Get) => get(&call, &paths),
+        Some(Verb::Update) => update(call, &paths).await,
+        Some(Verb::Patch) => patch(call, &paths).await,
+        _ => Err(crate::apiserver::no_such_verb()),
+    }
+}
+
+fn scale_kind() -> GroupVersionKind {
+    GroupVersionKind::new("autoscaling", "v1", "Scale")
+}
+
+fn scale_schema() -> Result<schema::Schema, Status> {
+    super::schema_of(&scale_kind())
+}
+
+/// `.spec.replicas` of an object.
+fn at<'a>(object: &'a Value, path: &str) -> &'a Value {
+    path.split('.').filter(|step| !step.is_empty()).fold(object, |value, step| &value[step])
+}
+
+fn set(object: &mut Value, path: &str, value: Value) {
+    let steps: Vec<&str> = path.split('.').filter(|step| !step.is_empty()).collect();
+    let mut target = object;
+    for step in steps {
+        if !target[step].is_object() && !target.is_object() {
+            *target = json!({});
+        }
+        target = &mut target[step];
+    }
+    *target = value;
+}
+
+/// The Scale of a parent, with its resourceVersion.
+fn of(parent: &Value, paths: &Paths<'_>) -> Value {
+    let mut metadata = Map::new();
+    for name in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
+        if let Some(value) = parent["metadata"].get(name) {
+            metadata.insert(name.to_owned(), value.clone());
+        }
+    }
+    let mut spec = Map::new();
+    if let Some(replicas) = at(parent, paths.spec).as_i64().filter(|replicas| *replicas != 0) {
+        spec.insert("replicas".to_owned(), json!(replicas));
+    }
+    let mut status = Map::new();
+    status.insert("replicas".to_owned(), json!(at(parent, paths.status).as_i64().unwrap_or_default()));
+    let selector = match paths.selector.map(|path| at(parent, path)) {
+        Some(Value::String(text)) => text.clone(),
+        Some(selector @ Value::Object(_)) => format_selector(selector),
+        _ => String::new(),
+    };
+    if !selector.is_empty() {
+        status.insert("selector".to_owned(), Value::String(selector));
+    }
+    json!({ "kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata, "spec": spec, "status": status })
+}
+
+/// A metav1.LabelSelector, or a plain map, as the text of a label selector.
+fn format_selector(selector: &Value) -> String {
+    let is_selector = selector.get("matchLabels").is_some() || selector.get("matchExpressions").is_some();
+    let labels = if is_selector { selector.get("matchLabels") } else { Some(selector) };
+    let mut terms: Vec<(String, String)> = labels
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| (key.clone(), format!("{key}={}", value.as_str().unwrap_or_default())))
+        .collect();
+    for expression in selector["matchExpressions"].as_array().into_iter().flatten() {
+        let key = expression["key"].as_str().unwrap_or_default();
+        let mut values: Vec<&str> =
+            expression["values"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        values.sort_unstable();
+        let values = values.join(",");
+        let term = match expression["operator"].as_str().unwrap_or_default() {
+            "In" => format!("{key} in ({values})"),
+            "NotIn" => format!("{key} notin ({values})"),
+            "Exists" => key.to_owned(),
+            _ => format!("!{key}"),
+        };
+        terms.push((key.to_owned(), term));
+    }
+    terms.sort_by(|a, b| a.0.cmp(&b.0));
+    terms.into_iter().map(|(_, term)| term).collect::<Vec<_>>().join(",")
+}
+
+fn reply(call_row: &crate::resources::Row, output: Output, code: StatusCode, scale: &Value) -> Reply {
+    if output.format == negotiate::Format::Protobuf
+        && let Ok(schema) = scale_schema()
+        && let Some(protobuf) = schema::protobuf::encode_json(Some(&schema), scale.to_string().as_bytes())
+    {
+        return respond::bytes(code, respond::PROTOBUF, protobuf);
+    }
+    let output = Output { format: if output.format == negotiate::Format::Protobuf { negotiate::Format::Json } else { output.format }, ..output };
+    respond::object(code, output, call_row, scale)
+}
+
+fn get(call: &Call<'_>, paths: &Paths<'_>) -> Result<Reply, Status> {
+    let Call { state, info, query, row, .. } = call;
+    let output = negotiate::output(call.headers(), query, Allows::Transforms)?;
+    let entry = state.storage.get(&State::key(row, &info.namespace, &info.name));
+    let entry = entry.ok_or_else(|| Status::not_found(&row.group_resource, &info.name))?;
+    let mut parent = codec::parse(row, &entry.body);
+    metadata(&mut parent).insert("resourceVersion".to_owned(), Value::String(entry.revision.0.to_string()));
+    Ok(reply(row, output, StatusCode::OK, &of(&parent, paths)))
+}
+
+/// What the scale wants of the parent.
+fn validate(scale: &Value, name: &str) -> Result<i64, Status> {
+    let replicas = scale["spec"]["replicas"].as_i64().unwrap_or_default();
+    if replicas < 0 {
+        let root = Path::new("spec");
+        let detail = "must be greater than or equal to 0";
+        let error = FieldError::invalid(&root.child("replicas"), replicas, detail);
+        return Err(Status::invalid(&scale_kind(), name, &vec![error]));
+    }
+    Ok(replicas)
+}
+
+/// The parent with the replicas of a scale; its version and uid are preconditions.
+fn parent_of(parent: &Value, scale: &Value, paths: &Paths<'_>, name: &str) -> Result<Value, Status> {
+    let replicas = validate(scale, name)?;
+    let mut next = parent.clone();
+    set(&mut next, paths.spec, json!(replicas));
+    let version = metadata_str(scale, "resourceVersion");
+    if !version.is_empty() {
+        metadata(&mut next).insert("resourceVersion".to_owned(), Value::String(version.to_owned()));
+    }
+    Ok(next)
+}
+
+async fn update(call: Call<'_>, paths: &Paths<'_>) -> Result<Reply, Status> {
+    let Call { state, info, query, row, user, request } = call;
+    let (parts, body) = request.into_parts();
+    let output = negotiate::output(&parts.headers, query, Allows::Transforms)?;
+    let options = WriteOptions::parse(query, WriteKind::Update)?;
+    codec::media_type(&parts.headers)?;
+    let body = codec::read(body).await?;
+    let decoded = codec::decode(&scale_schema()?, &parts.headers, &body, options.validation)?;
+    let mut scale = decoded.object;
+    write::check_namespace(row, &mut scale, &info.namespace)?;
+    write::check_name(&scale, &info.name, &info.namespace)?;
+    let mut writer = Writer {
+        state,
+        row,
+        user,
+        namespace: &info.namespace,
+        name: &info.name,
+        subresource: "scale",
+        kind: WriteKind::Update,
+        manager: write::manager(&options, &parts.headers),
+        options: &options,
+        warnings: decoded.warnings,
+    };
+    let uid = Some(metadata_str(&scale, "uid").to_owned()).filter(|uid| !uid.is_empty());
+    let change: &mut Change = &mut |old, _| match old {
+        Some(parent) => parent_of(parent, &scale, paths, &info.name),
+        None => Err(Status::not_found(&row.group_resource, &info.name)),
+    };
+    let written = writer.update(uid.as_deref(), false, change).await?;
+    let mut answer = reply(row, output, StatusCode::OK, &of(&written.object(), paths));
+    respond::warn(&mut answer, &writer.warnings);
+    Ok(answer)
+}
+
+async fn patch(call: Call<'_>, paths: &Paths<'_>) -> Result<Reply, Status> {
+    let Call { state, info, query, row, user, request } = call;
+    let (parts, body) = request.into_parts();
+    let kind = PatchKind::parse(&parts.headers, row.custom)?;
+    let output = negotiate::output(&parts.headers, query, Allows::Transforms)?;
+    let apply = kind == PatchKind::Apply;
+    let write_kind = WriteKind::Patch { apply };
+    let options = WriteOptions::parse(query, write_kind)?;
+    let body = codec::read(body).await?;
+    let scale_schema = scale_schema()?;
+    let patch = Patch::parse(kind, &scale_schema, &body, options.validation)?;
+    let mut writer = Writer {
+        state,
+        row,
+        user,
+        namespace: &info.namespace,
+        name: &info.name,
+        subresource: "scale",
+        kind: write_kind,
+        manager: write::manager(&options, &parts.headers),
+        options: &options,
+        warnings: Vec::new(),
+    };
+    let manager = writer.manager.clone();
+    let parent_schema = codec::schema(row)?;
+    let request = Applied { schema: &scale_schema, patch: &patch, options: &options, manager: &manager, subresource: "scale" };
+    let change: &mut Change = &mut |old, warnings| {
+        let parent = old.ok_or_else(|| Status::not_found(&row.group_resource, &info.name))?;
+        if let Patch::Apply(configuration) = &patch {
+            // The fields of a Scale are fields of the parent, under the same manager.
+            let scale = &configuration.object;
+            write::check_name(scale, &info.name, &info.namespace)?;
+            let replicas = validate(scale, &info.name)?;
+            let mut wanted = json!({
+                "apiVersion": row.api_version,
+                "kind": row.kind,
+                "metadata": { "name": info.name, "namespace": info.namespace },
+            });
+            set(&mut wanted, paths.spec, json!(replicas));
+            let body = schema::Body { object: wanted, warnings: configuration.warnings.clone() };
+            let patch = Patch::Apply(body);
+            let request = Applied { schema: parent_schema, patch: &patch, options: &options, manager: &manager, subresource: "scale" };
+            return request.to(Some(parent), warnings);
+        }
+        let scale = request.to(Some(&of(parent, paths)), warnings)?;
+        write::check_name(&scale, &info.name, &info.namespace)?;
+        parent_of(parent, &scale, paths, &info.name)
+    };
+    let written = writer.update(None, false, change).await?;
+    let mut answer = reply(row, output, StatusCode::OK, &of(&written.object(), paths));
+    respond::warn(&mut answer, &writer.warnings);
+    Ok(answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scale_is_read_from_its_parent() {
+        let parent = json!({
+            "metadata": {"name": "web", "namespace": "a", "uid": "u", "resourceVersion": "7", "labels": {"x": "y"}},
+            "spec": {"replicas": 3, "selector": {
+                "matchLabels": {"app": "web"},
+                "matchExpressions": [{"key": "tier", "operator": "In", "values": ["b", "a"]}, {"key": "z", "operator": "DoesNotExist"}]
+            }},
+            "status": {}
+        });
+        let paths = Paths { spec: ".spec.replicas", status: ".status.replicas", selector: Some(".spec.selector") };
+        let scale = of(&parent, &paths);
+        assert_eq!(scale["spec"], json!({"replicas": 3}));
+        assert_eq!(scale["status"], json!({"replicas": 0, "selector": "app=web,tier in (a,b),!z"}));
+        assert_eq!(scale["metadata"].get("labels"), None);
+        let mut next = parent_of(&parent, &json!({"spec": {}}), &paths, "web").expect("zero is fine");
+        assert_eq!(next["spec"]["replicas"], json!(0));
+        set(&mut next, ".spec.size.count", json!(1));
+        assert_eq!(next["spec"]["size"]["count"], json!(1));
+    }
+}

@@ -1,0 +1,110 @@
+//! `meta.k8s.io` Tables: what `kubectl get` shows, made by the row's columns and cells.
+
+use super::negotiate::Output;
+use crate::resources::pipeline::metadata_str;
+use crate::resources::{Column, Row};
+use crate::storage::{Body, Revision};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+/// `includeObject` of the query.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Include {
+    None,
+    #[default]
+    Metadata,
+    Object,
+}
+
+impl Include {
+    pub fn parse(text: Option<&str>) -> Self {
+        match text {
+            Some("None") => Self::None,
+            Some("Object") => Self::Object,
+            _ => Self::Metadata,
+        }
+    }
+}
+
+/// A whole table of parsed objects; `None` in a pair: the object's own metadata goes along.
+pub fn of<'a>(
+    row: &Row,
+    output: Output,
+    objects: impl Iterator<Item = (&'a Value, Option<Value>)>,
+    metadata: Value,
+) -> Value {
+    let now = Timestamp::now();
+    let rows: Vec<Value> = objects
+        .map(|(object, shown)| {
+            let shown = shown.unwrap_or_else(|| {
+                json!({
+                    "kind": "PartialObjectMetadata",
+                    "apiVersion": output.meta_version(),
+                    "metadata": object["metadata"],
+                })
+            });
+            json!({ "cells": cells(row, object, now), "object": shown })
+        })
+        .collect();
+    json!({
+        "kind": "Table",
+        "apiVersion": output.meta_version(),
+        "metadata": metadata,
+        "columnDefinitions": columns(row),
+        "rows": rows,
+    })
+}
+
+/// `columnDefinitions`.
+pub fn columns(row: &Row) -> Value {
+    let definition = |column: &Column| {
+        json!({
+            "name": column.name,
+            "type": column.kind,
+            "format": column.format,
+            "description": column.description,
+            "priority": column.priority,
+        })
+    };
+    if row.columns.is_empty() {
+        return json!([
+            definition(&Column::name()),
+            {
+                "name": "Created At",
+                "type": "date",
+                "format": "",
+                "description": "",
+                "priority": 0,
+            }
+        ]);
+    }
+    row.columns.iter().map(definition).collect()
+}
+
+fn cells(row: &Row, object: &Value, now: Timestamp) -> Value {
+    match row.strategy.cells(object, now) {
+        Some(cells) => Value::Array(cells),
+        None => json!([metadata_str(object, "name"), object["metadata"]["creationTimestamp"]]),
+    }
+}
+
+/// One row of a stored object, appended to `out`; without a copy of the object.
+pub fn write_row(row: &Row, output: Output, include: Include, body: &Body, revision: Revision, out: &mut Vec<u8>) {
+    let object = body.parse();
+    out.extend_from_slice(b"{\"cells\":");
+    serde_json::to_writer(&mut *out, &cells(row, &object, Timestamp::now())).expect("a Vec takes it");
+    match include {
+        Include::None => out.extend_from_slice(b",\"object\":null}"),
+        Include::Object => {
+            out.extend_from_slice(b",\"object\":");
+            body.write(revision, out);
+            out.push(b'}');
+        }
+        Include::Metadata => {
+            out.extend_from_slice(b",\"object\":");
+            out.extend_from_slice(&super::respond::partial_head("PartialObjectMetadata", output));
+            body.write_metadata(revision, out);
+            out.extend_from_slice(b"}}");
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! DELETE of one object or of a collection: grace, finalizers, propagation, preconditions.
+
+use super::Call;
+use super::list;
+use super::selection::Selection;
+use crate::api::{GroupVersionKind, Status, UserInfo};
+use crate::apiserver::admission::{Attributes, Operation};
+use crate::apiserver::negotiate::{self, Allows, Output};
+use crate::apiserver::options::{self, ListOptions};
+use crate::apiserver::respond::{self, Reply};
+use crate::apiserver::state::{State, storage_status};
+use crate::apiserver::{codec, services};
+use crate::resources::pipeline::deletion::{self, DeleteOptions, Step};
+use crate::resources::pipeline::{metadata, metadata_str};
+use crate::resources::Row;
+use crate::schema::{self, FieldValidation};
+use crate::storage::{Durability, Entry, Error, Key};
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use jiff::Timestamp;
+use serde_json::Value;
+use std::sync::Arc;
+
+/// A bound for the retries of one deletion; every one means that another write got through.
+const ATTEMPTS: usize = 1000;
+
+/// One deletion and who makes it.
+pub struct Deleter<'a> {
+    pub state: &'a Arc<State>,
+    pub row: &'a Arc<Row>,
+    pub user: &'a UserInfo,
+    pub namespace: &'a str,
+    pub options: &'a DeleteOptions,
+    pub warnings: Vec<String>,
+}
+
+/// What came of a deletion.
+pub enum Deleted {
+    /// It is gone (in a dry run: would be).
+    Gone(Value),
+    /// It stays for now, marked.
+    Marked(Value),
+}
+
+/// The options of the request: a body of DeleteOptions, or the query.
+fn read_options(call_query: &crate::apiserver::request::Query, headers: &HeaderMap, body: &Bytes) -> Result<DeleteOptions, Status> {
+    if body.is_empty() {
+        return options::delete_options(call_query, body, None);
+    }
+    let schema = schema::builtin_schema(&GroupVersionKind::new("meta.k8s.io", "v1", "DeleteOptions"))
+        .ok_or_else(|| Status::internal("DeleteOptions has no schema"))?;
+    let media = codec::media_type(headers)?;
+    if let Some(kind) = schema::kind_of(body, media)
+        && !kind.is_empty()
+        && kind != "DeleteOptions"
+    {
+        let quoted = crate::api::field::go_quote(&kind);
+        return Err(Status::bad_request(format!(
+            "no kind {quoted} is registered for version \"v1\" in scheme \"k8s.io/apimachinery/pkg/apis/meta/internalversion/scheme/register.go:27\""
+        )));
+    }
+    let decoded = schema::decode_options(&schema, body, media, FieldValidation::Ignore)?;
+    options::delete_options(call_query, body, Some(decoded.object))
+}
+
+pub async fn delete(call: Call<'_>) -> Result<Reply, Status> {
+    let Call { state, info, query, row, user, request } = call;
+    let (parts, body) = request.into_parts();
+    let output = negotiate::output(&parts.headers, query, Allows::Transforms)?;
+    let body = codec::read(body).await?;
+    let options = read_options(query, &parts.headers, &body)?;
+    let mut deleter =
+        Deleter { state, row, user, namespace: &info.namespace, options: &options, warnings: Vec::new() };
+    let deleted = deleter.delete(&info.name).await?;
+    let mut reply = answer(output, row, &info.name, &options, &deleted);
+    respond::warn(&mut reply, &deleter.warnings);
+    Ok(reply)
+}
+
+fn answer(output: Output, row: &Row, name: &str, options: &DeleteOptions, deleted: &Deleted) -> Reply {
+    match deleted {
+        Deleted::Gone(object) if !row.strategy.returns_deleted_object() => {
+            respond::deleted(&Status::success(&row.group_resource, name, metadata_str(object, "uid")))
+        }
+        Deleted::Gone(object) => respond::object(StatusCode::OK, output, row, object),
+        Deleted::Marked(object) => {
+            let code = if options.orphan_dependents == Some(false) { StatusCode::ACCEPTED } else { StatusCode::OK };
+            respond::object(code, output, row, object)
+        }
+    }
+}
+
+impl Deleter<'_> {
+    fn dry_run(&self) -> bool {
+        !self.options.dry_run.is_empty()
+    }
+
+    pub async fn delete(&mut self, name: &str) -> Result<Deleted, Status> {
+        let key = State::key(self.row, self.namespace, name);
+        for _ in 0..ATTEMPTS {
+            let entry = self.state.storage.get(&key);
+            let entry = entry.ok_or_else(|| Status::not_found(&self.row.group_resource, name))?;
+            if let Some(deleted) = self.delete_once(name, &key, &entry).await? {
+                return Ok(deleted);
+            }
+        }
+        Err(Status::modified(&self.row.group_resource, name))
+    }
+
+    /// None: somebody else wrote in between.
+    async fn delete_once(&mut self, name: &str, key: &Key, entry: &Arc<Entry>) -> Result<Option<Deleted>, Status> {
+        let old = codec::parse(self.row, &entry.body);
+        let version = entry.revision.0.to_string();
+        self.options.check_preconditions(self.row, &old, &version)?;
+        self.admission(name, &old, &version).await?;
+        let now = Timestamp::now();
+        let mut object = old.clone();
+        let step = if self.row.strategy.holds_deletion(&mut object, now) {
+            if object == old { Step::Pending } else { Step::Update }
+        } else {
+            object = old.clone();
+            deletion::begin(self.row, &mut object, self.options, now)
+        };
+        let deleted = match step {
+            Step::Pending => Some(Deleted::Marked(object.clone())),
+            Step::Update if object == old => Some(Deleted::Marked(object.clone())),
+            Step::Update => self.mark(key, entry, &object).await?.map(|entry| match entry {
+                Some(entry) => return_at(self.row, &entry),
+                None => Deleted::Marked(object.clone()),
+            }),
+            Step::Remove => self.remove(key, entry, &object).await?.then(|| Deleted::Gone(object.clone())),
+            Step::UpdateThenRemove if self.dry_run() => Some(Deleted::Gone(object.clone())),
+            Step::UpdateThenRemove => match self.mark(key, entry, &object).await? {
+                Some(Some(marked)) => {
+                    // Whoever took it meanwhile did what was asked for.
+                    self.remove(key, &marked, &object).await?;
+                    Some(match return_at(self.row, &marked) {
+                        Deleted::Gone(object) | Deleted::Marked(object) => Deleted::Gone(object),
+                    })
+                }
+                _ => None,
+            },
+        };
+        Ok(deleted.map(|deleted| with_version(deleted, &version)))
+    }
+
+    /// Store the marked object; the inner None: a dry run.
+    async fn mark(&self, key: &Key, entry: &Entry, object: &Value) -> Result<Option<Option<Arc<Entry>>>, Status> {
+        if self.dry_run() {
+            return Ok(Some(None));
+        }
+        let stored = self.stored_form(object);
+        let body = codec::encode(self.state, self.row, &stored);
+        match self.state.storage.update(key.clone(), entry.revision, body, Durability::Durable).await {
+            Ok(entry) => Ok(Some(Some(entry))),
+            Err(Error::Conflict { .. } | Error::NotFound) => Ok(None),
+            Err(error) => Err(storage_status(error)),
+        }
+    }
+
+    fn stored_form(&self, object: &Value) -> Value {
+        let mut stored = object.clone();
+        if self.row.stored_as.is_some() {
+            self.row.strategy.to_stored(&mut stored);
+        }
+        stored
+    }
+
+    /// False: somebody else wrote in between.
+    async fn remove(&self, key: &Key, entry: &Entry, object: &Value) -> Result<bool, Status> {
+        if self.dry_run() {
+            return Ok(true);
+        }
+        match self.state.storage.delete(key.clone(), entry.revision).await {
+            Ok(_) => {
+                services::after_delete(self.state, self.row, object).await;
+                Ok(true)
+            }
+            Err(Error::Conflict { .. } | Error::NotFound) => Ok(false),
+            Err(error) => Err(storage_status(error)),
+        }
+    }
+
+    async fn admission(&mut self, name: &str, old: &Value, version: &str) -> Result<(), Status> {
+        if !self.state.has_admission(Operation::Delete, self.row, "") {
+            return Ok(());
+        }
+        let mut old = old.clone();
+        metadata(&mut old).insert("resourceVersion".to_owned(), Value::String(version.to_owned()));
+        let options = options::delete_options_value(self.options);
+        let mut attributes = Attributes {
+            user: self.user,
+            operation: Operation::Delete,
+            kind: &self.row.gvk,
+            resource: &self.row.gvr,
+            subresource: "",
+            namespace: self.namespace,
+            name,
+            object: None,
+            old_object: Some(&old),
+            options: &options,
+            dry_run: self.dry_run(),
+            warnings: &mut self.warnings,
+        };
+        self.state.admit(&mut attributes).await?;
+        self.state.validate(&mut attributes).await
+    }
+}
+
+/// A marked object as the reply has it.
+fn return_at(row: &Row, entry: &Entry) -> Deleted {
+    let mut object = codec::parse(row, &entry.body);
+    metadata(&mut object).insert("resourceVersion".to_owned(), Value::String(entry.revision.0.to_string()));
+    Deleted::Marked(object)
+}
+
+fn with_version(mut deleted: Deleted, version: &str) -> Deleted {
+    let (Deleted::Gone(object) | Deleted::Marked(object)) = &mut deleted;
+    metadata(object).entry("resourceVersion").or_insert_with(|| Value::String(version.to_owned()));
+    deleted
+}
+
+pub async fn delete_collection(call: Call<'_>) -> Result<Reply, Status> {
+    let output = negotiate::output(call.headers(), call.query, Allows::Transforms)?;
+    let list_options = ListOptions::parse(call.query, false)?;
+    let selection = Selection::new(&call, list_options)?;
+    let Call { state, info, query, row, user, request } = call;
+    let (parts, body) = request.into_parts();
+    let body = codec::read(body).await?;
+    let options = read_options(query, &parts.headers, &body)?;
+    let page = list::read(state, &selection).await?;
+    let mut warnings = Vec::new();
+    for entry in &page.entries {
+        let namespace = if row.namespaced { entry.key.namespace() } else { "" };
+        let mut deleter = Deleter { state, row, user, namespace, options: &options, warnings: Vec::new() };
+        match deleter.delete(entry.key.name()).await {
+            Ok(_) => {}
+            // Gone by another hand: just as well.
+            Err(status) if status.is_not_found() => {}
+            Err(status) => return Err(status),
+        }
+        for warning in deleter.warnings {
+            if !warnings.contains(&warning) {
+                warnings.push(warning);
+            }
+        }
+    }
+    let call = Call { state, info, query, row, user, request: http::Request::from_parts(parts, axum::body::Body::empty()) };
+    let mut reply = list::write(&call, output, &page);
+    respond::warn(&mut reply, &warnings);
+    Ok(reply)
+}

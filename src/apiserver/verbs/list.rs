@@ -1,0 +1,266 @@
+//! LIST: a snapshot, filtered by index entries, spliced into one reply; pages by continue tokens.
+
+use super::Call;
+use super::selection::Selection;
+use crate::api::Status;
+use crate::apiserver::negotiate::{self, Allows, Format, Output, Transform};
+use crate::apiserver::options::{AtVersion, ListOptions, VersionMatch};
+use crate::apiserver::respond::{self, Reply};
+use crate::apiserver::state::{State, storage_status, too_large_version};
+use crate::apiserver::table::{self, Include};
+use crate::resources::Row;
+use crate::storage::{Entry, Error, Key, Revision, Snapshot};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+pub async fn list(call: Call<'_>) -> Result<Reply, Status> {
+    let output = negotiate::output(call.headers(), call.query, Allows::Transforms)?;
+    let options = ListOptions::parse(call.query, false)?;
+    let selection = Selection::new(&call, options)?;
+    let page = read(call.state, &selection).await?;
+    Ok(write(&call, output, &page))
+}
+
+/// One page of a list.
+pub struct Page {
+    pub entries: Vec<Arc<Entry>>,
+    pub revision: Revision,
+    pub next: Option<Next>,
+}
+
+/// What comes after a page.
+pub struct Next {
+    pub token: String,
+    /// Not counted where a selector chooses.
+    pub remaining: Option<usize>,
+}
+
+/// `{"v":"meta.k8s.io/v1","rv":213,"start":"name\u0000"}` in base64: Kubernetes's own form.
+#[derive(Serialize, Deserialize)]
+struct Token {
+    v: String,
+    /// -1: the newest state, since the one that the list began with is gone.
+    rv: i64,
+    start: String,
+}
+
+impl Token {
+    fn encode(revision: i64, last: &Key, prefix: &str) -> String {
+        let start = format!("{}\0", last.as_str().strip_prefix(prefix).unwrap_or_default());
+        let token = Self { v: "meta.k8s.io/v1".to_owned(), rv: revision, start };
+        URL_SAFE_NO_PAD.encode(serde_json::to_vec(&token).expect("a token prints"))
+    }
+
+    fn decode(text: &str) -> Result<Self, Status> {
+        let refuse = |error: &dyn std::fmt::Display| Status::bad_request(format!("continue key is not valid: {error}"));
+        let bytes = URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).map_err(|error| refuse(&error))?;
+        let token: Self = serde_json::from_slice(&bytes).map_err(|error| refuse(&error))?;
+        if token.v != "meta.k8s.io/v1" {
+            let version = crate::api::field::go_quote(&token.v);
+            return Err(refuse(&format!("server does not recognize this encoded version {version}")));
+        }
+        if token.rv == 0 {
+            return Err(refuse(&"incorrect encoded start resourceVersion (version meta.k8s.io/v1)"));
+        }
+        if token.start.is_empty() || token.start.split('/').any(|part| matches!(part, "." | "..")) {
+            return Err(refuse(&format!("encoded start key empty (version {})", token.v)));
+        }
+        Ok(token)
+    }
+}
+
+const INCONSISTENT: &str = "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.";
+
+/// The state to list, and the key to go on behind.
+async fn start(
+    state: &State,
+    selection: &Selection,
+) -> Result<(Arc<dyn Snapshot>, Option<Key>), Status> {
+    let options = &selection.options;
+    if !options.continue_token.is_empty() {
+        let token = Token::decode(&options.continue_token)?;
+        let prefix = selection.prefix.as_str();
+        let after = Key::from_stored(&format!("{prefix}{}", token.start.trim_end_matches('\0')));
+        if token.rv < 0 {
+            return Ok((state.storage.snapshot(), Some(after)));
+        }
+        return match state.storage.pinned(Revision(token.rv.unsigned_abs())) {
+            Ok(snapshot) => Ok((snapshot, Some(after))),
+            Err(Error::Compacted { .. }) => {
+                let mut status = Status::expired(INCONSISTENT);
+                status.metadata.continue_token = Token::encode(-1, &after, prefix);
+                Err(status)
+            }
+            Err(error) => Err(storage_status(error)),
+        };
+    }
+    // A page at a given state is at exactly that state, unless the client says otherwise.
+    let exact = options.version_match == Some(VersionMatch::Exact)
+        || options.version_match.is_none() && options.limit > 0;
+    match options.at {
+        AtVersion::Unset => state.storage.barrier().await.map_err(storage_status)?,
+        AtVersion::Any => {}
+        AtVersion::Number(number) => {
+            let snapshot = state.storage.snapshot();
+            let current = snapshot.revision().0;
+            if number > current {
+                return Err(too_large_version(number, current));
+            }
+            if exact && number < current {
+                return state.storage.pinned(Revision(number)).map(|snapshot| (snapshot, None)).map_err(storage_status);
+            }
+            return Ok((snapshot, None));
+        }
+    }
+    Ok((state.storage.snapshot(), None))
+}
+
+pub async fn read(state: &State, selection: &Selection) -> Result<Page, Status> {
+    let (snapshot, after) = start(state, selection).await?;
+    let limit = selection.options.limit;
+    let mut entries: Vec<Arc<Entry>> = Vec::with_capacity(if limit > 0 { limit.min(1024) } else { 64 });
+    if let Some(one) = &selection.one {
+        if after.as_ref().is_none_or(|after| one > after) {
+            entries.extend(snapshot.get(one).filter(|entry| selection.matches(entry)));
+        }
+        return Ok(Page { entries, revision: snapshot.revision(), next: None });
+    }
+    let mut range = snapshot.range(&selection.prefix, after.as_ref()).filter(|entry| selection.matches(entry));
+    let mut next = None;
+    if limit == 0 {
+        entries.extend(range.cloned());
+    } else {
+        entries.extend(range.by_ref().take(limit).cloned());
+        let rest = if selection.selects_all() { range.count() } else { range.take(1).count() };
+        if rest > 0 && let Some(last) = entries.last() {
+            state.storage.pin(&snapshot);
+            let revision = i64::try_from(snapshot.revision().0).unwrap_or(i64::MAX);
+            next = Some(Next {
+                token: Token::encode(revision, &last.key, selection.prefix.as_str()),
+                remaining: selection.selects_all().then_some(rest),
+            });
+        }
+    }
+    Ok(Page { entries, revision: snapshot.revision(), next })
+}
+
+/// `"metadata":{"resourceVersion":"5","continue":"…","remainingItemCount":3}`
+fn write_metadata(revision: &str, next: Option<&Next>, out: &mut Vec<u8>) {
+    use std::io::Write;
+    write!(out, "\"metadata\":{{\"resourceVersion\":\"{revision}\"").expect("a Vec takes it");
+    if let Some(next) = next {
+        write!(out, ",\"continue\":\"{}\"", next.token).expect("a Vec takes it");
+        if let Some(remaining) = next.remaining {
+            write!(out, ",\"remainingItemCount\":{remaining}").expect("a Vec takes it");
+        }
+    }
+    out.push(b'}');
+}
+
+pub fn write(call: &Call<'_>, output: Output, page: &Page) -> Reply {
+    let row = call.row;
+    let revision = page.revision.0.to_string();
+    let next = page.next.as_ref();
+    match output.transform {
+        Transform::Table => {
+            let include = Include::parse(call.query.get("includeObject"));
+            table(row, output, include, &page.entries, &revision, next)
+        }
+        Transform::PartialMetadata => {
+            let mut out = head("PartialObjectMetadataList", output.meta_version(), &revision, next);
+            write_items(&page.entries, &mut out, |entry, out| {
+                out.extend_from_slice(&respond::partial_head("PartialObjectMetadata", output));
+                entry.body.write_metadata(entry.revision, out);
+                out.push(b'}');
+            });
+            out.push(b'}');
+            respond::meta_bytes(StatusCode::OK, output, out)
+        }
+        Transform::None => {
+            let out = items(row, &page.entries, &revision, next);
+            if output.format == Format::Protobuf
+                && let Some(protobuf) = crate::schema::protobuf::encode_list_json(row.schema.as_ref(), &out)
+            {
+                return respond::bytes(StatusCode::OK, respond::PROTOBUF, protobuf);
+            }
+            respond::meta_bytes(StatusCode::OK, output, out)
+        }
+    }
+}
+
+/// The list as JSON.
+pub fn items(row: &Row, entries: &[Arc<Entry>], revision: &str, next: Option<&Next>) -> Vec<u8> {
+    let size: usize = entries.iter().map(|entry| entry.body.len() + 48).sum();
+    let mut out = head(&format!("{}List", row.kind), &row.api_version, revision, next);
+    out.reserve(size);
+    // Items of built-in lists do not say what they are.
+    let whole = row.custom;
+    write_items(entries, &mut out, |entry, out| {
+        let body = respond::current(row, &entry.body);
+        if whole { body.write(entry.revision, out) } else { body.write_item(entry.revision, out) }
+    });
+    out.push(b'}');
+    out
+}
+
+fn head(kind: &str, api_version: &str, revision: &str, next: Option<&Next>) -> Vec<u8> {
+    let mut out = format!("{{\"kind\":\"{kind}\",\"apiVersion\":\"{api_version}\",").into_bytes();
+    write_metadata(revision, next, &mut out);
+    out
+}
+
+/// `,"items":[…]`
+fn write_items(entries: &[Arc<Entry>], out: &mut Vec<u8>, mut write: impl FnMut(&Entry, &mut Vec<u8>)) {
+    out.extend_from_slice(b",\"items\":[");
+    for (index, entry) in entries.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        write(entry, out);
+    }
+    out.push(b']');
+}
+
+pub fn table(
+    row: &Row,
+    output: Output,
+    include: Include,
+    entries: &[Arc<Entry>],
+    revision: &str,
+    next: Option<&Next>,
+) -> Reply {
+    let mut out = head("Table", output.meta_version(), revision, next);
+    out.extend_from_slice(b",\"columnDefinitions\":");
+    serde_json::to_writer(&mut out, &table::columns(row)).expect("a Vec takes it");
+    out.extend_from_slice(b",\"rows\":[");
+    for (index, entry) in entries.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        table::write_row(row, output, include, &respond::current(row, &entry.body), entry.revision, &mut out);
+    }
+    out.extend_from_slice(b"]}");
+    respond::meta_bytes(StatusCode::OK, output, out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::GroupResource;
+
+    #[test]
+    fn tokens_are_those_of_kubernetes() {
+        let pods = GroupResource::new("", "configmaps");
+        let key = Key::new(&pods, "corpus", "kube-root-ca.crt");
+        let token = Token::encode(213, &key, "core/configmaps/corpus/");
+        assert_eq!(token, "eyJ2IjoibWV0YS5rOHMuaW8vdjEiLCJydiI6MjEzLCJzdGFydCI6Imt1YmUtcm9vdC1jYS5jcnRcdTAwMDAifQ");
+        let token = Token::decode(&token).expect("our own");
+        assert_eq!((token.rv, token.start.as_str()), (213, "kube-root-ca.crt\0"));
+        for bad in ["x", "e30", "eyJ2IjoieCJ9"] {
+            assert_eq!(Token::decode(bad).err().map(|status| status.code), Some(400), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! One handler per verb, for every row of the registry.
+
+pub mod create;
+pub mod delete;
+mod get;
+mod list;
+pub mod patch;
+mod selection;
+pub mod update;
+pub mod watch;
+pub mod write;
+
+use super::request::{Query, RequestInfo};
+use super::respond::Reply;
+use super::state::State;
+use super::{no_such_resource, no_such_verb, subresources};
+use crate::api::{Status, UserInfo};
+use crate::resources::{Row, SubresourceHandler, Verb};
+use axum::body::Body;
+use http::{HeaderMap, Request};
+use std::sync::Arc;
+
+/// One request for a resource, on its way to a handler.
+pub struct Call<'a> {
+    pub state: &'a Arc<State>,
+    pub info: &'a RequestInfo,
+    pub query: &'a Query,
+    pub row: &'a Arc<Row>,
+    pub user: &'a UserInfo,
+    pub request: Request<Body>,
+}
+
+impl Call<'_> {
+    pub fn headers(&self) -> &HeaderMap {
+        self.request.headers()
+    }
+}
+
+fn served_verb(verb: &str) -> Option<Verb> {
+    Some(match verb {
+        "create" => Verb::Create,
+        "delete" => Verb::Delete,
+        "deletecollection" => Verb::DeleteCollection,
+        "get" => Verb::Get,
+        "list" => Verb::List,
+        "patch" => Verb::Patch,
+        "update" => Verb::Update,
+        "watch" => Verb::Watch,
+        _ => return None,
+    })
+}
+
+/// The verb of a request; None: one that no resource has.
+pub fn served_verb_of(info: &RequestInfo) -> Option<Verb> {
+    served_verb(info.verb)
+}
+
+/// To the handler of the verb, or of the subresource.
+pub async fn route(call: Call<'_>) -> Result<Reply, Status> {
+    let info = call.info;
+    if !info.subresource.is_empty() {
+        return subresource(call).await;
+    }
+    let verb = served_verb(info.verb).ok_or_else(no_such_verb)?;
+    if let Some(handler) = call.state.handlers.get(&*call.row.plural).cloned() {
+        if !call.row.verbs.contains(&verb) {
+            return Err(no_such_verb());
+        }
+        return handler.handle(call).await;
+    }
+    // Objects of a namespaced resource are reached through their namespace only; lists need none.
+    let across = call.row.namespaced && info.namespace.is_empty();
+    let on_namespace = info.resource == "namespaces" && call.row.group.is_empty();
+    if !call.row.namespaced && !info.namespace.is_empty() && !on_namespace {
+        return Err(no_such_resource());
+    }
+    let needs_name = matches!(verb, Verb::Get | Verb::Update | Verb::Patch | Verb::Delete);
+    if needs_name && across {
+        return Err(no_such_resource());
+    }
+    let misplaced = needs_name && info.name.is_empty()
+        || verb == Verb::Create && (across || !info.name.is_empty())
+        || verb == Verb::DeleteCollection && across;
+    if misplaced || !call.row.verbs.contains(&verb) {
+        return Err(no_such_verb());
+    }
+    match verb {
+        Verb::Get if call.query.flag("watch") == Some(true) => watch::watch(call).await,
+        Verb::Get => get::get(call).await,
+        Verb::List => list::list(call).await,
+        Verb::Watch => watch::watch(call).await,
+        Verb::Create => create::create(call).await,
+        Verb::Update => update::update(call).await,
+        Verb::Patch => patch::patch(call).await,
+        Verb::Delete => delete::delete(call).await,
+        Verb::DeleteCollection => delete::delete_collection(call).await,
+    }
+}
+
+async fn subresource(call: Call<'_>) -> Result<Reply, Status> {
+    let info = call.info;
+    let Some(subresource) = call.row.subresource(&info.subresource).cloned() else {
+        return Err(no_such_resource());
+    };
+    if info.name.is_empty() || call.row.namespaced == info.namespace.is_empty() && &*call.row.plural != "namespaces" {
+        return Err(no_such_resource());
+    }
+    let verb = served_verb(info.verb).ok_or_else(no_such_verb)?;
+    let name = format!("{}/{}", call.row.plural, subresource.name);
+    let handler = call.state.handlers.get(name.as_str()).cloned();
+    if let Some(handler) = handler {
+        if !subresource.verbs.contains(&verb) {
+            return Err(no_such_verb());
+        }
+        return handler.handle(call).await;
+    }
+    if !subresource.verbs.contains(&verb) || !info.rest.is_empty() {
+        return Err(no_such_verb());
+    }
+    if let SubresourceHandler::Scale { .. } = &subresource.handler {
+        return subresources::scale::handle(call, &subresource).await;
+    }
+    // The parent's kind, written with rules of its own.
+    match verb {
+        Verb::Get => get::get(call).await,
+        Verb::Update => update::update(call).await,
+        Verb::Patch => patch::patch(call).await,
+        _ => Err(no_such_verb()),
+    }
+}
