@@ -9,6 +9,7 @@ pub mod field;
 pub mod gvk;
 pub mod ip;
 pub mod names;
+pub mod patch;
 pub mod quantity;
 pub mod selector;
 pub mod status;

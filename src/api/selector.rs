@@ -54,11 +54,7 @@ impl LabelSelector {
             .and_then(serde_json::Value::as_object)
             .into_iter()
             .flatten()
-            .map(|(key, value)| Requirement {
-                key: key.clone(),
-                operator: Operator::In,
-                values: vec![text(value)],
-            })
+            .map(|(key, value)| Requirement { key: key.clone(), operator: Operator::In, values: vec![text(value)] })
             .collect();
         let expressions = selector.get("matchExpressions").and_then(serde_json::Value::as_array);
         for expression in expressions.into_iter().flatten() {

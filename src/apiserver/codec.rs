@@ -11,7 +11,6 @@ use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderMap, header};
 use serde_json::Value;
-use std::sync::Arc;
 
 /// Larger bodies are refused, as Kubernetes refuses them.
 pub const BODY_LIMIT: usize = 3 * 1024 * 1024;
@@ -82,9 +81,86 @@ pub fn parse(row: &Row, body: &Stored) -> Value {
     if body.schema == row.schema_hash() { object } else { upgraded(row, object) }
 }
 
-/// The bytes to store of an object of the row, index and all.
-pub fn encode(state: &Arc<State>, row: &Row, object: &Value) -> Stored {
-    let _ = state;
-    let index = pipeline::index(row, object);
+/// The body to store of an object of the row, index and all.
+pub fn encode(state: &State, row: &Row, object: &Value) -> Stored {
+    let shared = row.stored_as.as_ref().and_then(|gvr| state.registry.row(&gvr.group, &gvr.version, &gvr.resource));
+    let index = pipeline::index(shared.as_deref().unwrap_or(row), object);
     Stored::from_value(object, row.stored_hash(), Some(index))
+}
+
+/// `kind` of a body, where it says one.
+pub fn kind_of(body: &[u8], media: MediaType) -> Option<String> {
+    let value = match media {
+        MediaType::Json => schema::scan::parse(body).ok()?,
+        MediaType::Yaml => schema::yaml::parse(body).ok()?,
+        MediaType::Protobuf => return None,
+    };
+    value.get("kind").and_then(Value::as_str).filter(|kind| !kind.is_empty()).map(str::to_owned)
+}
+
+/// The configuration of an apply patch.
+pub fn decode_apply(schema: &schema::Schema, body: &[u8], validation: FieldValidation) -> Result<schema::Body, Status> {
+    schema::decode_body(schema, body, MediaType::Yaml, validation)
+}
+
+/// The object that applying a configuration makes of `old`, managedFields included.
+pub fn apply(
+    row: &Row,
+    old: Option<&Value>,
+    configuration: &Value,
+    manager: &str,
+    subresource: &str,
+    force: bool,
+) -> Result<Value, Status> {
+    let _ = (row, old, configuration, manager, subresource, force);
+    Err(Status::unsupported_media_type("server-side apply is not done yet"))
+}
+
+/// Record in managedFields what an update by `manager` changed. Fields in `reset` are not written
+/// by the endpoint, and belong to nobody through it.
+pub fn track(
+    row: &Row,
+    live: Option<&Value>,
+    object: &mut Value,
+    manager: &str,
+    subresource: &str,
+    reset: &[&str],
+) -> Result<(), Status> {
+    let _ = (row, live, object, manager, subresource, reset);
+    Ok(())
+}
+
+/// The JSON of an object as protobuf, in its envelope. None: the kind has no protobuf form.
+pub fn protobuf(schema: Option<&schema::Schema>, json: &[u8]) -> Option<Bytes> {
+    let _ = (schema, json);
+    None
+}
+
+/// The JSON of a list of the row's objects as protobuf.
+pub fn protobuf_list(row: &Row, json: &[u8]) -> Option<Bytes> {
+    let _ = (row, json);
+    None
+}
+
+/// A frame of a watch in protobuf.
+pub fn protobuf_event(schema: Option<&schema::Schema>, kind: &str, json: &[u8]) -> Option<Bytes> {
+    let _ = (schema, kind, json);
+    None
+}
+
+/// The OpenAPI v3 document of a group version.
+pub fn openapi_v3(group: &str, version: &str, rows: &[std::sync::Arc<Row>]) -> Option<Vec<u8>> {
+    let _ = (group, version, rows);
+    None
+}
+
+/// The OpenAPI v2 document of everything.
+pub fn openapi_v2(rows: &[std::sync::Arc<Row>]) -> Option<Vec<u8>> {
+    let _ = rows;
+    None
+}
+
+pub fn openapi_v2_protobuf(rows: &[std::sync::Arc<Row>]) -> Option<Vec<u8>> {
+    let _ = rows;
+    None
 }

@@ -98,24 +98,32 @@ pub fn serve(
         ["apis"] => Some(root(cache, rows, headers, query, false)),
         ["api", version] => {
             let found = rows.group("").and_then(|group| group.version(version));
-            Some(found.map_or_else(|| Err(super::no_such_resource()), |version| {
-                let document = cache.get(rows, path, || resource_list("", version));
-                plain(headers, query, document)
-            }))
+            Some(found.map_or_else(
+                || Err(super::no_such_resource()),
+                |version| {
+                    let document = cache.get(rows, path, || resource_list("", version));
+                    plain(headers, query, document)
+                },
+            ))
         }
         ["apis", group] => {
             let group = rows.group(group).filter(|group| !group.name.is_empty())?;
-            Some(plain(headers, query, cache.get(rows, path, || {
-                let mut document = json!({ "kind": "APIGroup", "apiVersion": "v1" });
-                merge(&mut document, api_group(group));
-                document
-            })))
+            Some(plain(
+                headers,
+                query,
+                cache.get(rows, path, || {
+                    let mut document = json!({ "kind": "APIGroup", "apiVersion": "v1" });
+                    merge(&mut document, api_group(group));
+                    document
+                }),
+            ))
         }
         ["apis", group, version] => {
             let found = rows.group(group).and_then(|group| group.version(version));
-            Some(found.map_or_else(|| Err(super::no_such_resource()), |found| {
-                plain(headers, query, cache.get(rows, path, || resource_list(group, found)))
-            }))
+            Some(found.map_or_else(
+                || Err(super::no_such_resource()),
+                |found| plain(headers, query, cache.get(rows, path, || resource_list(group, found))),
+            ))
         }
         _ => None,
     }
@@ -158,9 +166,7 @@ fn versions() -> Value {
 }
 
 fn api_group(group: &Group) -> Value {
-    let version = |version: &Version| {
-        json!({ "groupVersion": format!("{}/{}", group.name, version.name), "version": version.name })
-    };
+    let version = |version: &Version| json!({ "groupVersion": format!("{}/{}", group.name, version.name), "version": version.name });
     json!({
         "name": group.name,
         "versions": group.versions.iter().map(version).collect::<Vec<_>>(),

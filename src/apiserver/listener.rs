@@ -139,8 +139,12 @@ impl Connection {
                 return;
             }
         };
-        let certificates: Vec<CertificateDer<'static>> =
-            stream.get_ref().1.peer_certificates().map(|list| list.iter().cloned().map(CertificateDer::into_owned).collect()).unwrap_or_default();
+        let certificates: Vec<CertificateDer<'static>> = stream
+            .get_ref()
+            .1
+            .peer_certificates()
+            .map(|list| list.iter().cloned().map(CertificateDer::into_owned).collect())
+            .unwrap_or_default();
         let info = ConnectionInfo::new(Some(peer), certificates.into());
         let server = self.server.clone();
         let service = hyper::service::service_fn(move |request: Request<Incoming>| {

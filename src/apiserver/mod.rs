@@ -25,6 +25,7 @@ mod state;
 pub mod subresources;
 mod table;
 pub mod verbs;
+mod yaml;
 
 pub use listener::Limits;
 pub use respond::Reply;
@@ -96,9 +97,7 @@ async fn answer(state: Arc<State>, mut request: Request<Body>) -> Reply {
     } else {
         match tokio::time::timeout(REQUEST_TIMEOUT, handled).await {
             Ok(result) => result,
-            Err(_) => Err(Status::timeout(
-                "Timeout: request did not complete within the allotted timeout",
-            )),
+            Err(_) => Err(Status::timeout("Timeout: request did not complete within the allotted timeout")),
         }
     };
     let reply = result.unwrap_or_else(|status| respond::status(&status));

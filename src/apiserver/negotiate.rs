@@ -170,9 +170,13 @@ mod tests {
 
     #[test]
     fn what_kubectl_sends() {
-        let table = accept("application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json");
+        let table = accept(
+            "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json",
+        );
         assert_eq!(table.expect("fits").transform, Transform::Table);
-        let metadata = accept("application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json");
+        let metadata = accept(
+            "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json",
+        );
         let metadata = metadata.expect("fits");
         assert_eq!((metadata.format, metadata.transform), (Format::Protobuf, Transform::PartialMetadata));
     }
@@ -181,8 +185,11 @@ mod tests {
     fn quality_and_unknown_transforms() {
         assert_eq!(accept("application/json;q=0.1,application/yaml").expect("fits").format, Format::Yaml);
         assert_eq!(accept("text/html,*/*;q=0.8").expect("fits").format, Format::Json);
-        for none in ["text/plain", "application/json;as=Table;v=v9;g=meta.k8s.io", "application/json;as=Bogus;v=v1;g=meta.k8s.io"]
-        {
+        for none in [
+            "text/plain",
+            "application/json;as=Table;v=v9;g=meta.k8s.io",
+            "application/json;as=Bogus;v=v1;g=meta.k8s.io",
+        ] {
             assert_eq!(accept(none).expect_err(none).code, 406);
         }
     }

@@ -1,6 +1,7 @@
 //! `/openapi/v3`, `/openapi/v3/<group version>` and `/openapi/v2`: written by the schema room from
 //! the type table and the registry, made once per state of the registry.
 
+use super::codec;
 use super::discovery::HexOf;
 use super::respond::{self, Reply};
 use super::state::State;
@@ -70,7 +71,7 @@ fn group_version(rows: &Rows, cache: &Cache, name: &str) -> Option<Document> {
         _ => return None,
     };
     let rows_of = rows.group(group)?.version(version)?;
-    cache.get(rows, name, || Some(crate::resources::openapi::v3(group, version, &rows_of.rows)))
+    cache.get(rows, name, || codec::openapi_v3(group, version, &rows_of.rows))
 }
 
 /// None: not a path of OpenAPI.
@@ -94,16 +95,18 @@ pub fn serve(state: &State, headers: &HeaderMap, hash: Option<&str>, path: &str)
             let name = if protobuf { "v2 protobuf" } else { "v2" };
             let document = cache.get(&rows, name, || {
                 let all: Vec<_> = rows.iter().cloned().collect();
-                if protobuf { crate::resources::openapi::v2_protobuf(&all) } else { Some(crate::resources::openapi::v2(&all)) }
+                if protobuf { codec::openapi_v2_protobuf(&all) } else { codec::openapi_v2(&all) }
             });
             let content_type = if protobuf {
                 HeaderValue::from_static("application/com.github.proto-openapi.spec.v2.v1.0+protobuf")
             } else {
                 respond::JSON
             };
-            Some(document.map(|document| reply(headers, document, content_type, false)).ok_or_else(|| {
-                Status::not_acceptable("only the following media types are accepted: application/json")
-            }))
+            Some(
+                document.map(|document| reply(headers, document, content_type, false)).ok_or_else(|| {
+                    Status::not_acceptable("only the following media types are accepted: application/json")
+                }),
+            )
         }
         path => {
             let name = path.strip_prefix("/openapi/v3/")?;

@@ -119,7 +119,10 @@ impl ListOptions {
                 "NotOlderThan" => Some(VersionMatch::NotOlderThan),
                 _ => None,
             },
-            timeout: timeout.and_then(|seconds| u64::try_from(seconds).ok()).filter(|&s| s > 0).map(Duration::from_secs),
+            timeout: timeout
+                .and_then(|seconds| u64::try_from(seconds).ok())
+                .filter(|&s| s > 0)
+                .map(Duration::from_secs),
             limit: usize::try_from(limit).unwrap_or_default(),
             continue_token,
             send_initial_events,
@@ -261,7 +264,10 @@ pub fn delete_options(query: &Query, body: &Bytes, decoded: Option<Value>) -> Re
         Some(options) if !body.is_empty() => {
             let preconditions = options.get("preconditions");
             let precondition = |name: &str| {
-                preconditions.and_then(|preconditions| preconditions.get(name)).and_then(Value::as_str).map(str::to_owned)
+                preconditions
+                    .and_then(|preconditions| preconditions.get(name))
+                    .and_then(Value::as_str)
+                    .map(str::to_owned)
             };
             DeleteOptions {
                 grace_period_seconds: options.get("gracePeriodSeconds").and_then(Value::as_i64),

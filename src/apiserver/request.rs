@@ -200,19 +200,27 @@ mod tests {
             "/api/v1/namespaces/a/pods?fieldSelector=metadata.name%3Dx",
             expect!["list g= v=v1 ns=a r=pods n=x s= rest="],
         );
-        check("DELETE", "/apis/apps/v1/namespaces/a/deployments", expect![
-            "deletecollection g=apps v=v1 ns=a r=deployments n= s= rest="
-        ]);
-        check("POST", "/api/v1/namespaces/a/pods/p/exec?command=ls", expect![
-            "create g= v=v1 ns=a r=pods n=p s=exec rest="
-        ]);
-        check("GET", "/api/v1/namespaces/a/services/http:s:80/proxy/x/y/", expect![
-            "get g= v=v1 ns=a r=services n=http:s:80 s=proxy rest=x/y/"
-        ]);
+        check(
+            "DELETE",
+            "/apis/apps/v1/namespaces/a/deployments",
+            expect!["deletecollection g=apps v=v1 ns=a r=deployments n= s= rest="],
+        );
+        check(
+            "POST",
+            "/api/v1/namespaces/a/pods/p/exec?command=ls",
+            expect!["create g= v=v1 ns=a r=pods n=p s=exec rest="],
+        );
+        check(
+            "GET",
+            "/api/v1/namespaces/a/services/http:s:80/proxy/x/y/",
+            expect!["get g= v=v1 ns=a r=services n=http:s:80 s=proxy rest=x/y/"],
+        );
         check("GET", "/api/v1/watch/namespaces/a/pods/p", expect!["watch g= v=v1 ns=a r=pods n=p s= rest="]);
-        check("GET", "/apis/rbac.authorization.k8s.io/v1/clusterroles/system%3Anode", expect![
-            "get g=rbac.authorization.k8s.io v=v1 ns= r=clusterroles n=system:node s= rest="
-        ]);
+        check(
+            "GET",
+            "/apis/rbac.authorization.k8s.io/v1/clusterroles/system%3Anode",
+            expect!["get g=rbac.authorization.k8s.io v=v1 ns= r=clusterroles n=system:node s= rest="],
+        );
         for path in ["/", "/api", "/api/v1", "/apis", "/apis/apps", "/apis/apps/v1", "/version", "/healthz/ping"] {
             let uri: Uri = path.parse().expect("a URI");
             let info = RequestInfo::parse(&Method::GET, &uri, &Query::default());

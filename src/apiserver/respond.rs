@@ -4,10 +4,9 @@
 //! the same bytes.
 
 use super::negotiate::{Format, Output, Transform};
-use super::table;
+use super::{table, yaml};
 use crate::api::{Status, field};
 use crate::resources::Row;
-use crate::schema::{self, yaml};
 use crate::storage::{Body as Stored, Entry, Revision};
 use axum::body::Body;
 use bytes::Bytes;
@@ -129,7 +128,7 @@ pub fn partial_head(kind: &str, output: Output) -> Vec<u8> {
 /// JSON of an object of the row, or of its list, in the form asked for.
 pub fn json_bytes(code: StatusCode, output: Output, row: &Row, json: Bytes) -> Reply {
     if output.format == Format::Protobuf
-        && let Some(protobuf) = schema::protobuf::encode_json(row.schema.as_ref(), &json)
+        && let Some(protobuf) = super::codec::protobuf(row.schema.as_ref(), &json)
     {
         return bytes(code, PROTOBUF, protobuf);
     }
@@ -141,7 +140,7 @@ pub fn meta_bytes(code: StatusCode, output: Output, json: impl Into<Bytes>) -> R
     let json = json.into();
     if output.format == Format::Yaml {
         let value: Value = serde_json::from_slice(&json).expect("our own JSON");
-        return bytes(code, YAML, yaml::from_value(&value));
+        return bytes(code, YAML, yaml::print(&value));
     }
     if output.pretty {
         let value: Value = serde_json::from_slice(&json).expect("our own JSON");

@@ -113,13 +113,9 @@ impl State {
 pub fn storage_status(error: storage::Error) -> Status {
     match error {
         storage::Error::Full(reason) => Status::insufficient_storage(format!("the disk is full: {reason}")),
-        storage::Error::ReadOnly(reason) => {
-            Status::service_unavailable(format!("the store takes no writes: {reason}"))
-        }
+        storage::Error::ReadOnly(reason) => Status::service_unavailable(format!("the store takes no writes: {reason}")),
         storage::Error::Unknown(reason) => Status::timeout(format!("the outcome of the write is unknown: {reason}")),
-        storage::Error::Compacted { .. } => {
-            Status::expired("The resourceVersion for the provided list is too old.")
-        }
+        storage::Error::Compacted { .. } => Status::expired("The resourceVersion for the provided list is too old."),
         storage::Error::Future { requested, current } => too_large_version(requested.0, current.0),
         error @ (storage::Error::NotFound | storage::Error::Exists | storage::Error::Conflict { .. }) => {
             Status::internal(error.to_string())
@@ -129,8 +125,7 @@ pub fn storage_status(error: storage::Error) -> Status {
 
 /// The 504 of a resourceVersion that is not reached yet.
 pub fn too_large_version(requested: u64, current: u64) -> Status {
-    let mut status =
-        Status::timeout(format!("Timeout: Too large resource version: {requested}, current: {current}"));
+    let mut status = Status::timeout(format!("Timeout: Too large resource version: {requested}, current: {current}"));
     let details = status.details.get_or_insert_default();
     details.retry_after_seconds = 1;
     details.causes.push(crate::api::status::StatusCause {

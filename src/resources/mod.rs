@@ -218,6 +218,11 @@ pub trait Strategy: Send + Sync + 'static {
         None
     }
 
+    /// The strategy of a subresource of the parent's kind that is written: `status`, `finalize` …
+    fn subresource(&self, name: &str) -> Option<&dyn Strategy> {
+        if name == "status" { self.status() } else { None }
+    }
+
     /// Field selectors beyond metadata.name and metadata.namespace: path and how to read it.
     fn selectable_fields(&self) -> &'static [(&'static str, fn(&Value) -> String)] {
         &[]

@@ -52,7 +52,17 @@ impl Row {
             Some(gvr) => hash(&builtin_schema(&GroupVersionKind::new(&gvr.group, &gvr.version, &resource.kind))),
             None => hash(&schema),
         };
-        Self { api_version: gvk.api_version(), gvr: resource.gvr(), gvk, group_resource, stored, custom, schema, stored_hash, resource }
+        Self {
+            api_version: gvk.api_version(),
+            gvr: resource.gvr(),
+            gvk,
+            group_resource,
+            stored,
+            custom,
+            schema,
+            stored_hash,
+            resource,
+        }
     }
 
     /// Of the row's own kind: a stored body with this hash is the reply.

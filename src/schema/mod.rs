@@ -7,9 +7,12 @@
 pub mod body;
 pub mod decode;
 mod facts;
+mod go_print;
+pub mod patch;
 mod quantity;
 pub mod scalars;
 pub mod scan;
+pub mod strategic;
 pub mod table;
 pub mod yaml;
 

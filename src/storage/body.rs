@@ -40,7 +40,7 @@ impl Body {
     pub fn from_value(object: &Value, schema: u64, index: Option<Index>) -> Self {
         let fields = object.as_object().expect("an object");
         let mut bytes = Vec::with_capacity(1024);
-        let mut member = |bytes: &mut Vec<u8>, name: &str, value: &Value| {
+        let member = |bytes: &mut Vec<u8>, name: &str, value: &Value| {
             bytes.push(if bytes.is_empty() { b'{' } else { b',' });
             serde_json::to_writer(&mut *bytes, name).expect("a Vec takes it");
             bytes.push(b':');
@@ -154,7 +154,6 @@ impl Body {
 
 /// Where the members of the top-level `"metadata":{` begin.
 fn metadata_offset(bytes: &[u8]) -> Option<usize> {
-
     let (mut depth, mut at, mut string) = (0_u32, 0, false);
     while at < bytes.len() {
         match bytes[at] {

@@ -66,7 +66,8 @@ pub fn serve(state: &State, query: &Query, path: &str) -> Option<Reply> {
 pub fn paths(state: &State) -> Vec<String> {
     let of = |endpoint: &&str| {
         let root = format!("/{endpoint}");
-        let each = checks(state, endpoint).into_iter().map(|(name, _)| format!("/{endpoint}/{name}")).collect::<Vec<_>>();
+        let each =
+            checks(state, endpoint).into_iter().map(|(name, _)| format!("/{endpoint}/{name}")).collect::<Vec<_>>();
         std::iter::once(root).chain(each)
     };
     ENDPOINTS.iter().flat_map(of).collect()

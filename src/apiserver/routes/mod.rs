@@ -8,7 +8,7 @@ use super::request::{Query, RequestInfo};
 use super::respond::{self, Reply};
 use super::state::State;
 use super::{discovery, no_such_verb, openapi};
-use crate::api::{Status, UserInfo, version};
+use crate::api::{Status, UserInfo, time, version};
 use async_trait::async_trait;
 use axum::body::Body;
 use http::{Method, Request, StatusCode};
@@ -33,7 +33,7 @@ pub async fn serve(
         return route.serve(user, request).await;
     }
     let read = matches!(*request.method(), Method::GET | Method::HEAD);
-    let known = answer(state, query, &request, path).await;
+    let known = answer(state, query, &request, path);
     match known {
         Some(_) if !read => Err(no_such_verb()),
         Some(reply) => reply,
@@ -41,16 +41,14 @@ pub async fn serve(
     }
 }
 
-async fn answer(state: &Arc<State>, query: &Query, request: &Request<Body>, path: &str) -> Option<Result<Reply, Status>> {
+fn answer(state: &Arc<State>, query: &Query, request: &Request<Body>, path: &str) -> Option<Result<Reply, Status>> {
     match path {
         "/" => return Some(Ok(respond::json(StatusCode::OK, &json!({ "paths": paths(state) })))),
         "/version" | "/version/" => return Some(Ok(respond::json(StatusCode::OK, &version_info()))),
         "/metrics" => {
-            let mut text = state.metrics.text();
-            text.push('\n');
             let content_type =
                 http::HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
-            return Some(Ok(respond::bytes(StatusCode::OK, content_type, text.trim_end().to_owned() + "\n")));
+            return Some(Ok(respond::bytes(StatusCode::OK, content_type, state.metrics.text())));
         }
         _ => {}
     }
@@ -74,15 +72,24 @@ fn version_info() -> serde_json::Value {
         "emulationMajor": version::MAJOR,
         "emulationMinor": version::MINOR,
         "minCompatibilityMajor": version::MAJOR,
-        "minCompatibilityMinor": version::MINOR_BEFORE,
-        "gitVersion": version::GIT_VERSION,
+        "minCompatibilityMinor": "35",
+        "gitVersion": version::KUBERNETES,
         "gitCommit": "",
-        "gitTreeState": "clean",
-        "buildDate": version::BUILD_DATE,
+        "gitTreeState": "",
+        "buildDate": time::seconds(jiff::Timestamp::from_second(version::built_at()).unwrap_or_default()),
         "goVersion": "",
         "compiler": "rustc",
-        "platform": version::PLATFORM,
+        "platform": format!("{}/{}", std::env::consts::OS, go_architecture()),
     })
+}
+
+/// The processor as Go names it.
+fn go_architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
 }
 
 /// What `GET /` lists.

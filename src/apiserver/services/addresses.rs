@@ -22,7 +22,10 @@ pub struct Range {
 impl Range {
     pub fn new(network: Ipv4Addr, prefix: u8) -> Self {
         let size = 1_u64 << (32 - u32::from(prefix.min(32)));
-        Self { first: u32::from(network).saturating_add(1), count: u32::try_from(size.saturating_sub(2)).unwrap_or(u32::MAX) }
+        Self {
+            first: u32::from(network).saturating_add(1),
+            count: u32::try_from(size.saturating_sub(2)).unwrap_or(u32::MAX),
+        }
     }
 
     fn contains(self, address: Ipv4Addr) -> bool {

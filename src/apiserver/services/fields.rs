@@ -273,8 +273,12 @@ mod tests {
     fn families_of_a_single_stack_cluster() {
         let mut service = json!({"metadata": {"name": "s"}, "spec": {"type": "ClusterIP"}});
         default_families(&mut service, None).expect("fits");
-        assert_eq!(service["spec"], json!({"type": "ClusterIP", "ipFamilyPolicy": "SingleStack", "ipFamilies": ["IPv4"]}));
-        let mut dual = json!({"metadata": {"name": "s"}, "spec": {"type": "ClusterIP", "ipFamilyPolicy": "RequireDualStack"}});
+        assert_eq!(
+            service["spec"],
+            json!({"type": "ClusterIP", "ipFamilyPolicy": "SingleStack", "ipFamilies": ["IPv4"]})
+        );
+        let mut dual =
+            json!({"metadata": {"name": "s"}, "spec": {"type": "ClusterIP", "ipFamilyPolicy": "RequireDualStack"}});
         assert_eq!(default_families(&mut dual, None).expect_err("not dual").code, 422);
     }
 }

@@ -80,12 +80,7 @@ fn is_service(row: &Row) -> bool {
 }
 
 /// Before a new object is validated.
-pub async fn begin_create(
-    state: &Arc<State>,
-    row: &Row,
-    object: &mut Value,
-    dry_run: bool,
-) -> Result<Undo, Status> {
+pub async fn begin_create(state: &Arc<State>, row: &Row, object: &mut Value, dry_run: bool) -> Result<Undo, Status> {
     if !is_service(row) {
         return Ok(Undo::none());
     }

@@ -89,8 +89,7 @@ async fn assign(
     loop {
         let entry = state.storage.get(&key).ok_or_else(|| Status::not_found(&pods.group_resource, name))?;
         let mut pod = codec::parse(pods, &entry.body);
-        let conflict =
-            |detail: String| Err(Status::conflict(&GroupResource::new("", "pods/binding"), name, &detail));
+        let conflict = |detail: String| Err(Status::conflict(&GroupResource::new("", "pods/binding"), name, &detail));
         let (uid, version) = (metadata_str(binding, "uid"), metadata_str(binding, "resourceVersion"));
         let own = metadata_str(&pod, "uid");
         if !uid.is_empty() && uid != own {

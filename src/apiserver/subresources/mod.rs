@@ -14,8 +14,8 @@ use super::verbs::write;
 use crate::api::{GroupVersionKind, Status};
 use crate::schema;
 use async_trait::async_trait;
-use http::request::Parts;
 use http::StatusCode;
+use http::request::Parts;
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -84,7 +84,13 @@ pub fn created() -> Reply {
 }
 
 /// A reply with an object that is not stored.
-pub fn object(code: StatusCode, output: Output, row: &crate::resources::Row, object: &Value, warnings: &[String]) -> Reply {
+pub fn object(
+    code: StatusCode,
+    output: Output,
+    row: &crate::resources::Row,
+    object: &Value,
+    warnings: &[String],
+) -> Reply {
     let mut reply = respond::object(code, output, row, object);
     respond::warn(&mut reply, warnings);
     reply

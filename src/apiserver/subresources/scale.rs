@@ -1,12 +1,13 @@
 //! `scale`: autoscaling/v1.Scale, read from and written to three paths of the parent.
 
+use crate::api::patch::PatchType;
 use crate::api::{FieldError, GroupVersionKind, Path, Status};
 use crate::apiserver::codec;
 use crate::apiserver::negotiate::{self, Allows, Output};
 use crate::apiserver::options::{WriteKind, WriteOptions};
 use crate::apiserver::respond::{self, Reply};
 use crate::apiserver::state::State;
-use crate::apiserver::verbs::patch::{Applied, Patch, PatchKind};
+use crate::apiserver::verbs::patch;
 use crate::apiserver::verbs::write::{self, Change, Writer};
 use crate::apiserver::verbs::{Call, served_verb_of};
 use crate::resources::pipeline::{metadata, metadata_str};
@@ -30,7 +31,7 @@ pub async fn handle(call: Call<'_>, subresource: &Subresource) -> Result<Reply, 
     match served_verb_of(call.info) {
         Some(Verb::Get) => get(&call, &paths),
         Some(Verb::Update) => update(call, &paths).await,
-        Some(Verb::Patch) => patch(call, &paths).await,
+        Some(Verb::Patch) => patch_scale(call, &paths).await,
         _ => Err(crate::apiserver::no_such_verb()),
     }
 }
@@ -116,11 +117,14 @@ fn format_selector(selector: &Value) -> String {
 fn reply(call_row: &crate::resources::Row, output: Output, code: StatusCode, scale: &Value) -> Reply {
     if output.format == negotiate::Format::Protobuf
         && let Ok(schema) = scale_schema()
-        && let Some(protobuf) = schema::protobuf::encode_json(Some(&schema), scale.to_string().as_bytes())
+        && let Some(protobuf) = codec::protobuf(Some(&schema), scale.to_string().as_bytes())
     {
         return respond::bytes(code, respond::PROTOBUF, protobuf);
     }
-    let output = Output { format: if output.format == negotiate::Format::Protobuf { negotiate::Format::Json } else { output.format }, ..output };
+    let output = Output {
+        format: if output.format == negotiate::Format::Protobuf { negotiate::Format::Json } else { output.format },
+        ..output
+    };
     respond::object(code, output, call_row, scale)
 }
 
@@ -192,17 +196,17 @@ async fn update(call: Call<'_>, paths: &Paths<'_>) -> Result<Reply, Status> {
     Ok(answer)
 }
 
-async fn patch(call: Call<'_>, paths: &Paths<'_>) -> Result<Reply, Status> {
+async fn patch_scale(call: Call<'_>, paths: &Paths<'_>) -> Result<Reply, Status> {
     let Call { state, info, query, row, user, request } = call;
     let (parts, body) = request.into_parts();
-    let kind = PatchKind::parse(&parts.headers, row.custom)?;
+    let kind = patch::kind(&parts.headers, row.custom)?;
     let output = negotiate::output(&parts.headers, query, Allows::Transforms)?;
-    let apply = kind == PatchKind::Apply;
+    let apply = kind == PatchType::Apply;
     let write_kind = WriteKind::Patch { apply };
     let options = WriteOptions::parse(query, write_kind)?;
     let body = codec::read(body).await?;
     let scale_schema = scale_schema()?;
-    let patch = Patch::parse(kind, &scale_schema, &body, options.validation)?;
+    let configuration = if apply { Some(codec::decode_apply(&scale_schema, &body, options.validation)?) } else { None };
     let mut writer = Writer {
         state,
         row,
@@ -216,29 +220,25 @@ async fn patch(call: Call<'_>, paths: &Paths<'_>) -> Result<Reply, Status> {
         warnings: Vec::new(),
     };
     let manager = writer.manager.clone();
-    let parent_schema = codec::schema(row)?;
-    let request = Applied { schema: &scale_schema, patch: &patch, options: &options, manager: &manager, subresource: "scale" };
     let change: &mut Change = &mut |old, warnings| {
         let parent = old.ok_or_else(|| Status::not_found(&row.group_resource, &info.name))?;
-        if let Patch::Apply(configuration) = &patch {
-            // The fields of a Scale are fields of the parent, under the same manager.
-            let scale = &configuration.object;
-            write::check_name(scale, &info.name, &info.namespace)?;
-            let replicas = validate(scale, &info.name)?;
-            let mut wanted = json!({
-                "apiVersion": row.api_version,
-                "kind": row.kind,
-                "metadata": { "name": info.name, "namespace": info.namespace },
-            });
-            set(&mut wanted, paths.spec, json!(replicas));
-            let body = schema::Body { object: wanted, warnings: configuration.warnings.clone() };
-            let patch = Patch::Apply(body);
-            let request = Applied { schema: parent_schema, patch: &patch, options: &options, manager: &manager, subresource: "scale" };
-            return request.to(Some(parent), warnings);
-        }
-        let scale = request.to(Some(&of(parent, paths)), warnings)?;
-        write::check_name(&scale, &info.name, &info.namespace)?;
-        parent_of(parent, &scale, paths, &info.name)
+        let Some(configuration) = &configuration else {
+            let patched = schema::patch::patch(&scale_schema, &of(parent, paths), &body, kind, options.validation)?;
+            warnings.extend(patched.warnings);
+            write::check_name(&patched.object, &info.name, &info.namespace)?;
+            return parent_of(parent, &patched.object, paths, &info.name);
+        };
+        // The fields of a Scale are fields of the parent, under the same manager.
+        let scale = &configuration.object;
+        warnings.extend(configuration.warnings.iter().cloned());
+        write::check_name(scale, &info.name, &info.namespace)?;
+        let mut wanted = json!({
+            "apiVersion": row.api_version,
+            "kind": row.kind,
+            "metadata": { "name": info.name, "namespace": info.namespace },
+        });
+        set(&mut wanted, paths.spec, json!(validate(scale, &info.name)?));
+        codec::apply(row, Some(parent), &wanted, &manager, "scale", options.force)
     };
     let written = writer.update(None, false, change).await?;
     let mut answer = reply(row, output, StatusCode::OK, &of(&written.object(), paths));

@@ -10,9 +10,9 @@ use crate::apiserver::options::{self, ListOptions};
 use crate::apiserver::respond::{self, Reply};
 use crate::apiserver::state::{State, storage_status};
 use crate::apiserver::{codec, services};
+use crate::resources::Row;
 use crate::resources::pipeline::deletion::{self, DeleteOptions, Step};
 use crate::resources::pipeline::{metadata, metadata_str};
-use crate::resources::Row;
 use crate::schema::{self, FieldValidation};
 use crate::storage::{Durability, Entry, Error, Key};
 use bytes::Bytes;
@@ -43,23 +43,29 @@ pub enum Deleted {
 }
 
 /// The options of the request: a body of DeleteOptions, or the query.
-fn read_options(call_query: &crate::apiserver::request::Query, headers: &HeaderMap, body: &Bytes) -> Result<DeleteOptions, Status> {
+fn read_options(
+    call_query: &crate::apiserver::request::Query,
+    headers: &HeaderMap,
+    body: &Bytes,
+) -> Result<DeleteOptions, Status> {
     if body.is_empty() {
         return options::delete_options(call_query, body, None);
     }
     let schema = schema::builtin_schema(&GroupVersionKind::new("meta.k8s.io", "v1", "DeleteOptions"))
         .ok_or_else(|| Status::internal("DeleteOptions has no schema"))?;
     let media = codec::media_type(headers)?;
-    if let Some(kind) = schema::kind_of(body, media)
-        && !kind.is_empty()
-        && kind != "DeleteOptions"
-    {
-        let quoted = crate::api::field::go_quote(&kind);
-        return Err(Status::bad_request(format!(
-            "no kind {quoted} is registered for version \"v1\" in scheme \"k8s.io/apimachinery/pkg/apis/meta/internalversion/scheme/register.go:27\""
-        )));
-    }
-    let decoded = schema::decode_options(&schema, body, media, FieldValidation::Ignore)?;
+    let decoded = schema::decode_body(&schema, body, media, FieldValidation::Ignore).map_err(|status| {
+        // Only a body of another kind is told in other words.
+        match codec::kind_of(body, media) {
+            Some(kind) if kind != "DeleteOptions" => {
+                let quoted = crate::api::field::go_quote(&kind);
+                Status::bad_request(format!(
+                    "no kind {quoted} is registered for version \"v1\" in scheme \"k8s.io/apimachinery/pkg/apis/meta/internalversion/scheme/register.go:27\""
+                ))
+            }
+            _ => status,
+        }
+    })?;
     options::delete_options(call_query, body, Some(decoded.object))
 }
 
@@ -69,8 +75,7 @@ pub async fn delete(call: Call<'_>) -> Result<Reply, Status> {
     let output = negotiate::output(&parts.headers, query, Allows::Transforms)?;
     let body = codec::read(body).await?;
     let options = read_options(query, &parts.headers, &body)?;
-    let mut deleter =
-        Deleter { state, row, user, namespace: &info.namespace, options: &options, warnings: Vec::new() };
+    let mut deleter = Deleter { state, row, user, namespace: &info.namespace, options: &options, warnings: Vec::new() };
     let deleted = deleter.delete(&info.name).await?;
     let mut reply = answer(output, row, &info.name, &options, &deleted);
     respond::warn(&mut reply, &deleter.warnings);
@@ -245,7 +250,8 @@ pub async fn delete_collection(call: Call<'_>) -> Result<Reply, Status> {
             }
         }
     }
-    let call = Call { state, info, query, row, user, request: http::Request::from_parts(parts, axum::body::Body::empty()) };
+    let call =
+        Call { state, info, query, row, user, request: http::Request::from_parts(parts, axum::body::Body::empty()) };
     let mut reply = list::write(&call, output, &page);
     respond::warn(&mut reply, &warnings);
     Ok(reply)

@@ -3,6 +3,7 @@
 use super::Call;
 use super::selection::Selection;
 use crate::api::Status;
+use crate::apiserver::codec;
 use crate::apiserver::negotiate::{self, Allows, Format, Output, Transform};
 use crate::apiserver::options::{AtVersion, ListOptions, VersionMatch};
 use crate::apiserver::respond::{self, Reply};
@@ -75,10 +76,7 @@ impl Token {
 const INCONSISTENT: &str = "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.";
 
 /// The state to list, and the key to go on behind.
-async fn start(
-    state: &State,
-    selection: &Selection,
-) -> Result<(Arc<dyn Snapshot>, Option<Key>), Status> {
+async fn start(state: &State, selection: &Selection) -> Result<(Arc<dyn Snapshot>, Option<Key>), Status> {
     let options = &selection.options;
     if !options.continue_token.is_empty() {
         let token = Token::decode(&options.continue_token)?;
@@ -98,8 +96,8 @@ async fn start(
         };
     }
     // A page at a given state is at exactly that state, unless the client says otherwise.
-    let exact = options.version_match == Some(VersionMatch::Exact)
-        || options.version_match.is_none() && options.limit > 0;
+    let exact =
+        options.version_match == Some(VersionMatch::Exact) || options.version_match.is_none() && options.limit > 0;
     match options.at {
         AtVersion::Unset => state.storage.barrier().await.map_err(storage_status)?,
         AtVersion::Any => {}
@@ -135,7 +133,9 @@ pub async fn read(state: &State, selection: &Selection) -> Result<Page, Status> 
     } else {
         entries.extend(range.by_ref().take(limit).cloned());
         let rest = if selection.selects_all() { range.count() } else { range.take(1).count() };
-        if rest > 0 && let Some(last) = entries.last() {
+        if rest > 0
+            && let Some(last) = entries.last()
+        {
             state.storage.pin(&snapshot);
             let revision = i64::try_from(snapshot.revision().0).unwrap_or(i64::MAX);
             next = Some(Next {
@@ -182,7 +182,7 @@ pub fn write(call: &Call<'_>, output: Output, page: &Page) -> Reply {
         Transform::None => {
             let out = items(row, &page.entries, &revision, next);
             if output.format == Format::Protobuf
-                && let Some(protobuf) = crate::schema::protobuf::encode_list_json(row.schema.as_ref(), &out)
+                && let Some(protobuf) = codec::protobuf_list(row, &out)
             {
                 return respond::bytes(StatusCode::OK, respond::PROTOBUF, protobuf);
             }

@@ -6,6 +6,7 @@
 use super::Call;
 use super::selection::Selection;
 use crate::api::Status;
+use crate::apiserver::codec;
 use crate::apiserver::negotiate::{self, Allows, Format, Output, Transform};
 use crate::apiserver::options::{AtVersion, ListOptions};
 use crate::apiserver::respond::{self, Reply};
@@ -141,8 +142,7 @@ impl Encoder {
         let body = respond::current(row, &entry.body);
         if self.output.format == Format::Protobuf
             && self.output.transform == Transform::None
-            && let Some(frame) =
-                crate::schema::protobuf::watch_frame(row.schema.as_ref(), kind.name(), &body.render(revision))
+            && let Some(frame) = codec::protobuf_event(row.schema.as_ref(), kind.name(), &body.render(revision))
         {
             return frame;
         }
@@ -197,10 +197,12 @@ impl Encoder {
     fn json(self, row: &Row, kind: EventKind, object: &str) -> Bytes {
         if self.output.format == Format::Protobuf && self.output.transform == Transform::None {
             let schema = match kind {
-                EventKind::Error => crate::schema::builtin_schema(&crate::api::GroupVersionKind::new("", "v1", "Status")),
+                EventKind::Error => {
+                    crate::schema::builtin_schema(&crate::api::GroupVersionKind::new("", "v1", "Status"))
+                }
                 _ => row.schema.clone(),
             };
-            if let Some(frame) = crate::schema::protobuf::watch_frame(schema.as_ref(), kind.name(), object.as_bytes()) {
+            if let Some(frame) = codec::protobuf_event(schema.as_ref(), kind.name(), object.as_bytes()) {
                 return frame;
             }
         }
@@ -247,11 +249,9 @@ impl Watcher {
         let start = if initial || from.is_none() { snapshot.revision() } else { from.unwrap_or_default() };
         let prefix = selection.one.as_ref().map_or_else(|| selection.prefix.clone(), crate::storage::Prefix::key);
         let changes = state.storage.watch(prefix, start).map_err(|error| match error {
-            Error::Compacted { .. } => Status::expired(format!(
-                "too old resource version: {} ({})",
-                start.0,
-                state.storage.revision().0
-            )),
+            Error::Compacted { .. } => {
+                Status::expired(format!("too old resource version: {} ({})", start.0, state.storage.revision().0))
+            }
             error => storage_status(error),
         })?;
         if initial {

@@ -12,7 +12,6 @@ use crate::apiserver::state::{State, storage_status};
 use crate::apiserver::{codec, services};
 use crate::resources::pipeline::{self, deletion, metadata, metadata_str};
 use crate::resources::{Context, Row, Strategy};
-use crate::schema::managed_fields::{self, Manager, Operation as FieldOperation};
 use crate::storage::{Durability, Entry, Error, Key, Revision};
 use http::StatusCode;
 use jiff::Timestamp;
@@ -40,9 +39,15 @@ pub struct Writer<'a> {
 
 /// What came of a write.
 pub enum Written {
-    Stored { entry: Arc<Entry>, created: bool },
+    Stored {
+        entry: Arc<Entry>,
+        created: bool,
+    },
     /// Not in the store: a dry run, or an update that ended a deletion.
-    Unstored { object: Value, created: bool },
+    Unstored {
+        object: Value,
+        created: bool,
+    },
 }
 
 /// How often a name is generated anew when it is taken.
@@ -56,7 +61,8 @@ pub fn manager(options: &WriteOptions, headers: &http::HeaderMap) -> String {
         return options.field_manager.clone();
     }
     let agent = headers.get(http::header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
-    let prefix: String = agent.split('/').next().unwrap_or_default().chars().filter(|c| !c.is_control()).take(128).collect();
+    let prefix: String =
+        agent.split('/').next().unwrap_or_default().chars().filter(|c| !c.is_control()).take(128).collect();
     if prefix.is_empty() { "unknown".to_owned() } else { prefix }
 }
 
@@ -68,20 +74,10 @@ impl Writer<'_> {
         Context { user: self.user, namespace: self.namespace, dry_run: self.options.dry_run, now: Timestamp::now() }
     }
 
-    fn manager(&self) -> Manager<'_> {
-        let apply = matches!(self.kind, WriteKind::Patch { apply: true });
-        Manager {
-            name: &self.manager,
-            operation: if apply { FieldOperation::Apply } else { FieldOperation::Update },
-            subresource: self.subresource,
-            now: Timestamp::now(),
-        }
-    }
-
     /// Fields that this endpoint does not write belong to nobody through it.
     fn track(&self, live: Option<&Value>, object: &mut Value) -> Result<(), Status> {
         let reset = reset_fields(self.row, self.subresource);
-        managed_fields::update(codec::schema(self.row)?, live, object, &self.manager(), reset)
+        codec::track(self.row, live, object, &self.manager, self.subresource, reset)
     }
 
     /// `object` is decoded and lies in the right namespace.
@@ -206,7 +202,12 @@ impl Writer<'_> {
 
     /// Replace the current object by what `change` makes of it. `uid`: it must be this one.
     /// `create`: where there is none, `change` makes a new one (of None).
-    pub async fn update(&mut self, uid: Option<&str>, create: bool, change: &mut Change<'_>) -> Result<Written, Status> {
+    pub async fn update(
+        &mut self,
+        uid: Option<&str>,
+        create: bool,
+        change: &mut Change<'_>,
+    ) -> Result<Written, Status> {
         let key = State::key(self.row, self.namespace, self.name);
         let given = self.warnings.len();
         for _ in 0..UPDATE_ATTEMPTS {
@@ -514,10 +515,4 @@ fn registry_path(row: &Row, namespace: &str, name: &str) -> String {
     path.push('/');
     path.push_str(name);
     path
-}
-
-/// `field.Invalid` of a patched text that does not decode.
-pub fn invalid_patch(text: &str, error: &str) -> Status {
-    let error = FieldError::invalid(&Path::new("patch"), text, error);
-    Status::invalid(&GroupVersionKind::new("", "", ""), "", &vec![error])
 }

@@ -61,9 +61,7 @@ mod tests {
     #[test]
     fn a_node_heartbeat_is_lazy_a_changed_condition_is_not() {
         let nodes = GroupResource::new("", "nodes");
-        let node = |status: &str, beat: &str| {
-            json!({"status": {"conditions": [{"type": "Ready", "status": status, "lastHeartbeatTime": beat}]}})
-        };
+        let node = |status: &str, beat: &str| json!({"status": {"conditions": [{"type": "Ready", "status": status, "lastHeartbeatTime": beat}]}});
         assert!(is_only(&nodes, &node("True", "2"), &node("True", "1")));
         assert!(!is_only(&nodes, &node("False", "2"), &node("True", "1")));
         assert!(!is_only(&nodes, &json!({"status": {}}), &node("True", "1")));

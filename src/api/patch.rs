@@ -1,0 +1,134 @@
+//! JSON patch (RFC 6902) and merge patch (RFC 7386) of a JSON value, with the API server's limits
+//! and replies. Patches that need types are in the schema room.
+
+use super::Status;
+use serde_json::Value;
+
+/// How a patch is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PatchType {
+    /// `application/json-patch+json`
+    Json,
+    /// `application/merge-patch+json`
+    Merge,
+    /// `application/strategic-merge-patch+json`
+    Strategic,
+    /// `application/apply-patch+yaml`
+    Apply,
+}
+
+impl PatchType {
+    /// Of a `Content-Type`, without its parameters.
+    pub fn from_content_type(text: &str) -> Option<Self> {
+        match text.split(';').next().unwrap_or_default().trim() {
+            "application/json-patch+json" => Some(Self::Json),
+            "application/merge-patch+json" => Some(Self::Merge),
+            "application/strategic-merge-patch+json" => Some(Self::Strategic),
+            "application/apply-patch+yaml" => Some(Self::Apply),
+            _ => None,
+        }
+    }
+
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::Json => "application/json-patch+json",
+            Self::Merge => "application/merge-patch+json",
+            Self::Strategic => "application/strategic-merge-patch+json",
+            Self::Apply => "application/apply-patch+yaml",
+        }
+    }
+}
+
+const MAX_OPERATIONS: usize = 10_000;
+
+/// 422: the patch reads well, and does not fit the object.
+pub fn rejected() -> Status {
+    let message = "the server rejected our request due to an error in our request";
+    let mut status = Status::failure(422, "Invalid", message);
+    status.details = Some(Box::default());
+    status
+}
+
+/// Apply a JSON patch. All of it or nothing.
+pub fn json_patch(original: &Value, patch: &[u8]) -> Result<Value, Status> {
+    let mut operations: Vec<Value> =
+        serde_json::from_slice(patch).map_err(|error| Status::bad_request(error.to_string()))?;
+    if operations.len() > MAX_OPERATIONS {
+        return Err(Status::request_entity_too_large(format!(
+            "The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {}",
+            operations.len()
+        )));
+    }
+    for operation in &mut operations {
+        resolve_negative_index(operation, original);
+    }
+    let patch: json_patch::Patch =
+        serde_json::from_value(Value::Array(operations)).map_err(|error| Status::bad_request(error.to_string()))?;
+    let mut object = original.clone();
+    json_patch::patch(&mut object, &patch).map_err(|_| rejected())?;
+    Ok(object)
+}
+
+/// Kubernetes counts negative indices from the end of the list, as the object is before the patch.
+fn resolve_negative_index(operation: &mut Value, original: &Value) {
+    for field in ["path", "from"] {
+        let Some(Value::String(path)) = operation.get_mut(field) else { continue };
+        let Some((parent, last)) = path.rsplit_once('/') else { continue };
+        let Some(Value::Array(list)) = original.pointer(parent) else { continue };
+        if let Ok(index @ ..=-1) = last.parse::<i64>()
+            && let Some(index) = list.len().checked_add_signed(index as isize)
+        {
+            *path = format!("{parent}/{index}");
+        }
+    }
+}
+
+/// Apply a merge patch: null removes, objects merge, everything else replaces.
+pub fn merge_patch(object: &mut Value, patch: &Value) {
+    json_patch::merge(object, patch);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn check(patch: Value) -> Result<Value, (u16, String)> {
+        let original = json!({"metadata": {"name": "x", "labels": {"a": "1"}}, "list": [1, 2, 3]});
+        json_patch(&original, patch.to_string().as_bytes()).map_err(|status| (status.code, status.message))
+    }
+
+    #[test]
+    fn operations_apply_in_order() {
+        let patched = check(json!([
+            {"op": "test", "path": "/metadata/labels/a", "value": "1"},
+            {"op": "add", "path": "/metadata/labels/b~1c", "value": "2"},
+            {"op": "remove", "path": "/list/-1"},
+            {"op": "add", "path": "/list/-", "value": 9},
+            {"op": "move", "from": "/metadata/labels/a", "path": "/metadata/labels/z"},
+        ]));
+        let expected = json!({"metadata": {"name": "x", "labels": {"b/c": "2", "z": "1"}}, "list": [1, 2, 9]});
+        assert_eq!(patched, Ok(expected));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_unprocessable_and_what_does_not_read_is_bad() {
+        for patch in [
+            json!([{"op": "test", "path": "/metadata/labels/a", "value": "9"}]),
+            json!([{"op": "replace", "path": "/spec/replicas", "value": 1}]),
+            json!([{"op": "remove", "path": "/metadata/labels/nope"}]),
+        ] {
+            assert_eq!(check(patch).map_err(|(code, _)| code), Err(422));
+        }
+        assert_eq!(check(json!({"op": "test"})).map_err(|(code, _)| code), Err(400));
+        let many = vec![json!({"op": "test", "path": "/list/0", "value": 1}); MAX_OPERATIONS + 1];
+        assert_eq!(check(Value::Array(many)).map_err(|(code, _)| code), Err(413));
+    }
+
+    #[test]
+    fn a_merge_patch_drops_nulls() {
+        let mut object = json!({"a": {"b": 1, "c": 2}, "l": [1]});
+        merge_patch(&mut object, &json!({"a": {"b": null, "d": {"e": null, "f": 3}}, "l": [2, null], "n": null}));
+        assert_eq!(object, json!({"a": {"c": 2, "d": {"f": 3}}, "l": [2, null]}));
+    }
+}

@@ -1,0 +1,243 @@
+//! A patch request: the object before it, the patch's bytes, the object after it.
+//!
+//! JSON and merge patches work on the object's JSON, which is then decoded like a body; strategic
+//! merge patches by the type table. Server-side apply is in [`super::apply`], because it needs the
+//! managers of fields.
+
+use super::body::{Body, FieldValidation};
+use super::decode::{DecodeError, decode};
+use super::go_print::go_print;
+use super::scan::{Scanner, syntax_error};
+use super::strategic::strategic_merge;
+use super::table::{Schema, Shape, TypeId, TypeTable};
+use crate::api::patch::{PatchType, json_patch, merge_patch};
+use crate::api::{FieldError, GroupVersionKind, Path, Status};
+use serde_json::Value;
+
+/// Patch `original`, an object of `schema` as a client reads it (with resourceVersion). The result
+/// is decoded and normal, its type as the schema says.
+pub fn patch(
+    schema: &Schema,
+    original: &Value,
+    bytes: &[u8],
+    kind: PatchType,
+    validation: FieldValidation,
+) -> Result<Body, Status> {
+    match kind {
+        PatchType::Json => {
+            let patched = json_patch(original, bytes)?;
+            decode_patched(schema, &patched, Vec::new(), validation)
+        }
+        PatchType::Merge => {
+            let (patch, strict) = read_patch(bytes, validation)
+                .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
+            let mut patched = original.clone();
+            merge_patch(&mut patched, &patch);
+            decode_patched(schema, &patched, strict, validation)
+        }
+        PatchType::Strategic => {
+            let (patch, strict) = read_patch(bytes, validation).map_err(Status::bad_request)?;
+            let shown = go_print(&patch);
+            let patched = strategic_merge(schema, original.clone(), patch)?;
+            let text = patched.to_string();
+            match decode(schema, text.as_bytes()) {
+                Ok(decoded) => finish(decoded.object, [strict, decoded.strict].concat(), validation, || shown),
+                Err(DecodeError(error)) => {
+                    let error = restore_error(&schema.table, schema.root, &patched).unwrap_or(error);
+                    Err(invalid_patch(&shown, &error))
+                }
+            }
+        }
+        PatchType::Apply => Err(Status::internal("server-side apply is not a plain patch")),
+    }
+}
+
+/// A patch that is an object, with the keys that come twice in it.
+fn read_patch(bytes: &[u8], validation: FieldValidation) -> Result<(Value, Vec<String>), String> {
+    let mut strict = Vec::new();
+    let mut scanner = Scanner::new(bytes);
+    let mut read = || {
+        let token = scanner.token()?;
+        let value = scanner.value(token, &mut |path| {
+            let mut text = String::new();
+            for step in path {
+                if !text.is_empty() && !step.starts_with('[') {
+                    text.push('.');
+                }
+                text.push_str(step);
+            }
+            strict.push(format!("duplicate field {}", crate::api::field::go_quote(&text)));
+        })?;
+        scanner.end().map(|()| value)
+    };
+    let value = read().map_err(|_| syntax_error(bytes).unwrap_or_else(|| "invalid JSON".to_owned()))?;
+    if validation == FieldValidation::Ignore {
+        strict.clear();
+    }
+    match value {
+        Value::Object(_) => Ok((value, strict)),
+        Value::Null => Ok((Value::Object(Default::default()), strict)),
+        other => {
+            let what = match other {
+                Value::Bool(_) => "bool",
+                Value::Number(_) => "number",
+                Value::String(_) => "string",
+                _ => "array",
+            };
+            Err(format!("json: cannot unmarshal {what} into Go value of type map[string]interface {{}}"))
+        }
+    }
+}
+
+fn decode_patched(
+    schema: &Schema,
+    patched: &Value,
+    strict: Vec<String>,
+    validation: FieldValidation,
+) -> Result<Body, Status> {
+    let text = patched.to_string();
+    let decoded = decode(schema, text.as_bytes()).map_err(|DecodeError(error)| invalid_patch(&text, &error))?;
+    let same_kind = decoded.kind == schema.gvk.kind && decoded.api_version == schema.gvk.api_version();
+    if !same_kind {
+        return Err(invalid_patch(&text, &kind_error(schema, &decoded.kind, &decoded.api_version)));
+    }
+    finish(decoded.object, [strict, decoded.strict].concat(), validation, || text)
+}
+
+/// The patch changed what the object is.
+fn kind_error(schema: &Schema, kind: &str, api_version: &str) -> String {
+    let gvk = GroupVersionKind::from_api_version(api_version, kind);
+    if kind.is_empty() {
+        return "Object 'Kind' is missing".to_owned();
+    }
+    if super::builtin_schema(&gvk).is_none() {
+        return format!(
+            "no kind \"{kind}\" is registered for version \"{api_version}\" in scheme \"pkg/api/legacyscheme/scheme.go:30\""
+        );
+    }
+    format!("unable to decode {gvk} into {}", schema.gvk)
+}
+
+fn finish(
+    object: Value,
+    strict: Vec<String>,
+    validation: FieldValidation,
+    shown: impl FnOnce() -> String,
+) -> Result<Body, Status> {
+    match validation {
+        FieldValidation::Strict if !strict.is_empty() => {
+            Err(invalid_patch(&shown(), &format!("strict decoding error: {}", strict.join(", "))))
+        }
+        FieldValidation::Ignore => Ok(Body { object, warnings: Vec::new() }),
+        _ => Ok(Body { object, warnings: strict }),
+    }
+}
+
+/// 422 about the field `patch` of an object without kind or name.
+fn invalid_patch(shown: &str, error: &str) -> Status {
+    let errors = vec![FieldError::invalid(&Path::new("patch"), shown, error)];
+    Status::invalid(&GroupVersionKind::new("", "", ""), "", &errors)
+}
+
+/// What Go's converter says of a merged object with a value of the wrong type. It looks at fields
+/// in the order of their declaration.
+fn restore_error(table: &TypeTable, kind: TypeId, value: &Value) -> Option<String> {
+    if value.is_null() {
+        return None;
+    }
+    let go_kind = match value {
+        Value::Bool(_) => "bool",
+        Value::Number(number) if number.is_f64() => "float64",
+        Value::Number(_) => "int64",
+        Value::String(_) => "string",
+        Value::Array(_) => "slice",
+        Value::Object(_) => "map",
+        Value::Null => return None,
+    };
+    let scalar = |go: &'static str, good: bool, convertible: bool| match (good, convertible) {
+        (true, _) => None,
+        (false, true) => Some(format!("cannot convert {go_kind} to {}", table.go_name(kind))),
+        (false, false) => Some(format!("unrecognized type: {go}")),
+    };
+    match table.shape(kind) {
+        Shape::String => scalar("string", value.is_string(), go_kind == "int64"),
+        Shape::Bool => scalar("bool", value.is_boolean(), false),
+        Shape::Int32 | Shape::Int64 | Shape::Uint32 | Shape::Uint64 => {
+            let whole = value.as_f64().is_some_and(|float| float == float.trunc());
+            let go = match table.shape(kind) {
+                Shape::Int32 => "int32",
+                Shape::Uint32 => "uint32",
+                Shape::Uint64 => "uint64",
+                _ => "int64",
+            };
+            scalar(go, whole, go_kind == "float64")
+        }
+        Shape::Float => scalar("float64", value.is_number(), false),
+        Shape::Struct { id, .. } => {
+            let Value::Object(map) = value else { return Some(format!("cannot restore struct from: {go_kind}")) };
+            let mut fields: Vec<_> = table.fields(id).iter().collect();
+            fields.sort_by_key(|flat| flat.field.number);
+            fields.iter().find_map(|flat| restore_error(table, flat.field.kind, map.get(table.name(flat.field.name))?))
+        }
+        Shape::List { element, .. } => {
+            let Value::Array(list) = value else { return Some(format!("cannot restore slice from {go_kind}")) };
+            list.iter().find_map(|item| restore_error(table, element, item))
+        }
+        Shape::Map { value: element, .. } => {
+            let Value::Object(map) = value else { return Some(format!("cannot restore map from {go_kind}")) };
+            map.values().find_map(|item| restore_error(table, element, item))
+        }
+        // Types with a decoder of their own keep their text.
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn check(kind: PatchType, patch: &str, validation: FieldValidation) -> Result<(Value, Vec<String>), String> {
+        let schema = super::super::builtin_schema(&GroupVersionKind::new("apps", "v1", "Deployment")).expect("a kind");
+        let original = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"},
+            "spec": {"replicas": 1, "selector": null, "strategy": {}, "template": {"metadata": {}, "spec": {"containers": null}}},
+            "status": {}});
+        super::patch(&schema, &original, patch.as_bytes(), kind, validation)
+            .map(|mut body| (body.object["spec"]["replicas"].take(), body.warnings))
+            .map_err(|status| format!("{} {}", status.code, status.message))
+    }
+
+    #[test]
+    fn a_patched_object_is_decoded_again() {
+        for kind in [PatchType::Merge, PatchType::Strategic] {
+            let (replicas, warnings) =
+                check(kind, r#"{"spec":{"replicas":3,"bogus":1,"replicas":4}}"#, FieldValidation::Warn)
+                    .expect("patched");
+            assert_eq!(replicas, 4);
+            assert_eq!(warnings, ["duplicate field \"spec.replicas\"", "unknown field \"spec.bogus\""]);
+        }
+        let patch = r#"[{"op":"replace","path":"/spec/replicas","value":5}]"#;
+        assert_eq!(check(PatchType::Json, patch, FieldValidation::Strict), Ok((json!(5), vec![])));
+    }
+
+    #[test]
+    fn wrong_types_are_told_in_the_converters_words() {
+        assert_eq!(
+            check(PatchType::Strategic, r#"{"spec":{"replicas":"x"}}"#, FieldValidation::Warn),
+            Err(r#"422  "" is invalid: patch: Invalid value: "map[spec:map[replicas:x]]": unrecognized type: int32"#
+                .to_owned())
+        );
+        let error =
+            check(PatchType::Merge, r#"{"spec":{"replicas":"x"}}"#, FieldValidation::Warn).expect_err("refused");
+        assert!(
+            error.ends_with(
+                "json: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32"
+            ),
+            "{error}"
+        );
+        assert_eq!(
+            check(PatchType::Merge, "{", FieldValidation::Warn),
+            Err("400 error decoding patch: unexpected end of JSON input".to_owned())
+        );
+    }
+}
