@@ -76,7 +76,6 @@ pub fn parse_version(text: &str) -> Result<AtVersion, Status> {
 pub struct ListOptions {
     pub labels: LabelSelector,
     pub fields: FieldSelector,
-    pub watch: bool,
     pub bookmarks: bool,
     pub at: AtVersion,
     pub version_match: Option<VersionMatch>,
@@ -111,7 +110,6 @@ impl ListOptions {
         Ok(Self {
             labels,
             fields,
-            watch,
             bookmarks: query.flag("allowWatchBookmarks") == Some(true),
             at: parse_version(version)?,
             version_match: match matching {
