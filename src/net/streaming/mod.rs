@@ -6,9 +6,15 @@
 //! (`SPDY/3.1+portforward.k8s.io`) look the same from outside. Invariant: every buffer is bounded;
 //! a slow reader slows the sender down.
 
+mod activity;
+mod log;
 mod port_forward;
 mod remote_command;
+mod socket;
+mod spdy;
+mod websocket;
 
+pub use log::{LogSocket, accept_log};
 pub use port_forward::{ForwardedPort, PortForward, PortForwardOptions, accept_port_forward};
 pub use remote_command::{
     Completion, Outcome, RemoteCommand, RemoteCommandOptions, TerminalSize, accept_remote_command,
@@ -16,6 +22,7 @@ pub use remote_command::{
 
 use axum::body::Body;
 use futures::future::BoxFuture;
+use hyper_util::rt::TokioIo;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -75,4 +82,9 @@ impl StreamError {
             .insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("text/plain; charset=utf-8"));
         response
     }
+}
+
+/// The connection behind a request, once the 101 reply is out.
+async fn upgraded(upgrade: hyper::upgrade::OnUpgrade) -> Result<TokioIo<hyper::upgrade::Upgraded>, StreamError> {
+    Ok(TokioIo::new(upgrade.await?))
 }

@@ -1,10 +1,21 @@
 //! Exec and attach: standard streams, terminal sizes and the result of one command.
 
-use super::{CREATION_TIMEOUT, IDLE_TIMEOUT, InputStream, OutputStream, StreamError, Upgrade};
+mod outcome;
+mod resize;
+mod socket_streams;
+mod spdy_streams;
+
+pub use outcome::Outcome;
+pub use resize::TerminalSize;
+
+use super::{CREATION_TIMEOUT, IDLE_TIMEOUT, InputStream, OutputStream, StreamError, Upgrade, upgraded, websocket};
 use axum::body::Body;
 use futures::future::BoxFuture;
+use http::header::{CONNECTION, UPGRADE};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 /// Which streams the client asked for.
 #[derive(Clone, Debug)]
@@ -50,15 +61,6 @@ impl RemoteCommandOptions {
     }
 }
 
-/// The size of the client's terminal, in characters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
-pub struct TerminalSize {
-    #[serde(rename = "Width")]
-    pub width: u16,
-    #[serde(rename = "Height")]
-    pub height: u16,
-}
-
 /// The accepted streams. Take what is needed; end with [`Completion::finish`].
 pub struct RemoteCommand {
     pub stdin: Option<InputStream>,
@@ -69,20 +71,11 @@ pub struct RemoteCommand {
     pub completion: Completion,
 }
 
-/// How a command ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    Success,
-    /// Not zero.
-    ExitCode(i32),
-    /// It could not be run.
-    Failure(String),
-}
-
-/// Tells the client how the command ended, and when the client has gone away.
+/// Tells the client how the command ended, and when the client has gone away. Dropping it cuts the
+/// connection.
 pub struct Completion {
-    pub(super) finish: Box<dyn FnOnce(Outcome) -> BoxFuture<'static, ()> + Send>,
-    pub(super) gone: tokio_util::sync::CancellationToken,
+    finish: Box<dyn FnOnce(Outcome) -> BoxFuture<'static, ()> + Send>,
+    gone: CancellationToken,
 }
 
 impl Completion {
@@ -93,15 +86,60 @@ impl Completion {
     }
 
     /// Cancelled when the client has gone away (or was idle for too long).
-    pub fn gone(&self) -> tokio_util::sync::CancellationToken {
+    pub fn gone(&self) -> CancellationToken {
         self.gone.clone()
     }
 }
 
+const STREAM_PROTOCOL: HeaderName = HeaderName::from_static("x-stream-protocol-version");
+
 /// Accept an exec or attach request: WebSocket or SPDY, by its `Upgrade` header.
 pub fn accept_remote_command<B>(
-    _request: &mut http::Request<B>,
-    _options: RemoteCommandOptions,
-) -> Result<(http::Response<Body>, Upgrade<RemoteCommand>), StreamError> {
-    Err(StreamError::Protocol("not built yet".to_owned()))
+    request: &mut http::Request<B>,
+    options: RemoteCommandOptions,
+) -> Result<(Response<Body>, Upgrade<RemoteCommand>), StreamError> {
+    if websocket::asks_for(request.headers(), "websocket") {
+        let protocol = socket_streams::negotiate(&websocket::offered(request.headers()))?;
+        let response = websocket::accept(request.headers(), protocol.name)?;
+        let upgrade = hyper::upgrade::on(request);
+        let streams = async move { Ok(socket_streams::open(upgraded(upgrade).await?, protocol, &options).await) };
+        return Ok((response, Box::pin(streams)));
+    }
+    let offered: Vec<&str> = request
+        .headers()
+        .get_all(STREAM_PROTOCOL)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|list| list.split(','))
+        .map(str::trim)
+        .collect();
+    let version = spdy_streams::negotiate(&offered)?;
+    let response = spdy_response(request.headers(), version.name)?;
+    let upgrade = hyper::upgrade::on(request);
+    let streams = async move { spdy_streams::open(upgraded(upgrade).await?, version, &options).await };
+    Ok((response, Box::pin(streams)))
 }
+
+/// The 101 reply of SPDY/3.1 with the chosen protocol of its streams (empty: none was offered).
+pub(super) fn spdy_response(headers: &http::HeaderMap, protocol: &'static str) -> Result<Response<Body>, StreamError> {
+    if !websocket::asks_for(headers, "SPDY/3.1") {
+        let shown = |name| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+        return Err(StreamError::bad_request(format!(
+            "unable to upgrade: missing upgrade headers in request: connection {:?}, upgrade {:?}",
+            shown(CONNECTION).unwrap_or_default(),
+            shown(UPGRADE).unwrap_or_default()
+        )));
+    }
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("SPDY/3.1"));
+    if !protocol.is_empty() {
+        headers.insert(STREAM_PROTOCOL, HeaderValue::from_static(protocol));
+    }
+    Ok(response)
+}
+
+#[cfg(test)]
+mod tests;
