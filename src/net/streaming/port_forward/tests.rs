@@ -91,10 +91,10 @@ async fn wrong_streams_are_reset() {
     }
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn half_a_pair_is_not_waited_for_for_ever() {
     let (near, far) = tokio::io::duplex(1 << 16);
-    let options = PortForwardOptions::default();
+    let options = PortForwardOptions { creation_timeout: Duration::from_millis(30), ..PortForwardOptions::default() };
     let _forward = over_session(Session::start(near, options.idle_timeout), &options);
     let mut client = Client::new(far);
     client.open(1, &headers("error", "80", "0")).await;

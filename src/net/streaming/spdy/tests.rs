@@ -233,9 +233,12 @@ async fn a_stream_that_nobody_reads_stops_the_client_within_bounds() {
     assert!(tokio::time::timeout(Duration::from_millis(200), flood).await.is_err());
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn an_idle_session_ends() {
-    let (mut session, _client) = session();
+    let (near, far) = tokio::io::duplex(1 << 16);
+    let (mut session, mut client) = (Session::start(near, Duration::from_millis(30)), Client::new(far));
+    client.open(1, &named("x")).await;
+    let _stream = session.next().await.unwrap();
     assert!(session.next().await.is_none());
     assert!(session.gone().is_cancelled());
 }
