@@ -1,4 +1,6 @@
 //! net
 
+pub mod ipam;
+pub mod link;
 pub mod streaming;
 pub mod tls;
