@@ -1,5 +1,10 @@
 //! Entry point: parse arguments, call [`orch::cli::run`].
 
 fn main() -> std::process::ExitCode {
-    orch::cli::run(std::env::args_os())
+    let arguments: Vec<std::ffi::OsString> = std::env::args_os().collect();
+    // Shims and other helpers are this binary too; they must not meet a second thread.
+    if let Some(code) = orch::container::run_hidden(&arguments) {
+        return code;
+    }
+    orch::cli::run(arguments)
 }

@@ -9,7 +9,10 @@ use anyhow::{Context, Result};
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+/// The binary of this process.
+pub const OWN: &str = "/proc/self/exe";
 
 /// Keeps the file open for as long as helpers are started.
 #[derive(Debug)]
@@ -18,12 +21,12 @@ pub struct Binary {
 }
 
 impl Binary {
-    pub fn open() -> Result<Self> {
-        match mounted() {
+    pub fn open(path: &Path) -> Result<Self> {
+        match mounted(path) {
             Ok(file) => Ok(Self { file }),
             Err(error) => {
                 tracing::info!("no read-only mount of the own binary ({error:#}): using a copy in memory");
-                Ok(Self { file: sealed().context("copy the own binary into memory")? })
+                Ok(Self { file: sealed(path).context("copy the own binary into memory")? })
             }
         }
     }
@@ -34,11 +37,11 @@ impl Binary {
     }
 }
 
-/// A detached, read-only mount of this executable alone.
-fn mounted() -> Result<OwnedFd> {
+/// A detached, read-only mount of the executable alone.
+fn mounted(path: &Path) -> Result<OwnedFd> {
     use rustix::mount::{OpenTreeFlags, open_tree};
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    let tree = open_tree(rustix::fs::CWD, "/proc/self/exe", flags).context("clone the mount")?;
+    let tree = open_tree(rustix::fs::CWD, path, flags).context("clone the mount")?;
     let attributes = libc::mount_attr {
         attr_set: libc::MOUNT_ATTR_RDONLY,
         attr_clr: 0,
@@ -62,9 +65,9 @@ fn mounted() -> Result<OwnedFd> {
     Ok(tree)
 }
 
-fn sealed() -> Result<OwnedFd> {
+fn sealed(path: &Path) -> Result<OwnedFd> {
     use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
-    let mut source = fs::File::open("/proc/self/exe")?;
+    let mut source = fs::File::open(path)?;
     let copy = memfd_create("orch", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
     let mut copy = fs::File::from(copy);
     io::copy(&mut source, &mut copy)?;
@@ -80,9 +83,10 @@ mod tests {
 
     #[test]
     fn neither_form_can_be_written() {
-        let mut forms = vec![sealed().expect("a copy")];
+        let own = Path::new(OWN);
+        let mut forms = vec![sealed(own).expect("a copy")];
         if nix::unistd::geteuid().is_root() {
-            forms.push(mounted().expect("a mount"));
+            forms.push(mounted(own).expect("a mount"));
         } else {
             eprintln!("skipped the mount: needs root");
         }

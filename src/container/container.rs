@@ -3,13 +3,13 @@
 use super::image::LocalImage;
 use super::process::now;
 use super::record::{self, ContainerRecord};
+use super::rootfs::MountSource;
 use super::runtime::{Container, Runtime};
 use super::sandbox::{HOSTNAME, RESOLV_CONF, SHM, new_id};
 use super::shim::protocol::{Reply, Request, StartContainer};
 use super::shim::{DOCUMENT, RootMount, StagedMount, StartDocument, UserRequest};
 use super::shim_client;
 use super::spec::{self, ImageConfig, Surroundings};
-use super::rootfs::MountSource;
 use crate::api::cri::{
     ContainerConfig, ContainerState, ContainerStatus, CriError, LinuxResources, Mount, NamespaceMode, Result,
 };
@@ -39,7 +39,8 @@ impl Runtime {
             false => Err(CriError::Internal(format!("pod sandbox {} is not running", sandbox.record.id))),
         })??;
         let image = self.images.local(&config.image_id).await.map_err(internal)?;
-        let image = image.ok_or_else(|| CriError::NotFound(format!("image {} is not here: pull it", config.image_id)))?;
+        let image =
+            image.ok_or_else(|| CriError::NotFound(format!("image {} is not here: pull it", config.image_id)))?;
         let id = new_id();
         let log_path = match config.log_path.as_os_str().is_empty() {
             true => PathBuf::new(),
@@ -49,7 +50,8 @@ impl Runtime {
         for mount in &config.mounts {
             if let Some(volume) = &mount.image_id {
                 let volume = self.images.local(volume).await.map_err(internal)?;
-                let volume = volume.ok_or_else(|| CriError::NotFound(format!("image volume {:?} is not here", mount.image_id)))?;
+                let volume = volume
+                    .ok_or_else(|| CriError::NotFound(format!("image volume {:?} is not here", mount.image_id)))?;
                 layers.extend(volume.layers);
             }
         }
@@ -156,17 +158,22 @@ impl Runtime {
     /// Everything that the shim needs, in the bundle.
     async fn prepare_start(&self, record: &ContainerRecord) -> anyhow::Result<StartContainer> {
         let runtime = self.own.upgrade().context("the runtime is closing")?;
-        let (sandbox, pause) =
-            self.sandbox_field(&record.sandbox_id, |sandbox| (sandbox.record.config.clone(), sandbox.record.pause.clone()))?;
+        let (sandbox, pause) = self.sandbox_field(&record.sandbox_id, |sandbox| {
+            (sandbox.record.config.clone(), sandbox.record.pause.clone())
+        })?;
         let pause = pause.context("the pod sandbox has no process")?;
         let bundle = self.bundle(&record.sandbox_id, &record.id);
-        let config: ContainerConfig = record::read(&bundle.join(CONFIG))?.context("the container's configuration is gone")?;
-        let image = self.images.local(&record.image_id).await?.with_context(|| format!("image {} is gone", record.image_id))?;
+        let config: ContainerConfig =
+            record::read(&bundle.join(CONFIG))?.context("the container's configuration is gone")?;
+        let image =
+            self.images.local(&record.image_id).await?.with_context(|| format!("image {} is gone", record.image_id))?;
         let mut volumes = Vec::new();
         for mount in &config.mounts {
             volumes.push(match &mount.image_id {
                 None => None,
-                Some(volume) => Some(self.images.local(volume).await?.with_context(|| format!("image volume {volume} is gone"))?),
+                Some(volume) => {
+                    Some(self.images.local(volume).await?.with_context(|| format!("image volume {volume} is gone"))?)
+                }
             });
         }
         let target = match &config.security.target_container {
@@ -287,9 +294,9 @@ impl Runtime {
     }
 
     pub(super) async fn end_container(&self, id: &str, grace: Duration) -> Result<()> {
-        let Ok((record, state, mut ended)) = self.container_field(id, |container| {
-            (container.record.clone(), container.state, container.ended.subscribe())
-        }) else {
+        let Ok((record, state, mut ended)) = self
+            .container_field(id, |container| (container.record.clone(), container.state, container.ended.subscribe()))
+        else {
             return Ok(());
         };
         if state == ContainerState::Created {
@@ -356,7 +363,8 @@ impl Runtime {
     pub(super) fn status_of(&self, id: &str) -> Result<ContainerStatus> {
         let mut status = self.container_field(id, status)?;
         if status.state == ContainerState::Running {
-            let parent = self.sandbox_field(&status.sandbox_id, |sandbox| sandbox.record.config.cgroup_parent.clone())?;
+            let parent =
+                self.sandbox_field(&status.sandbox_id, |sandbox| sandbox.record.config.cgroup_parent.clone())?;
             status.resources = self.cgroups.group(&format!("{parent}/{id}")).resources();
         }
         Ok(status)

@@ -6,8 +6,8 @@ use super::sandbox::status as sandbox_status;
 use super::shim::protocol::Request;
 use super::shim_client;
 use crate::api::cri::{
-    ContainerConfig, ContainerId, ContainerRuntime, ContainerStatus, CriError, ExecOutput, ExecRequest,
-    LinuxResources, PodSandboxConfig, PodSandboxStatus, Result, RuntimeEvent, SandboxStats, Session,
+    ContainerConfig, ContainerId, ContainerRuntime, ContainerStatus, CriError, ExecOutput, ExecRequest, LinuxResources,
+    PodSandboxConfig, PodSandboxStatus, Result, RuntimeEvent, SandboxStats, Session,
 };
 use async_trait::async_trait;
 use std::time::Duration;

@@ -48,9 +48,7 @@ impl ProcessIdentity {
 /// The id of this boot; another one means that every process and mount of before is gone.
 pub fn boot_id() -> &'static str {
     static BOOT_ID: OnceLock<String> = OnceLock::new();
-    BOOT_ID.get_or_init(|| {
-        fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
-    })
+    BOOT_ID.get_or_init(|| fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned())
 }
 
 /// The fields of `/proc/<pid>/stat` behind the command name, which may hold spaces and brackets.

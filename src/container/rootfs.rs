@@ -29,7 +29,10 @@ pub struct RootMount {
 pub enum MountSource {
     Host(PathBuf),
     /// The layers of an image, the top one first, and a path inside it.
-    Image { layers: Vec<PathBuf>, sub_path: PathBuf },
+    Image {
+        layers: Vec<PathBuf>,
+        sub_path: PathBuf,
+    },
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -243,7 +246,8 @@ fn idmapped(stage: &Path, lowers: &mut [PathBuf], process: i32) -> Result<Vec<Ow
     let mut trees = Vec::new();
     for (index, lower) in lowers.iter_mut().enumerate() {
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-        let tree = rustix::mount::open_tree(CWD, &*lower, flags).with_context(|| format!("open {}", lower.display()))?;
+        let tree =
+            rustix::mount::open_tree(CWD, &*lower, flags).with_context(|| format!("open {}", lower.display()))?;
         set_attributes(&tree, Attributes { propagation: libc::MS_PRIVATE, ..Attributes::default() }, false)?;
         map_ids(&tree, process).with_context(|| format!("map the ids of {}", lower.display()))?;
         let target = stage.join(format!("mapped{index}"));

@@ -3,7 +3,7 @@
 //! Memory is authoritative while orch runs; [`super::record`] and the shims bring it back after a
 //! restart. A watcher task per sandbox follows its shim's events; nothing polls.
 
-use super::binary::Binary;
+use super::binary::{self, Binary};
 use super::cgroup::Cgroups;
 use super::image::ImageStore;
 use super::process::{boot_id, now};
@@ -16,7 +16,7 @@ use crate::net::link;
 use anyhow::{Context, Result};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
@@ -36,6 +36,8 @@ pub struct Config {
     pub mtu: u32,
     /// Mirrors and credentials, `/etc/orch/registries.yaml`; need not exist.
     pub registries: PathBuf,
+    /// The binary that helpers are run from; None: the one of this process.
+    pub helper: Option<PathBuf>,
 }
 
 pub(super) struct Sandbox {
@@ -80,10 +82,12 @@ impl Runtime {
         if !nix::unistd::geteuid().is_root() {
             anyhow::bail!("the container runtime needs root: run orch as root");
         }
-        for directory in [&config.data_dir, &config.run_dir, &config.run_dir.join("s"), &config.data_dir.join("sandboxes")] {
+        for directory in
+            [&config.data_dir, &config.run_dir, &config.run_dir.join("s"), &config.data_dir.join("sandboxes")]
+        {
             record::private_directory(directory)?;
         }
-        let binary = Arc::new(Binary::open()?);
+        let binary = Arc::new(Binary::open(config.helper.as_deref().unwrap_or(Path::new(binary::OWN)))?);
         let prepared = {
             let (config, binary) = (config.clone(), Arc::clone(&binary));
             tokio::task::spawn_blocking(move || -> Result<_> {
@@ -290,7 +294,12 @@ impl Runtime {
         }
         let owners: BTreeSet<String> = {
             let state = self.state.lock();
-            state.sandboxes.values().filter(|sandbox| !sandbox.record.stopped).map(|sandbox| sandbox.record.id.clone()).collect()
+            state
+                .sandboxes
+                .values()
+                .filter(|sandbox| !sandbox.record.stopped)
+                .map(|sandbox| sandbox.record.id.clone())
+                .collect()
         };
         self.ipam.release_except(&owners)
     }

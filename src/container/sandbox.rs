@@ -9,9 +9,7 @@ use super::runtime::{Runtime, Sandbox, link_prefix, unmount};
 use super::shim::protocol::{Ready, Request, ShimConfig};
 use super::shim::{self};
 use super::shim_client::{self, Connection};
-use crate::api::cri::{
-    ContainerState, DnsConfig, LinuxResources, NamespaceMode, PodSandboxConfig, PodSandboxStatus,
-};
+use crate::api::cri::{ContainerState, DnsConfig, LinuxResources, NamespaceMode, PodSandboxConfig, PodSandboxStatus};
 use crate::net::link::{self, PodLink};
 use anyhow::{Context, Result, bail};
 use std::fs;
@@ -192,8 +190,9 @@ impl Runtime {
         let outcome = match read {
             Err(_) => Err(anyhow::anyhow!("the shim did not start within {START_PATIENCE:?}")),
             Ok(Err(error)) => Err(error.into()),
-            Ok(Ok(_)) => serde_json::from_slice(&text)
-                .with_context(|| format!("the shim ended: {}", fs::read_to_string(run.join("shim.log")).unwrap_or_default().trim())),
+            Ok(Ok(_)) => serde_json::from_slice(&text).with_context(|| {
+                format!("the shim ended: {}", fs::read_to_string(run.join("shim.log")).unwrap_or_default().trim())
+            }),
         };
         match outcome {
             Ok(Ready::Ready { shim, pause }) => {
@@ -229,7 +228,10 @@ impl Runtime {
         let containers: Vec<String> = {
             let state = self.state.lock();
             let of_pod = state.containers.values().filter(|container| container.record.sandbox_id == id);
-            of_pod.filter(|container| container.state == ContainerState::Running).map(|container| container.record.id.clone()).collect()
+            of_pod
+                .filter(|container| container.state == ContainerState::Running)
+                .map(|container| container.record.id.clone())
+                .collect()
         };
         for container in containers {
             if let Err(error) = self.end_container(&container, Duration::ZERO).await {
@@ -373,7 +375,8 @@ fn mount_shm(target: &Path, config: &PodSandboxConfig) -> Result<()> {
     let owner = config.user_namespace.map_or(0, |map| map.host_id);
     let options = format!("mode=1777,size={SHM_SIZE},uid={owner},gid={owner}");
     let options = std::ffi::CString::new(options)?;
-    let flags = rustix::mount::MountFlags::NOSUID | rustix::mount::MountFlags::NODEV | rustix::mount::MountFlags::NOEXEC;
+    let flags =
+        rustix::mount::MountFlags::NOSUID | rustix::mount::MountFlags::NODEV | rustix::mount::MountFlags::NOEXEC;
     rustix::mount::mount("shm", target, "tmpfs", flags, options.as_c_str()).context("mount the pod's /dev/shm")
 }
 

@@ -81,8 +81,7 @@ impl Runtime {
     }
 
     pub(super) async fn run_exec_sync(&self, id: &str, command: &[String], timeout: Duration) -> Result<ExecOutput> {
-        let request =
-            ExecRequest { command: command.to_vec(), stdout: true, stderr: true, ..ExecRequest::default() };
+        let request = ExecRequest { command: command.to_vec(), stdout: true, stderr: true, ..ExecRequest::default() };
         let mut running = self.begin_exec(id, &request).await?;
         let work = async {
             let stdout = read_bounded(running.stdout.take());
@@ -195,9 +194,9 @@ impl Runtime {
                 }
             }
             let outcome = match own.upgrade() {
-                Some(runtime) => runtime.container_field(&id, |container| {
-                    container.exit.as_ref().map_or(0, |exit| exit.exit_code)
-                }),
+                Some(runtime) => {
+                    runtime.container_field(&id, |container| container.exit.as_ref().map_or(0, |exit| exit.exit_code))
+                }
                 None => Ok(0),
             };
             // Nobody may be interested in the code any more.

@@ -170,7 +170,9 @@ mod tests {
         let network = cidr("10.42.3.77/24");
         assert_eq!(network.to_string(), "10.42.3.0/24");
         assert_eq!(network.gateway().to_string(), "10.42.3.1");
-        assert!(network.contains("10.42.3.9".parse().expect("ip")) && !network.contains("10.42.4.9".parse().expect("ip")));
+        assert!(
+            network.contains("10.42.3.9".parse().expect("ip")) && !network.contains("10.42.4.9".parse().expect("ip"))
+        );
         for wrong in ["10.42.0.0", "10.42.0.0/31", "10.42.0.0/x", "fd00::/64", ""] {
             assert!(wrong.parse::<PodCidr>().is_err(), "{wrong}");
         }

@@ -15,9 +15,7 @@ use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, N
 use rtnetlink::packet_route::route::RouteScope;
 use rtnetlink::packet_route::{AddressFamily, route::RouteMessage};
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
-use rtnetlink::{
-    AddressMessageBuilder, LinkDummy, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder,
-};
+use rtnetlink::{AddressMessageBuilder, LinkDummy, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -86,7 +84,8 @@ impl Netlink {
             let (packet, _) = self.socket.recv_from_full().context("receive a netlink answer")?;
             let mut rest = &packet[..];
             while rest.len() >= 16 {
-                let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest).context("parse a netlink answer")?;
+                let answer =
+                    NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest).context("parse a netlink answer")?;
                 let length = (answer.header.length as usize).next_multiple_of(4).clamp(16, rest.len());
                 rest = &rest[length..];
                 if answer.header.sequence_number != self.sequence {
@@ -162,9 +161,12 @@ impl Netlink {
     pub fn stats(&mut self, name: &str) -> Result<Option<LinkStats>> {
         let Some(link) = self.link(name)? else { return Ok(None) };
         Ok(link.attributes.iter().find_map(|attribute| match attribute {
-            LinkAttribute::Stats64(Stats64 { rx_bytes, tx_bytes, rx_errors, tx_errors, .. }) => {
-                Some(LinkStats { rx_bytes: *rx_bytes, tx_bytes: *tx_bytes, rx_errors: *rx_errors, tx_errors: *tx_errors })
-            }
+            LinkAttribute::Stats64(Stats64 { rx_bytes, tx_bytes, rx_errors, tx_errors, .. }) => Some(LinkStats {
+                rx_bytes: *rx_bytes,
+                tx_bytes: *tx_bytes,
+                rx_errors: *rx_errors,
+                tx_errors: *tx_errors,
+            }),
             _ => None,
         }))
     }
@@ -202,8 +204,9 @@ fn connect_ends(link: &PodLink<'_>, namespace: BorrowedFd<'_>, host: &mut Netlin
         .name(POD_INTERFACE)
         .setns_by_fd(namespace.as_raw_fd())
         .address(hardware_address(POD_END, link.address).to_vec());
-    let mut pair =
-        LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth).name(link.host_name).address(host_mac.to_vec());
+    let mut pair = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
+        .name(link.host_name)
+        .address(host_mac.to_vec());
     if link.mtu > 0 {
         peer = peer.mtu(link.mtu);
         pair = pair.mtu(link.mtu);
@@ -222,8 +225,11 @@ fn connect_ends(link: &PodLink<'_>, namespace: BorrowedFd<'_>, host: &mut Netlin
     pod.add_address(inside, link.address, 32)?;
     pod.set_up(inside)?;
     // The gateway answers ARP, but need not: its hardware address is known.
-    pod.request(RouteNetlinkMessage::NewNeighbour(neighbour(inside, link.gateway, host_mac)), NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE)
-        .context("add the gateway as a neighbour")?;
+    pod.request(
+        RouteNetlinkMessage::NewNeighbour(neighbour(inside, link.gateway, host_mac)),
+        NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE,
+    )
+    .context("add the gateway as a neighbour")?;
     pod.add_route(
         RouteMessageBuilder::<Ipv4Addr>::new()
             .destination_prefix(link.gateway, 32)
@@ -268,7 +274,8 @@ pub fn ensure_gateway(name: &str, cidr: PodCidr) -> Result<()> {
 /// Names of interfaces in this namespace that begin so.
 pub fn names_with_prefix(prefix: &str) -> Result<Vec<String>> {
     let all = LinkMessageBuilder::<LinkUnspec>::new().build();
-    let answers = Netlink::open()?.request(RouteNetlinkMessage::GetLink(all), NLM_F_DUMP).context("list the interfaces")?;
+    let answers =
+        Netlink::open()?.request(RouteNetlinkMessage::GetLink(all), NLM_F_DUMP).context("list the interfaces")?;
     let names = answers.into_iter().filter_map(|answer| match answer {
         RouteNetlinkMessage::NewLink(link) => link.attributes.into_iter().find_map(|attribute| match attribute {
             LinkAttribute::IfName(name) => Some(name),

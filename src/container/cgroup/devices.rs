@@ -49,7 +49,7 @@ pub const DEFAULT: &[Rule] = &[
     Rule { kind: 'c', major: Some(5), minor: Some(0), access: 7 }, // tty
     Rule { kind: 'c', major: Some(5), minor: Some(1), access: 7 }, // console
     Rule { kind: 'c', major: Some(5), minor: Some(2), access: 7 }, // ptmx
-    Rule { kind: 'c', major: Some(136), minor: None, access: 7 }, // pts
+    Rule { kind: 'c', major: Some(136), minor: None, access: 7 },  // pts
 ];
 
 pub const ALL: Rule = Rule { kind: 'a', major: None, minor: None, access: 7 };
@@ -222,7 +222,9 @@ mod tests {
         assert!(!allows(&program(&[]), CHARACTER, READ, 1, 3), "nothing is allowed by default");
         let given = Rule { kind: 'b', major: Some(8), minor: Some(1), access: access("r") };
         let code = program(&[given]);
-        assert!(allows(&code, BLOCK, READ, 8, 1) && !allows(&code, BLOCK, WRITE, 8, 1) && !allows(&code, BLOCK, READ, 8, 2));
+        assert!(
+            allows(&code, BLOCK, READ, 8, 1) && !allows(&code, BLOCK, WRITE, 8, 1) && !allows(&code, BLOCK, READ, 8, 2)
+        );
     }
 
     #[test]

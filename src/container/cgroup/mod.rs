@@ -157,7 +157,8 @@ impl Group {
                 // A controller or knob that this kernel lacks; only what was asked for must be there.
                 Err(error) if error.kind() == io::ErrorKind::NotFound && is_unlimited(&setting.value) => {}
                 // memory.memsw below memory.limit is refused in one order or the other: see `v1::settings`.
-                Err(error) if setting.file.starts_with("memory.memsw") && error.raw_os_error() == Some(libc::EINVAL) => {}
+                Err(error)
+                    if setting.file.starts_with("memory.memsw") && error.raw_os_error() == Some(libc::EINVAL) => {}
                 Err(error) => {
                     return Err(error).with_context(|| format!("write {} to {}", setting.value, file.display()));
                 }
@@ -251,9 +252,7 @@ impl Group {
     }
 
     pub fn stats(&self) -> CgroupStats {
-        let read = |controller: &str, file: &str| {
-            fs::read_to_string(self.directory(controller)?.join(file)).ok()
-        };
+        let read = |controller: &str, file: &str| fs::read_to_string(self.directory(controller)?.join(file)).ok();
         let mut stats = match self.cgroups.version {
             Version::V1 => v1::stats(&read),
             Version::V2 => v2::stats(&read),

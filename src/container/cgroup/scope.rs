@@ -83,7 +83,12 @@ fn anchor() -> Result<std::process::Child> {
     let started = fs::write(&path, shim::pause_program())
         .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o700)))
         .and_then(|()| {
-            Command::new(&path).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).current_dir("/").spawn()
+            Command::new(&path)
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .current_dir("/")
+                .spawn()
         });
     let _ = fs::remove_dir_all(&directory);
     started.context("start the process that holds the pods' scope")
@@ -96,7 +101,9 @@ pub fn remove_root(cgroups: &super::Cgroups) -> Result<()> {
     let mut errors = Vec::new();
     for directory in root.directories() {
         match remove_tree(&directory) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => errors.push(format!("{}: {error}", directory.display())),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                errors.push(format!("{}: {error}", directory.display()))
+            }
             _ => {}
         }
     }

@@ -6,8 +6,20 @@ use anyhow::{Context, Result};
 use std::fs;
 use std::path::Path;
 
-pub const CONTROLLERS: &[&str] =
-    &["cpu", "cpuacct", "cpuset", "memory", "devices", "pids", "freezer", "blkio", "hugetlb", "net_cls", "net_prio", "perf_event"];
+pub const CONTROLLERS: &[&str] = &[
+    "cpu",
+    "cpuacct",
+    "cpuset",
+    "memory",
+    "devices",
+    "pids",
+    "freezer",
+    "blkio",
+    "hugetlb",
+    "net_cls",
+    "net_prio",
+    "perf_event",
+];
 
 pub fn settings(resources: &LinuxResources) -> Vec<Setting> {
     let mut settings = Vec::new();
@@ -102,15 +114,18 @@ mod tests {
         };
         let lines: Vec<String> =
             settings(&resources).iter().map(|setting| format!("{}={}", setting.file, setting.value)).collect();
-        assert_eq!(lines, [
-            "cpu.shares=512",
-            "cpu.cfs_period_us=100000",
-            "cpu.cfs_quota_us=50000",
-            "memory.memsw.limit_in_bytes=67108864",
-            "memory.limit_in_bytes=67108864",
-            "memory.memsw.limit_in_bytes=67108864",
-            "pids.max=100",
-        ]);
+        assert_eq!(
+            lines,
+            [
+                "cpu.shares=512",
+                "cpu.cfs_period_us=100000",
+                "cpu.cfs_quota_us=50000",
+                "memory.memsw.limit_in_bytes=67108864",
+                "memory.limit_in_bytes=67108864",
+                "memory.memsw.limit_in_bytes=67108864",
+                "pids.max=100",
+            ]
+        );
         assert!(settings(&LinuxResources::default()).is_empty());
     }
 }

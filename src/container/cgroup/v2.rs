@@ -156,14 +156,17 @@ mod tests {
         };
         let lines: Vec<String> =
             settings(&resources).iter().map(|setting| format!("{}={}", setting.file, setting.value)).collect();
-        assert_eq!(lines, [
-            "cpu.weight=100",
-            "cpu.max=max 100000",
-            "memory.max=67108864",
-            "memory.swap.max=0",
-            "memory.oom.group=1",
-            "pids.max=max",
-            "memory.high=1000",
-        ]);
+        assert_eq!(
+            lines,
+            [
+                "cpu.weight=100",
+                "cpu.max=max 100000",
+                "memory.max=67108864",
+                "memory.swap.max=0",
+                "memory.oom.group=1",
+                "pids.max=max",
+                "memory.high=1000",
+            ]
+        );
     }
 }

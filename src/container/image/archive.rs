@@ -134,7 +134,8 @@ impl ImageStore {
             let mut plain = fs::OpenOptions::new().read(true).write(true).create_new(true).open(&aside)?;
             fs::remove_file(&aside)?;
             let bound = packed_size.saturating_mul(self.limits.ratio).saturating_add(super::Limits::FREE_BYTES);
-            let copied = io::copy(&mut unpack::decompress(file)?.take(bound + 1), &mut plain).context("decompress the archive")?;
+            let copied = io::copy(&mut unpack::decompress(file)?.take(bound + 1), &mut plain)
+                .context("decompress the archive")?;
             if copied > bound {
                 bail!("the archive unpacks to more than {bound} bytes, which its packed size does not warrant");
             }
@@ -215,7 +216,9 @@ impl Archive {
                     _ => {}
                 }
             }
-            let place = members.get(normal.to_string_lossy().as_ref()).or_else(|| members.get(target.to_string_lossy().as_ref()));
+            let place = members
+                .get(normal.to_string_lossy().as_ref())
+                .or_else(|| members.get(target.to_string_lossy().as_ref()));
             if let Some(place) = place.copied() {
                 members.insert(name, place);
             }
@@ -224,7 +227,10 @@ impl Archive {
     }
 
     fn place(&self, name: &str) -> Result<(u64, u64)> {
-        self.members.get(name).copied().with_context(|| format!("the archive has no {name}: it is cut short or damaged"))
+        self.members
+            .get(name)
+            .copied()
+            .with_context(|| format!("the archive has no {name}: it is cut short or damaged"))
     }
 
     fn reader(&self, (offset, length): (u64, u64)) -> Result<impl Read + '_> {
@@ -291,7 +297,11 @@ impl Archive {
         let config = manifest.config.context("the manifest names no configuration")?;
         let configuration = document::configuration(&self.blob(&config.digest)?)?;
         if manifest.layers.len() != configuration.diff_ids.len() {
-            bail!("the manifest has {} layers, the configuration {}", manifest.layers.len(), configuration.diff_ids.len());
+            bail!(
+                "the manifest has {} layers, the configuration {}",
+                manifest.layers.len(),
+                configuration.diff_ids.len()
+            );
         }
         let mut layers = Vec::new();
         for layer in &manifest.layers {
@@ -312,7 +322,11 @@ impl Archive {
         let id = digest_of(&bytes);
         let configuration = document::configuration(&bytes)?;
         if image.layers.len() != configuration.diff_ids.len() {
-            bail!("manifest.json has {} layers, the configuration {}", image.layers.len(), configuration.diff_ids.len());
+            bail!(
+                "manifest.json has {} layers, the configuration {}",
+                image.layers.len(),
+                configuration.diff_ids.len()
+            );
         }
         let mut names = Names::default();
         for tag in image.repo_tags.iter().flatten() {

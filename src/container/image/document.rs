@@ -125,14 +125,18 @@ pub fn for_this_machine(entries: &[Descriptor]) -> Result<&Descriptor> {
         entry.platform.as_ref().is_none_or(|platform| platform.os == "linux" && platform.architecture == machine)
     };
     // Attestations are entries for the platform unknown/unknown.
-    entries.iter().filter(fits).min_by_key(|entry| entry.platform.as_ref().map_or(0, |platform| platform.variant.len())).with_context(|| {
-        let offered: Vec<String> = entries
-            .iter()
-            .filter_map(|entry| entry.platform.as_ref())
-            .map(|platform| format!("{}/{}", platform.os, platform.architecture))
-            .collect();
-        format!("no match for platform linux/{machine}: the image offers {}", offered.join(", "))
-    })
+    entries
+        .iter()
+        .filter(fits)
+        .min_by_key(|entry| entry.platform.as_ref().map_or(0, |platform| platform.variant.len()))
+        .with_context(|| {
+            let offered: Vec<String> = entries
+                .iter()
+                .filter_map(|entry| entry.platform.as_ref())
+                .map(|platform| format!("{}/{}", platform.os, platform.architecture))
+                .collect();
+            format!("no match for platform linux/{machine}: the image offers {}", offered.join(", "))
+        })
 }
 
 /// This machine's architecture as images name it.
@@ -173,7 +177,11 @@ mod tests {
             platform: Some(Platform { os: os.into(), architecture: architecture.into(), variant: String::new() }),
             ..Descriptor::default()
         };
-        let entries = [entry("windows", architecture(), "w"), entry("linux", architecture(), "here"), entry("unknown", "unknown", "u")];
+        let entries = [
+            entry("windows", architecture(), "w"),
+            entry("linux", architecture(), "here"),
+            entry("unknown", "unknown", "u"),
+        ];
         assert_eq!(for_this_machine(&entries).expect("one fits").digest, "here");
         let error = for_this_machine(&entries[..1]).expect_err("none fits").to_string();
         assert!(error.starts_with("no match for platform linux/") && error.contains("windows/"), "{error}");
@@ -183,9 +191,15 @@ mod tests {
     fn hostile_documents_are_refused() {
         assert!(manifest(br#"{"schemaVersion":1}"#).is_err());
         assert!(manifest(b"[]").is_err());
-        let config = format!(r#"{{"os":"linux","architecture":"{}","rootfs":{{"diff_ids":["../../etc"]}}}}"#, architecture());
+        let config =
+            format!(r#"{{"os":"linux","architecture":"{}","rootfs":{{"diff_ids":["../../etc"]}}}}"#, architecture());
         assert!(configuration(config.as_bytes()).expect_err("a path").to_string().contains("digest"));
-        assert!(configuration(br#"{"os":"plan9","architecture":"mips"}"#).expect_err("foreign").to_string().contains("plan9/mips"));
+        assert!(
+            configuration(br#"{"os":"plan9","architecture":"mips"}"#)
+                .expect_err("foreign")
+                .to_string()
+                .contains("plan9/mips")
+        );
         assert!(is_layer("application/vnd.oci.image.layer.v1.tar+encrypted").is_err());
     }
 }

@@ -22,10 +22,18 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Progress {
     /// A layer by its short digest: bytes so far, of how many.
-    Download { layer: String, bytes: u64, of: u64 },
-    Unpack { layer: String },
+    Download {
+        layer: String,
+        bytes: u64,
+        of: u64,
+    },
+    Unpack {
+        layer: String,
+    },
     /// The layer is here, or was here before.
-    Done { layer: String },
+    Done {
+        layer: String,
+    },
 }
 
 pub type ProgressFn = dyn Fn(Progress) + Send + Sync;

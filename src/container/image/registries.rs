@@ -172,14 +172,19 @@ configs:
             let endpoints = registries.endpoints(registry, "library/nginx").expect("endpoints");
             endpoints
                 .iter()
-                .map(|endpoint| format!("{}{} {}", if endpoint.plain { "http:" } else { "" }, endpoint.host, endpoint.repository))
+                .map(|endpoint| {
+                    format!("{}{} {}", if endpoint.plain { "http:" } else { "" }, endpoint.host, endpoint.repository)
+                })
                 .collect()
         };
-        assert_eq!(list("docker.io"), [
-            "mirror.example:5000 docker/library/nginx",
-            "http:plain.example docker/library/nginx",
-            "docker.io library/nginx",
-        ]);
+        assert_eq!(
+            list("docker.io"),
+            [
+                "mirror.example:5000 docker/library/nginx",
+                "http:plain.example docker/library/nginx",
+                "docker.io library/nginx",
+            ]
+        );
         assert_eq!(list("quay.io"), ["everything.example library/nginx", "quay.io library/nginx"]);
         let first = &registries.endpoints("docker.io", "x").expect("endpoints")[0];
         assert_eq!(first.settings.auth.as_ref().expect("credentials").username, "reader");
@@ -189,7 +194,8 @@ configs:
     fn http_is_used_only_where_it_is_configured() {
         let registries = Registries::default();
         assert!(registries.endpoints("localhost:5000", "x").expect("endpoints").iter().all(|endpoint| !endpoint.plain));
-        let plain = Registries::parse("mirrors:\n  'localhost:5000':\n    endpoint: ['http://localhost:5000']\n").expect("parses");
+        let plain = Registries::parse("mirrors:\n  'localhost:5000':\n    endpoint: ['http://localhost:5000']\n")
+            .expect("parses");
         let endpoints = plain.endpoints("localhost:5000", "x").expect("endpoints");
         assert!(endpoints.len() == 1 && endpoints[0].plain);
     }

@@ -197,7 +197,9 @@ impl ImageStore {
             let (bytes, _) = client.pull_manifest_raw(&at(Some(&entry.digest)), &auth, MANIFEST_TYPES).await?;
             let actual = digest_of(&bytes);
             if actual != entry.digest {
-                return Err(anyhow::anyhow!("the manifest has the digest {actual}, the index says {}", entry.digest).into());
+                return Err(
+                    anyhow::anyhow!("the manifest has the digest {actual}, the index says {}", entry.digest).into()
+                );
             }
             manifest = document::manifest(&bytes)?;
         }
@@ -230,7 +232,8 @@ impl ImageStore {
         };
         let digests = BTreeSet::from([reference.at(&pulled_digest)]);
         let store = Arc::clone(self);
-        let added = tokio::task::spawn_blocking(move || store.add_image(&config.digest, &configuration, &tags, &digests));
+        let added =
+            tokio::task::spawn_blocking(move || store.add_image(&config.digest, &configuration, &tags, &digests));
         Ok(added.await.map_err(anyhow::Error::from)??)
     }
 
@@ -272,7 +275,9 @@ impl ImageStore {
             progress(Progress::Unpack { layer: name.clone() });
             let layer_source = LayerSource { file, offset: 0, length: layer.size, diff_id: diff_id.to_owned() };
             let store = Arc::clone(self);
-            tokio::task::spawn_blocking(move || store.add_layer(&layer_source)).await.map_err(anyhow::Error::from)??;
+            tokio::task::spawn_blocking(move || store.add_layer(&layer_source))
+                .await
+                .map_err(anyhow::Error::from)??;
         }
         progress(Progress::Done { layer: name });
         Ok(())
@@ -289,7 +294,8 @@ impl ImageStore {
     ) -> Result<fs::File, Failure> {
         digest_hex(&layer.digest)?;
         let named = || format!("layer {}", short(&layer.digest));
-        let mut file = fs::OpenOptions::new().read(true).write(true).create_new(true).open(&path).context("make a file")?;
+        let mut file =
+            fs::OpenOptions::new().read(true).write(true).create_new(true).open(&path).context("make a file")?;
         fs::remove_file(&path).context("unlink the download")?;
         let descriptor = LayerDescriptor { digest: &layer.digest, urls: &None };
         let mut stream = client.pull_blob_stream(source, &descriptor).await?;
@@ -326,7 +332,8 @@ fn client(endpoint: &Endpoint) -> Result<Client, Failure> {
         ..ClientConfig::default()
     };
     if let Some(path) = &endpoint.settings.tls.ca_file {
-        let data = fs::read(path).with_context(|| format!("CA file {} of registry {}", path.display(), endpoint.host))?;
+        let data =
+            fs::read(path).with_context(|| format!("CA file {} of registry {}", path.display(), endpoint.host))?;
         config.tls_certs_only = vec![Certificate { encoding: CertificateEncoding::Pem, data }];
     }
     Ok(Client::try_from(config)?)
@@ -349,7 +356,9 @@ fn candidates(credentials: &[RegistryAuth], configured: Option<&Auth>) -> Vec<oc
         match decode(&auth.auth) {
             Ok((username, password)) => list.push(Basic(username, password)),
             Err(_) if !auth.username.is_empty() => list.push(Basic(auth.username.clone(), auth.password.clone())),
-            Err(_) if !auth.identity_token.is_empty() => list.push(Basic("<token>".into(), auth.identity_token.clone())),
+            Err(_) if !auth.identity_token.is_empty() => {
+                list.push(Basic("<token>".into(), auth.identity_token.clone()))
+            }
             Err(_) => {}
         }
     }
@@ -400,11 +409,10 @@ mod tests {
         use oci_client::secrets::RegistryAuth::{Anonymous, Basic};
         let given = [RegistryAuth { username: "a".into(), password: "b".into(), ..RegistryAuth::default() }];
         let configured = Auth { auth: "Yzpk".into(), ..Auth::default() };
-        assert_eq!(candidates(&given, Some(&configured)), [
-            Basic("a".into(), "b".into()),
-            Basic("c".into(), "d".into()),
-            Anonymous
-        ]);
+        assert_eq!(
+            candidates(&given, Some(&configured)),
+            [Basic("a".into(), "b".into()), Basic("c".into(), "d".into()), Anonymous]
+        );
         assert_eq!(candidates(&[], None), [Anonymous]);
     }
 }

@@ -120,11 +120,9 @@ impl ImageStore {
                 continue;
             }
             let image = record::read::<LocalImage>(&path).and_then(|image| image.context("it vanished"));
-            let whole = image.and_then(|image| {
-                match image.layers.iter().find(|layer| !self.has_layer(layer)) {
-                    None => Ok(image),
-                    Some(layer) => bail!("its layer {layer} is missing"),
-                }
+            let whole = image.and_then(|image| match image.layers.iter().find(|layer| !self.has_layer(layer)) {
+                None => Ok(image),
+                Some(layer) => bail!("its layer {layer} is missing"),
             });
             match whole {
                 Ok(image) => drop(images.insert(image.id.clone(), image)),
@@ -167,9 +165,9 @@ impl ImageStore {
         }
         if let Ok(reference) = super::registry::parse(name) {
             let whole = reference.whole();
-            let found = images.values().find(|image| {
-                image.repo_tags.contains(&whole) || image.repo_digests.contains(&reference.by_digest())
-            });
+            let found = images
+                .values()
+                .find(|image| image.repo_tags.contains(&whole) || image.repo_digests.contains(&reference.by_digest()));
             if found.is_some() {
                 return found.cloned();
             }
@@ -245,7 +243,8 @@ impl ImageStore {
         let mut size = 0;
         for layer in layers.iter().collect::<BTreeSet<_>>() {
             let complete = self.root.join("layers").join(layer).join("complete");
-            let complete = record::read::<Complete>(&complete)?.with_context(|| format!("layer {layer} is not here"))?;
+            let complete =
+                record::read::<Complete>(&complete)?.with_context(|| format!("layer {layer} is not here"))?;
             size += complete.bytes;
         }
         let mut images = self.images.write();

@@ -75,7 +75,11 @@ pub fn in_child(binary: &Binary, source: &LayerSource, target: &Path, limits: &L
     match serde_json::from_slice(&output.stdout) {
         Ok(Answer::Unpacked(unpacked)) if output.status.success() => Ok(unpacked),
         Ok(Answer::Failed(message)) => bail!("{message}"),
-        _ => bail!("the unpacking process ended with {}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim()),
+        _ => bail!(
+            "the unpacking process ended with {}: {}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr).trim()
+        ),
     }
 }
 
@@ -114,7 +118,9 @@ fn confined(request: &Request) -> Result<Unpacked> {
             let code = match status {
                 nix::sys::wait::WaitStatus::Exited(_, code) => code,
                 nix::sys::wait::WaitStatus::Signaled(_, signal, _) => {
-                    bail!("the unpacking process was killed by {signal}: the layer needs too much memory, or does what it must not")
+                    bail!(
+                        "the unpacking process was killed by {signal}: the layer needs too much memory, or does what it must not"
+                    )
                 }
                 _ => 1,
             };
@@ -397,7 +403,10 @@ fn unpack_entry<R: Read>(
 fn set_owner(target: &Path, header: &tar::Header) -> Result<()> {
     let id = |value: io::Result<u64>, what: &str| -> Result<u32> {
         let value = value.with_context(|| format!("the {what} does not parse"))?;
-        u32::try_from(value).ok().filter(|id| *id != u32::MAX).with_context(|| format!("{what} {value} is out of range"))
+        u32::try_from(value)
+            .ok()
+            .filter(|id| *id != u32::MAX)
+            .with_context(|| format!("{what} {value} is out of range"))
     };
     let uid = id(header.uid(), "owner")?;
     let gid = id(header.gid(), "group")?;
@@ -429,7 +438,8 @@ fn make_directories(root: &Path, path: &Path) -> Result<()> {
         match fs::symlink_metadata(&current) {
             Ok(metadata) if metadata.is_dir() => {}
             // A link to a directory of the layer; it cannot lead out, the layer is the root.
-            Ok(metadata) if metadata.is_symlink() && fs::metadata(&current).is_ok_and(|metadata| metadata.is_dir()) => {}
+            Ok(metadata) if metadata.is_symlink() && fs::metadata(&current).is_ok_and(|metadata| metadata.is_dir()) => {
+            }
             Ok(_) => {
                 clear(&current)?;
                 fs::create_dir(&current)?;
@@ -458,7 +468,8 @@ fn make_node(target: &Path, kind: rustix::fs::FileType, device: u64) -> Result<(
 fn set_time(target: &Path, seconds: u64) -> Result<()> {
     let time = rustix::fs::Timespec { tv_sec: i64::try_from(seconds).unwrap_or(0), tv_nsec: 0 };
     let times = rustix::fs::Timestamps { last_access: time, last_modification: time };
-    rustix::fs::utimensat(rustix::fs::CWD, target, &times, rustix::fs::AtFlags::SYMLINK_NOFOLLOW).context("set the time")
+    rustix::fs::utimensat(rustix::fs::CWD, target, &times, rustix::fs::AtFlags::SYMLINK_NOFOLLOW)
+        .context("set the time")
 }
 
 #[cfg(test)]

@@ -162,7 +162,9 @@ fn prepare(spec: &Spec, arguments: &[String], stdio: Vec<OwnedFd>, tty: bool, ch
     }
     if std::env::var_os("HOME").is_none() {
         // SAFETY: as above.
-        unsafe { std::env::set_var("HOME", crate::container::spec::users::home("/etc/passwd".as_ref(), process.user().uid())) };
+        unsafe {
+            std::env::set_var("HOME", crate::container::spec::users::home("/etc/passwd".as_ref(), process.user().uid()))
+        };
     }
     if let Some(mask) = process.user().umask() {
         nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(mask));

@@ -188,8 +188,7 @@ fn complete(
             "options": ["rbind"],
         }));
     }
-    spec["process"]["user"] =
-        serde_json::json!({ "uid": user.uid, "gid": user.gid, "additionalGids": user.groups });
+    spec["process"]["user"] = serde_json::json!({ "uid": user.uid, "gid": user.gid, "additionalGids": user.groups });
     Ok(())
 }
 
@@ -342,8 +341,10 @@ pub fn execute(path: &Path, arguments: &[String]) -> anyhow::Error {
     let name = arguments.first().map_or("", String::as_str);
     let prepared = (|| {
         let path = CString::new(path.as_os_str().as_encoded_bytes())?;
-        let arguments: Vec<CString> =
-            arguments.iter().map(|argument| CString::new(argument.as_bytes())).collect::<std::result::Result<_, _>>()?;
+        let arguments: Vec<CString> = arguments
+            .iter()
+            .map(|argument| CString::new(argument.as_bytes()))
+            .collect::<std::result::Result<_, _>>()?;
         anyhow::Ok((path, arguments))
     })();
     match prepared {

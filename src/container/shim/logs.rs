@@ -238,17 +238,18 @@ mod tests {
         let mut long = vec![b'x'; LINE_LIMIT + 5];
         long.push(b'\n');
         let whole = cut(&[&long]);
-        assert_eq!(whole.iter().map(|(tag, text)| (tag.as_str(), text.len())).collect::<Vec<_>>(), [
-            ("P", LINE_LIMIT),
-            ("F", 5)
-        ]);
+        assert_eq!(
+            whole.iter().map(|(tag, text)| (tag.as_str(), text.len())).collect::<Vec<_>>(),
+            [("P", LINE_LIMIT), ("F", 5)]
+        );
         let pieces: Vec<&[u8]> = long.chunks(1000).collect();
         assert_eq!(cut(&pieces), whole, "the size of the reads changes nothing");
         let mut exact = vec![b'x'; LINE_LIMIT];
         exact.push(b'\n');
-        assert_eq!(cut(&[&exact]).iter().map(|(tag, text)| (tag.as_str(), text.len())).collect::<Vec<_>>(), [
-            ("F", LINE_LIMIT)
-        ]);
+        assert_eq!(
+            cut(&[&exact]).iter().map(|(tag, text)| (tag.as_str(), text.len())).collect::<Vec<_>>(),
+            [("F", LINE_LIMIT)]
+        );
     }
 
     #[test]

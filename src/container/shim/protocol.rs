@@ -140,17 +140,32 @@ pub struct Running {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "reply", rename_all = "snake_case")]
 pub enum Reply {
-    Hello { version: u32 },
+    Hello {
+        version: u32,
+    },
     Done,
     Started(Running),
     /// With a terminal, its master travels beside this.
-    ExecStarted { pid: i32 },
-    ExecExited { exit_code: i32 },
-    State { running: Vec<Running>, pause_alive: bool },
+    ExecStarted {
+        pid: i32,
+    },
+    ExecExited {
+        exit_code: i32,
+    },
+    State {
+        running: Vec<Running>,
+        pause_alive: bool,
+    },
     /// A container ended; None: the pause process did.
-    Event { container: Option<String>, exit: Exit },
+    Event {
+        container: Option<String>,
+        exit: Exit,
+    },
     /// `exit_code` is 127 for a command that is not found, 126 for one that cannot be executed.
-    Error { message: String, exit_code: i32 },
+    Error {
+        message: String,
+        exit_code: i32,
+    },
 }
 
 impl Reply {
@@ -163,7 +178,10 @@ impl Reply {
 pub fn send<T: Serialize>(socket: RawFd, message: &T, fds: &[RawFd]) -> io::Result<()> {
     let bytes = serde_json::to_vec(message)?;
     if bytes.len() > MAX_MESSAGE {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("message of {} bytes is too large", bytes.len())));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("message of {} bytes is too large", bytes.len()),
+        ));
     }
     let rights = [ControlMessage::ScmRights(fds)];
     let control: &[ControlMessage<'_>] = if fds.is_empty() { &[] } else { &rights };

@@ -24,12 +24,20 @@ use std::process::ExitCode;
 #[serde(rename_all = "snake_case")]
 pub enum HelperMessage {
     /// The container's first process waits for its start.
-    Built { pid: i32, user: (u32, u32, Vec<u32>) },
+    Built {
+        pid: i32,
+        user: (u32, u32, Vec<u32>),
+    },
     /// The exec'd process.
-    Process { pid: i32 },
+    Process {
+        pid: i32,
+    },
     /// The master of the terminal travels beside this.
     Terminal,
-    Failed { message: String, exit_code: i32 },
+    Failed {
+        message: String,
+        exit_code: i32,
+    },
 }
 
 struct Connection {
@@ -231,8 +239,10 @@ impl Server {
             self.broadcast(&Reply::Event { container: None, exit });
             return true;
         }
-        if let Some(container) =
-            self.containers.iter_mut().find(|container| container.running.process.pid == pid && container.exit.is_none())
+        if let Some(container) = self
+            .containers
+            .iter_mut()
+            .find(|container| container.running.process.pid == pid && container.exit.is_none())
         {
             container.ended(status);
             return true;
@@ -295,8 +305,9 @@ impl Server {
     }
 
     fn broadcast(&mut self, event: &Reply) {
-        self.connections
-            .retain(|connection| !connection.subscribed || protocol::send(connection.socket.as_raw_fd(), event, &[]).is_ok());
+        self.connections.retain(|connection| {
+            !connection.subscribed || protocol::send(connection.socket.as_raw_fd(), event, &[]).is_ok()
+        });
     }
 
     fn close(&mut self, id: u64) {
@@ -307,7 +318,9 @@ impl Server {
         let Some(connection) = self.connections.iter().find(|connection| connection.id == id) else { return };
         match protocol::receive::<Request>(connection.socket.as_raw_fd()) {
             Ok(Some((request, fds))) => match self.serve(id, request, fds) {
-                Ok(Some((reply, fds))) => self.reply(id, &reply, &fds.iter().map(AsRawFd::as_raw_fd).collect::<Vec<_>>()),
+                Ok(Some((reply, fds))) => {
+                    self.reply(id, &reply, &fds.iter().map(AsRawFd::as_raw_fd).collect::<Vec<_>>())
+                }
                 Ok(None) => {}
                 Err(error) => self.reply(id, &Reply::error(format!("{error:#}")), &[]),
             },
@@ -358,8 +371,11 @@ impl Server {
                 return Ok(None);
             }
             Request::SignalExec { signal } => {
-                if let Some(pid) =
-                    self.connections.iter().find(|connection| connection.id == id).and_then(|connection| connection.exec)
+                if let Some(pid) = self
+                    .connections
+                    .iter()
+                    .find(|connection| connection.id == id)
+                    .and_then(|connection| connection.exec)
                 {
                     // It leads a session of its own, so its group is what it started.
                     // SAFETY: the process is our child and not reaped, so the number is its.
@@ -392,7 +408,12 @@ impl Server {
             }
             Request::Shutdown => {
                 self.shutdown = true;
-                for pid in self.containers.iter().filter(|container| container.exit.is_none()).map(|container| container.running.process.pid) {
+                for pid in self
+                    .containers
+                    .iter()
+                    .filter(|container| container.exit.is_none())
+                    .map(|container| container.running.process.pid)
+                {
                     // SAFETY: our children, not reaped.
                     unsafe { libc::kill(pid, libc::SIGKILL) };
                 }
@@ -415,12 +436,8 @@ impl Server {
         let channel = launch::fork(&request, &stdio)?;
         let (pumps, stdin) = stdio.into_ours()?;
         let process = ProcessIdentity { boot_id: String::new(), pid: 0, start_time: 0 };
-        let running = Running {
-            container: request.container.clone(),
-            process,
-            started_at: 0,
-            user: (0, 0, Vec::new()),
-        };
+        let running =
+            Running { container: request.container.clone(), process, started_at: 0, user: (0, 0, Vec::new()) };
         let container = Box::new(Container {
             log: LogWriter::new(&request.log),
             request,
@@ -567,7 +584,8 @@ pub fn resize(terminal: &OwnedFd, width: u16, height: u16) -> std::io::Result<()
 /// A listening socket in a directory, however long its path.
 fn listen(directory: &std::path::Path, name: &str, kind: nix::sys::socket::SockType) -> Result<OwnedFd> {
     use nix::sys::socket::{AddressFamily, Backlog, SockFlag, bind, listen, socket};
-    let handle: OwnedFd = std::fs::File::open(directory).with_context(|| format!("open {}", directory.display()))?.into();
+    let handle: OwnedFd =
+        std::fs::File::open(directory).with_context(|| format!("open {}", directory.display()))?.into();
     let _ = std::fs::remove_file(directory.join(name));
     let listener = socket(AddressFamily::Unix, kind, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
     bind(listener.as_raw_fd(), &protocol::short_address(&handle, name)?)

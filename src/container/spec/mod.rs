@@ -210,7 +210,8 @@ fn paths_or(wanted: &Option<Vec<String>>, default: &[&str], privileged: bool) ->
 }
 
 fn namespaces(config: &ContainerConfig, around: &Surroundings<'_>) -> Vec<Value> {
-    let of_pause = |kind: &str, file: &str| json!({ "type": kind, "path": format!("/proc/{}/ns/{file}", around.pause) });
+    let of_pause =
+        |kind: &str, file: &str| json!({ "type": kind, "path": format!("/proc/{}/ns/{file}", around.pause) });
     let mut list = vec![json!({ "type": "mount" })];
     if around.sandbox.network != NamespaceMode::Node {
         list.push(of_pause("network", "net"));
@@ -259,9 +260,7 @@ fn base_mounts(config: &ContainerConfig, around: &Surroundings<'_>) -> Vec<Value
         list.push(json!({ "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
                           "options": ["nosuid", "noexec", "nodev", "relatime", write] }));
     }
-    let replaced = |destination: &str| {
-        config.mounts.iter().any(|mount| mount.container_path == Path::new(destination))
-    };
+    let replaced = |destination: &str| config.mounts.iter().any(|mount| mount.container_path == Path::new(destination));
     list.retain(|mount| !mount["destination"].as_str().is_some_and(replaced));
     list
 }
@@ -278,8 +277,11 @@ pub fn ordered_mounts(own: Vec<Mount>, volumes: &[Mount]) -> Vec<Mount> {
 }
 
 fn v1_rule(rule: &Rule) -> Value {
-    let letters: String =
-        [(devices::READ, 'r'), (devices::WRITE, 'w'), (devices::MKNOD, 'm')].iter().filter(|(bit, _)| rule.access & bit != 0).map(|(_, letter)| letter).collect();
+    let letters: String = [(devices::READ, 'r'), (devices::WRITE, 'w'), (devices::MKNOD, 'm')]
+        .iter()
+        .filter(|(bit, _)| rule.access & bit != 0)
+        .map(|(_, letter)| letter)
+        .collect();
     let mut value = json!({ "allow": true, "type": rule.kind.to_string(), "access": letters });
     if let Some(major) = rule.major {
         value["major"] = json!(major);

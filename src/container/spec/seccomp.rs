@@ -140,7 +140,9 @@ mod tests {
     #[test]
     fn capabilities_unlock_calls() {
         let plain = runtime_default(&[]);
-        for denied in ["mount", "unshare", "reboot", "bpf", "keyctl", "add_key", "kexec_load", "io_uring_setup", "clone"] {
+        for denied in
+            ["mount", "unshare", "reboot", "bpf", "keyctl", "add_key", "kexec_load", "io_uring_setup", "clone"]
+        {
             assert!(!names(&plain).iter().any(|name| name == denied), "{denied}");
         }
         let admin = names(&runtime_default(&["CAP_SYS_ADMIN".into()]));

@@ -32,7 +32,10 @@ fn built(config: &ContainerConfig, sandbox: &PodSandboxConfig, cgroup_v2: bool) 
 #[test]
 fn the_defaults_are_those_of_kubernetes() {
     let config = ContainerConfig { env: vec![("A".into(), "pod".into())], ..ContainerConfig::default() };
-    let config = ContainerConfig { security: SecurityContext { pid: NamespaceMode::Container, ..SecurityContext::default() }, ..config };
+    let config = ContainerConfig {
+        security: SecurityContext { pid: NamespaceMode::Container, ..SecurityContext::default() },
+        ..config
+    };
     let sandbox = PodSandboxConfig { hostname: "web-0".into(), ..PodSandboxConfig::default() };
     let mut spec = built(&config, &sandbox, true);
     spec["linux"]["seccomp"] = json!("checked elsewhere");
@@ -246,8 +249,11 @@ fn the_defaults_are_those_of_kubernetes() {
 fn capabilities_are_added_and_dropped() {
     let check = |add: &[&str], drop: &[&str], has: &[&str], not: &[&str]| {
         let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-        let security =
-            SecurityContext { add_capabilities: list(add), drop_capabilities: list(drop), ..SecurityContext::default() };
+        let security = SecurityContext {
+            add_capabilities: list(add),
+            drop_capabilities: list(drop),
+            ..SecurityContext::default()
+        };
         let given = capabilities(&security, &all()).expect("known ones");
         assert!(has.iter().all(|name| given.contains(&(*name).to_owned())), "{add:?} {drop:?}: {given:?}");
         assert!(!not.iter().any(|name| given.contains(&(*name).to_owned())), "{add:?} {drop:?}: {given:?}");
@@ -256,7 +262,10 @@ fn capabilities_are_added_and_dropped() {
     check(&["NET_BIND_SERVICE"], &["ALL"], &["CAP_NET_BIND_SERVICE"], &["CAP_CHOWN", "CAP_KILL"]);
     check(&["ALL"], &["SYS_ADMIN"], &["CAP_SYS_MODULE"], &["CAP_SYS_ADMIN"]);
     let wrong = SecurityContext { add_capabilities: vec!["FLY".into()], ..SecurityContext::default() };
-    assert_eq!(capabilities(&wrong, &all()).expect_err("unknown").to_string(), r#"unknown capability "CAP_FLY" to add"#);
+    assert_eq!(
+        capabilities(&wrong, &all()).expect_err("unknown").to_string(),
+        r#"unknown capability "CAP_FLY" to add"#
+    );
 }
 
 #[test]
@@ -276,7 +285,10 @@ fn command_and_arguments_replace_the_images() {
 
 #[test]
 fn privileged_means_all_and_a_v1_node_always_denies_devices_first() {
-    let config = ContainerConfig { security: SecurityContext { privileged: true, ..SecurityContext::default() }, ..ContainerConfig::default() };
+    let config = ContainerConfig {
+        security: SecurityContext { privileged: true, ..SecurityContext::default() },
+        ..ContainerConfig::default()
+    };
     let spec = built(&config, &PodSandboxConfig::default(), false);
     assert_eq!(spec["linux"]["maskedPaths"], json!([]));
     assert!(spec["linux"]["seccomp"].is_null());
@@ -288,18 +300,26 @@ fn privileged_means_all_and_a_v1_node_always_denies_devices_first() {
 
 #[test]
 fn the_machines_namespaces_are_not_joined() {
-    let sandbox = PodSandboxConfig { network: NamespaceMode::Node, ipc: NamespaceMode::Node, ..PodSandboxConfig::default() };
-    let config = ContainerConfig { security: SecurityContext { pid: NamespaceMode::Node, ..SecurityContext::default() }, ..ContainerConfig::default() };
+    let sandbox =
+        PodSandboxConfig { network: NamespaceMode::Node, ipc: NamespaceMode::Node, ..PodSandboxConfig::default() };
+    let config = ContainerConfig {
+        security: SecurityContext { pid: NamespaceMode::Node, ..SecurityContext::default() },
+        ..ContainerConfig::default()
+    };
     assert_eq!(built(&config, &sandbox, false)["linux"]["namespaces"], json!([{ "type": "mount" }]));
 }
 
 #[test]
 fn a_volume_takes_the_place_of_a_file_of_the_pod() {
-    let mount = |path: &str, from: &str| Mount { container_path: path.into(), host_path: from.into(), ..Mount::default() };
+    let mount =
+        |path: &str, from: &str| Mount { container_path: path.into(), host_path: from.into(), ..Mount::default() };
     let ordered = ordered_mounts(
         vec![mount("/etc/hosts", "own"), mount("/dev/shm", "own")],
         &[mount("/data/deep/er", "volume"), mount("/etc/hosts", "volume"), mount("/data", "volume")],
     );
-    let list: Vec<_> = ordered.iter().map(|mount| format!("{}={}", mount.container_path.display(), mount.host_path.display())).collect();
+    let list: Vec<_> = ordered
+        .iter()
+        .map(|mount| format!("{}={}", mount.container_path.display(), mount.host_path.display()))
+        .collect();
     assert_eq!(list, ["/data=volume", "/dev/shm=own", "/etc/hosts=volume", "/data/deep/er=volume"]);
 }

@@ -68,7 +68,8 @@ fn resolve_in(passwd: &[PasswdEntry], group: &[GroupEntry], request: &UserReques
             Ok(uid) => (uid, passwd.iter().find(|entry| entry.uid == uid)),
             Err(_) => {
                 let entry = passwd.iter().find(|entry| entry.name == user_text);
-                let entry = entry.with_context(|| format!("unable to find user {user_text}: no matching entries in passwd file"))?;
+                let entry = entry
+                    .with_context(|| format!("unable to find user {user_text}: no matching entries in passwd file"))?;
                 (entry.uid, Some(entry))
             }
         },
@@ -80,7 +81,9 @@ fn resolve_in(passwd: &[PasswdEntry], group: &[GroupEntry], request: &UserReques
             Ok(gid) => gid,
             Err(_) => {
                 let entry = group.iter().find(|entry| entry.name == group_text);
-                entry.with_context(|| format!("unable to find group {group_text}: no matching entries in group file"))?.gid
+                entry
+                    .with_context(|| format!("unable to find group {group_text}: no matching entries in group file"))?
+                    .gid
             }
         },
         None => entry.map_or(0, |entry| entry.gid),
@@ -112,7 +115,12 @@ fn id(value: i64) -> Result<u32> {
 pub fn home(passwd: &Path, uid: u32) -> String {
     let text = fs::read(passwd).unwrap_or_default();
     let entries = passwd_entries(&String::from_utf8_lossy(&text));
-    entries.into_iter().find(|entry| entry.uid == uid).map(|entry| entry.home).filter(|home| !home.is_empty()).unwrap_or("/".into())
+    entries
+        .into_iter()
+        .find(|entry| entry.uid == uid)
+        .map(|entry| entry.home)
+        .filter(|home| !home.is_empty())
+        .unwrap_or("/".into())
 }
 
 /// A file of the image; empty if it has none.
@@ -157,7 +165,10 @@ fn group_entries(text: &str) -> Vec<GroupEntry> {
             Some(GroupEntry {
                 name: (*fields.first()?).to_owned(),
                 gid: fields.get(2)?.parse().ok()?,
-                members: fields.get(3).map(|members| members.split(',').map(str::to_owned).collect()).unwrap_or_default(),
+                members: fields
+                    .get(3)
+                    .map(|members| members.split(',').map(str::to_owned).collect())
+                    .unwrap_or_default(),
             })
         })
         .collect()
@@ -188,7 +199,8 @@ mod tests {
         check(image("web:99"), Ok((101, 99, &[99, 4])));
         check(image("ghost"), Err("unable to find user ghost: no matching entries in passwd file"));
         check(image("web:ghost"), Err("unable to find group ghost: no matching entries in group file"));
-        let pod = UserRequest { uid: Some(101), gid: Some(3000), supplemental_groups: vec![2000, 3000], ..image("x:y") };
+        let pod =
+            UserRequest { uid: Some(101), gid: Some(3000), supplemental_groups: vec![2000, 3000], ..image("x:y") };
         check(pod.clone(), Ok((101, 3000, &[3000, 4, 2000])));
         check(UserRequest { strict: true, ..pod }, Ok((101, 3000, &[3000, 2000])));
         check(UserRequest { uid: Some(-1), ..image("") }, Err("user or group id -1 is out of range"));
@@ -200,7 +212,10 @@ mod tests {
         let outside = tempfile::tempdir().expect("a directory");
         fs::create_dir(root.path().join("etc")).expect("made");
         fs::write(outside.path().join("passwd"), "evil:x:0:0::/:\n").expect("written");
-        for target in [outside.path().join("passwd"), Path::new("../../../../..").join(outside.path().strip_prefix("/").expect("absolute")).join("passwd")] {
+        for target in [
+            outside.path().join("passwd"),
+            Path::new("../../../../..").join(outside.path().strip_prefix("/").expect("absolute")).join("passwd"),
+        ] {
             let link = root.path().join("etc/passwd");
             let _ = fs::remove_file(&link);
             std::os::unix::fs::symlink(target, &link).expect("linked");

@@ -102,7 +102,8 @@ fn whiteouts_take_overlay_form() {
     let whiteout = fs::symlink_metadata(root.path().join("etc/gone")).expect("there");
     assert!(whiteout.file_type().is_char_device() && whiteout.rdev() == 0);
     let mut value = [0; 8];
-    let count = rustix::fs::lgetxattr(root.path().join("var"), "trusted.overlay.opaque", &mut value[..]).expect("marked");
+    let count =
+        rustix::fs::lgetxattr(root.path().join("var"), "trusted.overlay.opaque", &mut value[..]).expect("marked");
     assert_eq!(&value[..count], b"y");
 }
 
@@ -128,7 +129,10 @@ fn device_nodes_and_overlay_attributes_are_left_out() {
     let mut with_attribute = Layer::new();
     with_attribute
         .builder
-        .append_pax_extensions([("SCHILY.xattr.trusted.overlay.redirect", &b"/etc"[..]), ("SCHILY.xattr.user.note", b"kept")])
+        .append_pax_extensions([
+            ("SCHILY.xattr.trusted.overlay.redirect", &b"/etc"[..]),
+            ("SCHILY.xattr.user.note", b"kept"),
+        ])
         .expect("appended");
     let layer = with_attribute
         .directory("data/")
@@ -163,7 +167,8 @@ fn a_wrong_digest_and_a_cut_layer_are_refused() {
     encoder.write_all(&plain).expect("written");
     encoder.finish().expect("finished");
     let root = tempfile::tempdir().expect("a directory");
-    unpack(root.path(), &packed[..packed.len() / 2], &request(&packed, &plain, Limits::default())).expect_err("cut gzip");
+    unpack(root.path(), &packed[..packed.len() / 2], &request(&packed, &plain, Limits::default()))
+        .expect_err("cut gzip");
     let root = tempfile::tempdir().expect("a directory");
     unpack(root.path(), &packed[..], &request(&packed, &plain, Limits::default())).expect("a whole one is fine");
 }
@@ -182,7 +187,8 @@ fn bombs_are_refused() {
         };
         let root = tempfile::tempdir().expect("a directory");
         let tight = Limits { bytes: 1 << 20, ..Limits::default() };
-        let error = format!("{:#}", unpack(root.path(), &packed[..], &request(&packed, &plain, tight)).expect_err("a bomb"));
+        let error =
+            format!("{:#}", unpack(root.path(), &packed[..], &request(&packed, &plain, tight)).expect_err("a bomb"));
         assert!(error.contains("unpacks to more than"), "{error}");
         let root = tempfile::tempdir().expect("a directory");
         unpack(root.path(), &packed[..], &request(&packed, &plain, Limits::default())).expect("within the bounds");

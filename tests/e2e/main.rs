@@ -1,0 +1,3 @@
+//! End to end: the real binary with real containers, in throw-away network and mount namespaces.
+
+mod container;
