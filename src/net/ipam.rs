@@ -183,7 +183,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let ipam = Ipam::open(directory.path()).expect("opens");
         let network = cidr("10.42.0.0/29");
-        let mut give = |owner: &str| ipam.allocate(network, owner).map(|address| address.to_string());
+        let give = |owner: &str| ipam.allocate(network, owner).map(|address| address.to_string());
         assert_eq!(give("a").expect("free"), "10.42.0.2");
         ipam.release("a").expect("released");
         assert_eq!(give("b").expect("free"), "10.42.0.3", "not the one that was just released");

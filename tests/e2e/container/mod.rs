@@ -35,7 +35,7 @@ struct Node {
 fn on_a_node<F, T>(test: T)
 where
     T: FnOnce(Node) -> F + Send + 'static,
-    F: Future<Output = ()>,
+    F: Future<Output = ()> + 'static,
 {
     if !rustix::process::geteuid().is_root() {
         eprintln!("skipped: needs root");
