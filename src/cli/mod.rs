@@ -1,8 +1,70 @@
-//! The commands: one file each.
+//! The commands: one file each. Parsing only; what a command does is in [`crate::cluster`] or in
+//! the component it speaks to.
+//!
+//! To add a command: one file with an `Args` type and a `run` function, one variant in
+//! [`Command`] with its arm in [`dispatch`].
 
+mod check_config;
+mod completion;
+mod config_file;
+mod node_arguments;
+mod server;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-pub fn run(_arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    ExitCode::SUCCESS
+/// A whole Kubernetes in one binary.
+#[derive(Parser)]
+#[command(name = "orch", version = crate::api::version::LONG, disable_help_subcommand = true, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the control plane, and a node on this machine
+    Server(Box<server::Args>),
+    /// Say whether this machine can run orch, and how to mend what is missing
+    CheckConfig(check_config::Args),
+    /// Print the completion script of a shell
+    Completion(completion::Args),
+}
+
+fn dispatch(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Server(args) => server::run(*args),
+        Command::CheckConfig(args) => check_config::run(&args),
+        Command::Completion(args) => completion::run(&args),
+    }
+}
+
+/// Parse and run; 2 for a wrong command line, 1 for a failed command.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments = match config_file::merge(arguments.into_iter().collect()) {
+        Ok(arguments) => arguments,
+        Err(error) => return fail(&error, 2),
+    };
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version go to standard output and are no error; clap knows which is which.
+            let code = u8::try_from(error.exit_code()).unwrap_or(2);
+            return match error.print() {
+                Ok(()) => ExitCode::from(code),
+                Err(_) => ExitCode::FAILURE,
+            };
+        }
+    };
+    match dispatch(cli.command) {
+        Ok(code) => code,
+        Err(error) => fail(&error, 1),
+    }
+}
+
+fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
+    eprintln!("orch: {error:#}");
+    ExitCode::from(code)
 }

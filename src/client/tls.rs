@@ -4,6 +4,7 @@
 //! own. After [`ClientCertificate::replace`] the next request makes a new connection with the new
 //! certificate, and running watches end with the old one.
 
+use crate::net::resolver::HostResolver;
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use futures::future::BoxFuture;
@@ -117,7 +118,7 @@ pub async fn from_kubeconfig(path: &Path) -> anyhow::Result<kube::Client> {
     kube::Client::try_from(config).with_context(|| format!("client of {}", path.display()))
 }
 
-type Pool = HttpClient<HttpsConnector<HttpConnector>, Body>;
+type Pool = HttpClient<HttpsConnector<HttpConnector<HostResolver>>, Body>;
 
 struct Transport {
     config: rustls::ClientConfig,
@@ -148,7 +149,7 @@ impl Transport {
     }
 
     fn pool(&self, http2: bool) -> Pool {
-        let mut http = HttpConnector::new();
+        let mut http = HttpConnector::new_with_resolver(HostResolver);
         http.enforce_http(false);
         http.set_nodelay(true);
         http.set_connect_timeout(Some(CONNECT_TIMEOUT));

@@ -18,7 +18,7 @@ mod root_ca;
 mod service_account;
 mod service_pods;
 
-pub use context::{Config, Context, Running, SignRequest, Signer};
+pub use context::{Config, Context, NodeLifecycle, Running, SignRequest, Signer};
 
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;

@@ -1,0 +1,229 @@
+//! The config file: `key: value` for each flag, as k3s users know it.
+//!
+//! `/etc/orch/config.yaml`, then `config.yaml.d/*.yaml` in name order. A later file replaces a
+//! key; `key+` appends to it. The command line wins over all of them. Only `server` and `agent`
+//! read it; keys of the other command are skipped, unknown ones are an error that names the file.
+
+use super::Cli;
+use anyhow::{Context, Result, bail};
+use clap::CommandFactory;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const DEFAULT_PATH: &str = "/etc/orch/config.yaml";
+const PATH_VARIABLE: &str = "ORCH_CONFIG_FILE";
+
+/// A config file is no bigger than this: bytes.
+const LIMIT: u64 = 1 << 20;
+
+/// The settings of all files: flag name to values, and the file that said it last.
+type Settings = BTreeMap<String, (Vec<String>, PathBuf)>;
+
+/// The command line with the files' settings inserted behind the command.
+pub(super) fn merge(arguments: Vec<OsString>) -> Result<Vec<OsString>> {
+    let Some(command) = arguments.get(1).and_then(|name| name.to_str()).map(ToOwned::to_owned) else {
+        return Ok(arguments);
+    };
+    if !matches!(command.as_str(), "server" | "agent") {
+        return Ok(arguments);
+    }
+    let given: Vec<String> = arguments[2..].iter().filter_map(|argument| flag_name(argument.to_str()?)).collect();
+    let (path, required) = path(&arguments[2..]);
+    let settings = read(&path, required)?;
+    let mut merged = arguments[..2].to_vec();
+    merged.extend(as_arguments(&command, &settings, &given)?.into_iter().map(OsString::from));
+    merged.extend_from_slice(&arguments[2..]);
+    Ok(merged)
+}
+
+fn flag_name(argument: &str) -> Option<String> {
+    let name = argument.strip_prefix("--")?;
+    let name = name.split('=').next().unwrap_or(name);
+    (!name.is_empty()).then(|| name.to_owned())
+}
+
+/// Where the config file is, and whether the user named it (then it must exist).
+fn path(arguments: &[OsString]) -> (PathBuf, bool) {
+    let mut arguments = arguments.iter();
+    while let Some(argument) = arguments.next() {
+        let Some(text) = argument.to_str() else { continue };
+        if let Some(path) = text.strip_prefix("--config=") {
+            return (path.into(), true);
+        }
+        if (text == "--config" || text == "-c")
+            && let Some(path) = arguments.next()
+        {
+            return (path.into(), true);
+        }
+    }
+    match std::env::var_os(PATH_VARIABLE) {
+        Some(path) => (path.into(), true),
+        None => (DEFAULT_PATH.into(), false),
+    }
+}
+
+fn read(path: &Path, required: bool) -> Result<Settings> {
+    let mut settings = Settings::new();
+    if required || path.exists() {
+        read_file(path, &mut settings)?;
+    }
+    let mut directory = path.as_os_str().to_owned();
+    directory.push(".d");
+    let directory = PathBuf::from(directory);
+    if directory.is_dir() {
+        let entries = fs::read_dir(&directory).with_context(|| format!("read {}", directory.display()))?;
+        let mut files = Vec::new();
+        for entry in entries {
+            let file = entry.with_context(|| format!("read {}", directory.display()))?.path();
+            if file.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") {
+                files.push(file);
+            }
+        }
+        files.sort();
+        for file in files {
+            read_file(&file, &mut settings)?;
+        }
+    }
+    Ok(settings)
+}
+
+fn read_file(path: &Path, settings: &mut Settings) -> Result<()> {
+    let size = fs::metadata(path).with_context(|| format!("read config file {}", path.display()))?.len();
+    if size > LIMIT {
+        bail!("config file {}: {size} bytes, at most {LIMIT} are allowed", path.display());
+    }
+    let text = fs::read_to_string(path).with_context(|| format!("read config file {}", path.display()))?;
+    if text.trim().is_empty() {
+        return Ok(());
+    }
+    let value: Value = serde_saphyr::from_str(&text).with_context(|| format!("config file {}", path.display()))?;
+    let entries = match value {
+        Value::Object(entries) => entries,
+        Value::Null => return Ok(()),
+        _ => bail!("config file {}: it must be a map of flag names to values", path.display()),
+    };
+    for (key, value) in entries {
+        let (name, append) = match key.strip_suffix('+') {
+            Some(name) => (name.to_owned(), true),
+            None => (key, false),
+        };
+        let values = texts(&value)
+            .with_context(|| format!("config file {}: {name}: give a text, number, bool or list", path.display()))?;
+        let slot = settings.entry(name).or_insert_with(|| (Vec::new(), path.to_owned()));
+        if !append {
+            slot.0.clear();
+        }
+        slot.0.extend(values);
+        slot.1 = path.to_owned();
+    }
+    Ok(())
+}
+
+fn texts(value: &Value) -> Option<Vec<String>> {
+    let one = |value: &Value| match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Bool(flag) => Some(flag.to_string()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    };
+    match value {
+        Value::Array(items) => items.iter().map(one).collect(),
+        Value::Null => Some(Vec::new()),
+        value => Some(vec![one(value)?]),
+    }
+}
+
+/// `--flag=value` for each setting that the command knows and the command line does not give.
+fn as_arguments(command: &str, settings: &Settings, given: &[String]) -> Result<Vec<String>> {
+    let cli = Cli::command();
+    let knows = |command: &str, name: &str| {
+        let command = cli.find_subcommand(command)?;
+        command
+            .get_arguments()
+            .find(|flag| {
+                flag.get_long() == Some(name) || flag.get_all_aliases().is_some_and(|aliases| aliases.contains(&name))
+            })
+            .map(|flag| flag.get_action().takes_values())
+    };
+    let mut arguments = Vec::new();
+    for (name, (values, file)) in settings {
+        let Some(takes_value) = knows(command, name) else {
+            if knows("server", name).is_some() || knows("agent", name).is_some() {
+                continue;
+            }
+            bail!(
+                "config file {}: unknown key {name:?}; keys are the flags of \"orch {command} --help\" without dashes",
+                file.display()
+            );
+        };
+        if given.iter().any(|flag| flag == name) {
+            continue;
+        }
+        for value in values {
+            match (takes_value, value.as_str()) {
+                (true, value) => arguments.push(format!("--{name}={value}")),
+                (false, "true") => arguments.push(format!("--{name}")),
+                (false, "false") => {}
+                (false, other) => bail!("config file {}: {name}: {other:?} is not true or false", file.display()),
+            }
+        }
+    }
+    Ok(arguments)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn merged(files: &[(&str, &str)], line: &[&str]) -> Result<Vec<String>> {
+        let directory = tempfile::tempdir()?;
+        let path = directory.path().join("config.yaml");
+        fs::create_dir(directory.path().join("config.yaml.d"))?;
+        for (name, text) in files {
+            fs::write(directory.path().join(name), text)?;
+        }
+        let mut arguments: Vec<OsString> = vec!["orch".into(), line[0].into(), "--config".into(), path.into()];
+        arguments.extend(line[1..].iter().map(OsString::from));
+        let merged = merge(arguments)?;
+        let own = merged.iter().filter_map(|argument| argument.to_str()).map(ToOwned::to_owned);
+        Ok(own.filter(|argument| argument.starts_with("--") && argument != "--config").collect())
+    }
+
+    #[test]
+    fn later_files_replace_and_plus_appends() {
+        let files = [
+            ("config.yaml", "node-label: [a=1]\ncluster-cidr: 10.1.0.0/16\ndisable-agent: true\n"),
+            ("config.yaml.d/10.yaml", "node-label+: [b=2]\n"),
+            ("config.yaml.d/20.yaml", "cluster-cidr: 10.2.0.0/16\n"),
+        ];
+        let arguments = merged(&files, &["server"]).unwrap();
+        assert_eq!(arguments, ["--cluster-cidr=10.2.0.0/16", "--disable-agent", "--node-label=a=1", "--node-label=b=2"]);
+    }
+
+    #[test]
+    fn the_command_line_wins() {
+        let files = [("config.yaml", "node-label: [a=1]\n")];
+        assert_eq!(merged(&files, &["server", "--node-label=z=9"]).unwrap(), ["--node-label=z=9"]);
+    }
+
+    #[test]
+    fn an_unknown_key_names_the_file_and_the_mend() {
+        let error = merged(&[("config.yaml", "clutser-cidr: 10.1.0.0/16\n")], &["server"]).unwrap_err().to_string();
+        assert!(error.contains("config.yaml: unknown key \"clutser-cidr\""), "{error}");
+        assert!(error.contains("orch server --help"), "{error}");
+    }
+
+    #[test]
+    fn keys_of_the_server_are_skipped_by_the_agent() {
+        assert!(merged(&[("config.yaml", "cluster-cidr: 10.1.0.0/16\n")], &["agent"]).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_file_that_is_no_map_and_one_that_is_missing_are_errors() {
+        assert!(merged(&[("config.yaml", "- a\n")], &["server"]).unwrap_err().to_string().contains("must be a map"));
+        assert!(format!("{:#}", merged(&[], &["server"]).unwrap_err()).contains("read config file"));
+    }
+}

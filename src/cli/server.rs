@@ -1,0 +1,111 @@
+//! `orch server`: the control plane, and a node on this machine.
+
+use super::node_arguments::NodeArguments;
+use crate::cluster::options::{Cidr, ServerOptions, parse_mode, parse_port_range};
+use anyhow::{Context, Result, bail};
+use std::net::{IpAddr, Ipv4Addr};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// Config file; its keys are these flags
+    #[arg(long, short = 'c', env = "ORCH_CONFIG_FILE", value_name = "FILE", default_value = "/etc/orch/config.yaml")]
+    config: PathBuf,
+    /// Directory of the cluster's state
+    #[arg(long, short = 'd', env = "ORCH_DATA_DIR", value_name = "DIR", default_value = "/var/lib/orch")]
+    data_dir: PathBuf,
+    /// Address the API server listens on
+    #[arg(long, value_name = "IP", default_value = "0.0.0.0")]
+    bind_address: IpAddr,
+    /// Port the API server listens on
+    #[arg(long, value_name = "PORT", default_value_t = 6443)]
+    https_listen_port: u16,
+    /// Address the API server is reached at; the node's when not given
+    #[arg(long, value_name = "IP")]
+    advertise_address: Option<IpAddr>,
+    /// Another name or address in the API server's certificate; may be given several times
+    #[arg(long, value_name = "NAME")]
+    tls_san: Vec<String>,
+    /// Where to write the kubeconfig of the administrator
+    #[arg(long, short = 'o', env = "ORCH_KUBECONFIG_OUTPUT", value_name = "FILE", default_value = "/etc/orch/orch.yaml")]
+    write_kubeconfig: PathBuf,
+    /// Permissions of that kubeconfig
+    #[arg(long, env = "ORCH_KUBECONFIG_MODE", value_name = "MODE", default_value = "600", value_parser = |text: &str| parse_mode(text))]
+    write_kubeconfig_mode: u32,
+    /// Network of the pods
+    #[arg(long, value_name = "CIDR", default_value = "10.42.0.0/16")]
+    cluster_cidr: Cidr,
+    /// Network of the Services
+    #[arg(long, value_name = "CIDR", default_value = "10.43.0.0/16")]
+    service_cidr: Cidr,
+    /// Ports of NodePort Services
+    #[arg(long, value_name = "RANGE", default_value = "30000-32767", value_parser = |text: &str| parse_port_range(text))]
+    service_node_port_range: (u16, u16),
+    /// Address of the cluster's DNS; the tenth of the Services' when not given
+    #[arg(long, value_name = "IP")]
+    cluster_dns: Option<Ipv4Addr>,
+    /// Domain of the cluster's names
+    #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
+    cluster_domain: String,
+    /// Secret that agents join with; made at the first start when not given
+    #[arg(long, short = 't', env = "ORCH_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// File that holds the secret that agents join with
+    #[arg(long, env = "ORCH_TOKEN_FILE", value_name = "FILE", conflicts_with = "token")]
+    token_file: Option<PathBuf>,
+    /// Component to leave out (dns, proxy); may be given several times
+    #[arg(long, value_name = "COMPONENT", value_delimiter = ',', value_parser = ["dns", "proxy"])]
+    disable: Vec<String>,
+    /// Run no node on this machine
+    #[arg(long)]
+    disable_agent: bool,
+    /// Admission plugin to add to the default ones; may be given several times
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    enable_admission_plugins: Vec<String>,
+    /// Admission plugin to leave out; may be given several times
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    disable_admission_plugins: Vec<String>,
+    #[command(flatten)]
+    node: NodeArguments,
+}
+
+/// The token given, or the first line of the file.
+fn token(token: Option<String>, file: Option<&Path>) -> Result<Option<String>> {
+    let Some(file) = file else { return Ok(token) };
+    let text = fs::read_to_string(file).with_context(|| format!("read token file {}", file.display()))?;
+    match text.lines().next().map(str::trim) {
+        Some(line) if !line.is_empty() => Ok(Some(line.to_owned())),
+        _ => bail!("token file {} is empty", file.display()),
+    }
+}
+
+pub(super) fn run(args: Args) -> Result<ExitCode> {
+    let dns = match args.cluster_dns {
+        Some(address) => address,
+        None => args.service_cidr.nth(10).context("--service-cidr has no tenth address for the cluster's DNS")?,
+    };
+    let options = ServerOptions {
+        data_directory: args.data_dir,
+        bind_address: args.bind_address,
+        port: args.https_listen_port,
+        advertise_address: args.advertise_address,
+        tls_sans: args.tls_san,
+        kubeconfig: args.write_kubeconfig,
+        kubeconfig_mode: args.write_kubeconfig_mode,
+        cluster_cidr: args.cluster_cidr,
+        service_cidr: args.service_cidr,
+        node_port_range: args.service_node_port_range,
+        cluster_dns: dns,
+        cluster_domain: args.cluster_domain,
+        token: token(args.token, args.token_file.as_deref())?,
+        disable: args.disable,
+        disable_agent: args.disable_agent,
+        enable_admission: args.enable_admission_plugins,
+        disable_admission: args.disable_admission_plugins,
+        node: args.node.into_options()?,
+    };
+    options.check()?;
+    crate::cluster::server::run(options)
+}

@@ -1,0 +1,299 @@
+//! Composes a server: store, API server, scheduler, controllers, and by default a node.
+
+use super::files::{self, Layout};
+use super::join::ClusterNetwork;
+use super::join::server::{self as join, JOINERS, JoinAuthorizer};
+use super::node;
+use super::options::ServerOptions;
+use super::pki::{self, Pki};
+use super::preflight::{self, Machine};
+use super::process;
+use super::supervisor::Supervisor;
+use super::token::{Role, Token};
+use crate::api::UserInfo;
+use crate::apiserver::{self, Limits, Server, authn, authz, bootstrap};
+use crate::client::dialer::{Direct, Kubelet as KubeletDialer};
+use crate::client::in_process;
+use crate::net::addresses::{self, MachineAddresses};
+use crate::resources::Registry;
+use crate::runtime::Informers;
+use crate::storage::{self, Health, SqliteStorage, Storage};
+use crate::controllers;
+use anyhow::{Context, Result, anyhow, bail};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::SystemTime;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// Run until a signal.
+pub fn run(options: ServerOptions) -> Result<ExitCode> {
+    process::run(|shutdown| serve(options, shutdown))
+}
+
+async fn serve(options: ServerOptions, shutdown: CancellationToken) -> Result<()> {
+    if !options.disable_agent {
+        preflight::require(&Machine { data_directory: options.data_directory.clone() })?;
+    }
+    let layout = Layout::new(&options.data_directory);
+    layout.create()?;
+    // Before anything is changed on disk: a second server on the same data, or a port that is taken,
+    // ends here.
+    let store = open_store(&layout).await?;
+    let listener = listen(options.listen()).await?;
+    let machine = addresses::watch().await?;
+    let gateway = options.cluster_cidr.nth(1).unwrap_or(Ipv4Addr::LOCALHOST);
+    let node_addresses = node::node_addresses(&options.node, machine.clone(), gateway);
+    let pki = Arc::new(open_pki(&options, &layout, &node_addresses.borrow(), &machine.borrow())?);
+    let tokens = join_tokens(&options, &layout, &pki)?;
+    let network = ClusterNetwork {
+        cluster_cidr: options.cluster_cidr.to_string(),
+        service_cidr: options.service_cidr.to_string(),
+        cluster_dns: options.cluster_dns,
+        cluster_domain: options.cluster_domain.clone(),
+        api_port: options.port,
+        disabled: options.disable.clone(),
+    };
+    let server = api_server(&options, &pki, &store, &tokens, &network)?;
+    let mut supervisor = Supervisor::new(shutdown.clone());
+    supervisor.spawn("store", watch_store(store.clone(), shutdown.clone()));
+    {
+        let (server, tls, shutdown) = (server.clone(), pki.server_tls_config()?, shutdown.clone());
+        supervisor.spawn("API server", async move {
+            server.serve(listener, tls, Limits::default(), shutdown).await;
+            Ok(())
+        });
+    }
+    supervisor.spawn("certificates", follow_addresses(pki.clone(), options.clone(), node_addresses.clone(), machine.clone(), shutdown.clone()));
+    bootstrap::reconcile(server.clone()).await.context("write the cluster's default objects")?;
+    write_kubeconfig(&options, &pki)?;
+    start_control(&mut supervisor, &options, &pki, &server, &node_addresses);
+    process::notify(&[sd_notify::NotifyState::Ready]);
+    tracing::info!("the API server answers at https://{}; kubeconfig: {}", options.listen(), options.kubeconfig.display());
+    let result = supervisor.run().await;
+    let closed = store.close().await.context("close the store");
+    result.and(closed)
+}
+
+async fn open_store(layout: &Layout) -> Result<Arc<SqliteStorage>> {
+    let options = storage::Options { snapshots: Some(layout.snapshots()), ..storage::Options::default() };
+    let store = SqliteStorage::open(&layout.store(), options).await.context("open the store")?;
+    if let Some(recovery) = store.recovery() {
+        tracing::error!("{}: the store starts from the snapshot {}", recovery.reason, recovery.snapshot.display());
+    }
+    Ok(store)
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| match error.kind() {
+        std::io::ErrorKind::AddrInUse => anyhow!(
+            "port {} is in use by another program: end it (ss -ltnp 'sport = :{}' names it), or choose another with --https-listen-port",
+            address.port(),
+            address.port()
+        ),
+        std::io::ErrorKind::AddrNotAvailable => {
+            anyhow!("{} is not an address of this machine: choose another with --bind-address", address.ip())
+        }
+        _ => anyhow!(error).context(format!("listen on {address}")),
+    })
+}
+
+/// The store's failure ends the process; what is on disk decides at the next start.
+async fn watch_store(store: Arc<SqliteStorage>, shutdown: CancellationToken) -> Result<()> {
+    let mut health = store.watch_health();
+    loop {
+        match &*health.borrow_and_update() {
+            Health::Good => {}
+            Health::Full(reason) => {
+                tracing::error!("the disk is full: only deletes pass until there is room again: {reason}");
+            }
+            Health::ReadOnly(reason) => tracing::error!("the store is damaged and takes no writes: {reason}"),
+            Health::Failed(reason) => bail!("the outcome of a write is not known: {reason}"),
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            changed = health.changed() => if changed.is_err() { return Ok(()) },
+        }
+    }
+}
+
+/// What the certificate of the API server names beside the well-known.
+fn certified_addresses(options: &ServerOptions, node: &[IpAddr], machine: &MachineAddresses) -> Vec<IpAddr> {
+    let mut all: Vec<IpAddr> = node.to_vec();
+    all.extend(machine.all.iter().map(|address| IpAddr::V4(*address)));
+    all.extend(options.advertise_address);
+    all.extend(options.node.external_ip);
+    all.extend(options.tls_sans.iter().filter_map(|name| name.parse::<IpAddr>().ok()));
+    all
+}
+
+fn open_pki(options: &ServerOptions, layout: &Layout, node: &[IpAddr], machine: &MachineAddresses) -> Result<Pki> {
+    let first = options.service_cidr.nth(1).context("--service-cidr has no first address")?;
+    let mut names: Vec<String> = options.tls_sans.iter().filter(|name| name.parse::<IpAddr>().is_err()).cloned().collect();
+    names.push(node::name(&options.node)?);
+    let pki = pki::Options {
+        names,
+        addresses: certified_addresses(options, node, machine),
+        ..pki::Options::new(first.into(), &options.cluster_domain)
+    };
+    Pki::open_or_create(&layout.pki(), pki).context("open the cluster's certificates")
+}
+
+/// The certificate of the API server follows the machine's addresses.
+async fn follow_addresses(
+    pki: Arc<Pki>,
+    options: ServerOptions,
+    mut node: watch::Receiver<Vec<IpAddr>>,
+    mut machine: watch::Receiver<MachineAddresses>,
+    shutdown: CancellationToken,
+) -> Result<()> {
+    loop {
+        pki.set_addresses(certified_addresses(&options, &node.borrow_and_update(), &machine.borrow_and_update()))?;
+        let changed = tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            changed = node.changed() => changed,
+            changed = machine.changed() => changed,
+        };
+        if changed.is_err() {
+            shutdown.cancelled().await;
+            return Ok(());
+        }
+    }
+}
+
+/// The tokens that nodes join with, and who holds them: as a whole, and the secret alone.
+fn join_tokens(options: &ServerOptions, layout: &Layout, pki: &Pki) -> Result<Vec<(String, UserInfo)>> {
+    let path = layout.token();
+    let secret = match (&options.token, std::fs::read_to_string(&path)) {
+        (Some(given), _) => given.parse::<Token>().context("--token")?.secret().to_owned(),
+        (None, Ok(text)) => {
+            text.parse::<Token>().with_context(|| format!("read {}", path.display()))?.secret().to_owned()
+        }
+        (None, Err(error)) if error.kind() == std::io::ErrorKind::NotFound => Token::random_secret(),
+        (None, Err(error)) => return Err(error).with_context(|| format!("read {}", path.display())),
+    };
+    let whole = Token::new(&pki.ca_hash(), Role::Server, &secret).to_string();
+    files::write(&path, &format!("{whole}\n"), 0o600)?;
+    let holder = UserInfo::new("system:bootstrap:orch", &[JOINERS]);
+    Ok(vec![(whole, holder.clone()), (secret, holder)])
+}
+
+fn clock() -> authn::Clock {
+    Arc::new(SystemTime::now)
+}
+
+fn api_server(
+    options: &ServerOptions,
+    pki: &Arc<Pki>,
+    store: &Arc<SqliteStorage>,
+    tokens: &[(String, UserInfo)],
+    network: &ClusterNetwork,
+) -> Result<Server> {
+    let storage: Arc<dyn Storage> = store.clone();
+    let issuer = format!("https://kubernetes.default.svc.{}", options.cluster_domain);
+    let keys = authn::service_account::Keys::new(pki.service_account_key_pem(), &[]).context("the service account key")?;
+    let service_accounts = Arc::new(authn::service_account::Tokens::new(keys, &issuer, storage.clone(), clock()));
+    let (chain, reviewed) = authn::standard(authn::Options {
+        storage: storage.clone(),
+        client_ca_pem: pki.client_ca_pem().to_owned(),
+        request_header_ca_pem: pki.request_header_ca_pem().to_owned(),
+        request_header_names: Vec::new(),
+        service_accounts: service_accounts.clone(),
+        static_tokens: tokens.to_vec(),
+        anonymous: true,
+        clock: clock(),
+    })?;
+    let (mut authorizers, rbac) = authz::standard(&storage);
+    authorizers.insert(0, Arc::new(JoinAuthorizer));
+    let kubelets = KubeletDialer::new(Arc::new(Direct::default()), pki.kubelet_client_tls_config()?);
+    let registry = Arc::new(Registry::built_in());
+    let readiness = store.clone();
+    let health: apiserver::Check = Arc::new(move || match readiness.health() {
+        Health::Good | Health::Full(_) => Ok(()),
+        Health::ReadOnly(reason) | Health::Failed(reason) => Err(reason),
+    });
+    let _ = (reviewed, rbac, kubelets, &service_accounts);
+    Ok(Server::new(apiserver::Config {
+        routes: join::routes(pki.clone(), storage.clone(), network.clone()),
+        storage,
+        registry,
+        authenticators: vec![Arc::new(chain)],
+        authorizers,
+        admission: Vec::new(),
+        handlers: Vec::new(),
+        services: apiserver::services::Ranges {
+            cluster_ips: (options.service_cidr.address, options.service_cidr.prefix),
+            node_ports: options.node_port_range.0..=options.node_port_range.1,
+        },
+        ready: vec![("storage", health)],
+    }))
+}
+
+fn write_kubeconfig(options: &ServerOptions, pki: &Pki) -> Result<()> {
+    let host = if options.bind_address.is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { options.bind_address };
+    let server = format!("https://{}", SocketAddr::new(host, options.port));
+    let credentials = pki.issue_client("system:admin", &["system:masters"])?;
+    let text = pki.kubeconfig(&server, "default", &credentials);
+    files::write(&options.kubeconfig, &text, options.kubeconfig_mode).context("write the administrator's kubeconfig; choose another place with --write-kubeconfig")
+}
+
+/// Where pods reach the API server: the advertised address, else the node's as they change.
+fn advertised(options: &ServerOptions, node: &watch::Receiver<Vec<IpAddr>>) -> watch::Receiver<Vec<IpAddr>> {
+    match options.advertise_address {
+        Some(address) => watch::channel(vec![address]).1,
+        None => node.clone(),
+    }
+}
+
+fn start_control(
+    supervisor: &mut Supervisor,
+    options: &ServerOptions,
+    pki: &Arc<Pki>,
+    server: &Server,
+    node: &watch::Receiver<Vec<IpAddr>>,
+) {
+    // One set of caches for all; writes carry each component's own identity.
+    let reader = in_process(server.clone(), UserInfo::new("system:apiserver", &["system:masters"]));
+    let informers = Informers::new(reader);
+    let config = controllers::Config {
+        cluster_cidrs: vec![(options.cluster_cidr.address.into(), options.cluster_cidr.prefix)],
+        node_cidr_masks: (24, 64),
+        service_cidrs: vec![(options.service_cidr.address.into(), options.service_cidr.prefix)],
+        node_ports: options.node_port_range,
+        root_ca: pki.server_ca_pem().into(),
+        advertise: advertised(options, node),
+        secure_port: options.port,
+        signer: Some(Arc::new(ClusterSigner { pki: pki.clone() })),
+        node_lifecycle: controllers::NodeLifecycle::default(),
+    };
+    let client_of = {
+        let server = server.clone();
+        move |name: &str| in_process(server.clone(), controller_identity(name))
+    };
+    let context = controllers::Context { informers: informers.clone(), client_of: Arc::new(client_of), config: Arc::new(config) };
+    let shutdown = supervisor.shutdown();
+    supervisor.spawn("controllers", async move {
+        controllers::run(context, shutdown).await;
+        Ok(())
+    });
+}
+
+/// A controller acts as its own service account, with the rights of `system:controller:<name>`.
+fn controller_identity(name: &str) -> UserInfo {
+    let user = format!("system:serviceaccount:kube-system:{name}");
+    UserInfo::new(&user, &["system:serviceaccounts", "system:serviceaccounts:kube-system"])
+}
+
+/// Signs approved certificate requests with the cluster's CAs.
+struct ClusterSigner {
+    pki: Arc<Pki>,
+}
+
+impl controllers::Signer for ClusterSigner {
+    fn sign(&self, request: &controllers::SignRequest) -> Result<Vec<u8>> {
+        let pem = std::str::from_utf8(&request.request).context("the request is not PEM")?;
+        Ok(self.pki.sign_for(&request.signer_name, pem, request.duration)?.into_bytes())
+    }
+}
