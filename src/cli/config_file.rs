@@ -200,7 +200,10 @@ mod tests {
             ("config.yaml.d/20.yaml", "cluster-cidr: 10.2.0.0/16\n"),
         ];
         let arguments = merged(&files, &["server"]).unwrap();
-        assert_eq!(arguments, ["--cluster-cidr=10.2.0.0/16", "--disable-agent", "--node-label=a=1", "--node-label=b=2"]);
+        assert_eq!(
+            arguments,
+            ["--cluster-cidr=10.2.0.0/16", "--disable-agent", "--node-label=a=1", "--node-label=b=2"]
+        );
     }
 
     #[test]

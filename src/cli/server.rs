@@ -3,8 +3,8 @@
 use super::node_arguments::NodeArguments;
 use crate::cluster::options::{Cidr, ServerOptions, parse_mode, parse_port_range};
 use anyhow::{Context, Result, bail};
-use std::net::{IpAddr, Ipv4Addr};
 use std::fs;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -29,7 +29,13 @@ pub(super) struct Args {
     #[arg(long, value_name = "NAME")]
     tls_san: Vec<String>,
     /// Where to write the kubeconfig of the administrator
-    #[arg(long, short = 'o', env = "ORCH_KUBECONFIG_OUTPUT", value_name = "FILE", default_value = "/etc/orch/orch.yaml")]
+    #[arg(
+        long,
+        short = 'o',
+        env = "ORCH_KUBECONFIG_OUTPUT",
+        value_name = "FILE",
+        default_value = "/etc/orch/orch.yaml"
+    )]
     write_kubeconfig: PathBuf,
     /// Permissions of that kubeconfig
     #[arg(long, env = "ORCH_KUBECONFIG_MODE", value_name = "MODE", default_value = "600", value_parser = |text: &str| parse_mode(text))]

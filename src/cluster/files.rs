@@ -65,7 +65,13 @@ pub fn write(path: &Path, text: &str, mode: u32) -> Result<()> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".new");
     let temporary = PathBuf::from(temporary);
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&temporary).with_context(named)?;
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(mode)
+        .open(&temporary)
+        .with_context(named)?;
     file.set_permissions(fs::Permissions::from_mode(mode)).with_context(named)?;
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).with_context(named)?;
     fs::rename(&temporary, path).with_context(named)

@@ -25,7 +25,8 @@ pub fn node_addresses(
     fallback: Ipv4Addr,
 ) -> watch::Receiver<Vec<IpAddr>> {
     let given = options.ip;
-    let current = move |machine: &MachineAddresses| vec![given.unwrap_or_else(|| machine.primary.unwrap_or(fallback).into())];
+    let current =
+        move |machine: &MachineAddresses| vec![given.unwrap_or_else(|| machine.primary.unwrap_or(fallback).into())];
     let (sender, receiver) = watch::channel(current(&machine.borrow_and_update()));
     tokio::spawn(async move {
         while machine.changed().await.is_ok() {
@@ -35,4 +36,3 @@ pub fn node_addresses(
     });
     receiver
 }
-

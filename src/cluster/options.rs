@@ -22,7 +22,10 @@ impl std::str::FromStr for Cidr {
         let prefix: u8 = prefix.parse().ok().filter(|prefix| *prefix <= 32).context("the prefix is not 0 to 32")?;
         let cidr = Self { address, prefix };
         if cidr.nth(0) != Some(address) {
-            bail!("has bits set after the prefix; write {}/{prefix}", Ipv4Addr::from_bits(address.to_bits() & cidr.mask()));
+            bail!(
+                "has bits set after the prefix; write {}/{prefix}",
+                Ipv4Addr::from_bits(address.to_bits() & cidr.mask())
+            );
         }
         Ok(cidr)
     }
@@ -50,9 +53,7 @@ impl Cidr {
     /// The `n`th address; None: outside.
     pub fn nth(self, n: u32) -> Option<Ipv4Addr> {
         let first = self.address.to_bits() & self.mask();
-        first.checked_add(n).map(Ipv4Addr::from_bits).filter(|address| {
-            address.to_bits() & self.mask() == first
-        })
+        first.checked_add(n).map(Ipv4Addr::from_bits).filter(|address| address.to_bits() & self.mask() == first)
     }
 }
 
@@ -125,7 +126,11 @@ impl ServerOptions {
     /// What does not fit together, before anything is started.
     pub fn check(&self) -> Result<()> {
         if self.cluster_cidr.overlaps(self.service_cidr) {
-            bail!("--cluster-cidr {} and --service-cidr {} overlap: choose two that do not", self.cluster_cidr, self.service_cidr);
+            bail!(
+                "--cluster-cidr {} and --service-cidr {} overlap: choose two that do not",
+                self.cluster_cidr,
+                self.service_cidr
+            );
         }
         if self.cluster_cidr.prefix > 24 {
             bail!("--cluster-cidr {}: a node takes a /24 of it, so the prefix is at most 24", self.cluster_cidr);
@@ -155,7 +160,8 @@ pub fn parse_key_value(flag: &str, text: &str) -> Result<(String, String)> {
 /// `key=value:effect` or `key:effect`.
 pub fn parse_taint(text: &str) -> Result<Taint> {
     const EFFECTS: &[&str] = &["NoSchedule", "PreferNoSchedule", "NoExecute"];
-    let Some((head, effect)) = text.rsplit_once(':').filter(|(head, effect)| !head.is_empty() && EFFECTS.contains(effect))
+    let Some((head, effect)) =
+        text.rsplit_once(':').filter(|(head, effect)| !head.is_empty() && EFFECTS.contains(effect))
     else {
         bail!("--node-taint {text:?}: write key=value:effect, the effect one of {}", EFFECTS.join(", "));
     };
@@ -174,7 +180,10 @@ pub fn parse_port_range(text: &str) -> Result<(u16, u16)> {
 
 /// Octal permissions: `600`, `0644`.
 pub fn parse_mode(text: &str) -> Result<u32> {
-    u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777).with_context(|| format!("{text:?} is not an octal file mode such as 600"))
+    u32::from_str_radix(text, 8)
+        .ok()
+        .filter(|mode| *mode <= 0o777)
+        .with_context(|| format!("{text:?} is not an octal file mode such as 600"))
 }
 
 #[cfg(test)]
@@ -198,7 +207,10 @@ mod tests {
     #[test]
     fn taints_and_ranges() {
         let taint = parse_taint("dedicated=edge:NoSchedule").unwrap();
-        assert_eq!((taint.key.as_str(), taint.value.as_str(), taint.effect.as_str()), ("dedicated", "edge", "NoSchedule"));
+        assert_eq!(
+            (taint.key.as_str(), taint.value.as_str(), taint.effect.as_str()),
+            ("dedicated", "edge", "NoSchedule")
+        );
         assert_eq!(parse_taint("a:NoExecute").unwrap().value, "");
         assert!(parse_taint("a=b").is_err());
         assert!(parse_taint("a=b:Never").is_err());

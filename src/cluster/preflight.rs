@@ -15,9 +15,15 @@ use std::process::{Command, Stdio};
 pub enum Outcome {
     Pass(String),
     /// It works, but less well.
-    Warn { found: String, mend: String },
+    Warn {
+        found: String,
+        mend: String,
+    },
     /// A node cannot run.
-    Fail { found: String, mend: String },
+    Fail {
+        found: String,
+        mend: String,
+    },
 }
 
 /// What the checks look at.
@@ -113,7 +119,8 @@ fn namespaces(_: &Machine) -> Outcome {
         .filter(|name| !Path::new("/proc/self/ns").join(name).exists())
         .collect();
     if missing.is_empty() {
-        let user = if Path::new("/proc/self/ns/user").exists() { "" } else { "; none for users, so hostUsers: false fails" };
+        let user =
+            if Path::new("/proc/self/ns/user").exists() { "" } else { "; none for users, so hostUsers: false fails" };
         pass(format!("mount, pid, network, ipc and uts{user}"))
     } else {
         fail(
@@ -174,7 +181,10 @@ fn overlayfs(_: &Machine) -> Outcome {
     if filesystem("overlay") {
         pass("available")
     } else {
-        fail("the kernel has no overlay file system", "load it: modprobe overlay, or use a kernel with CONFIG_OVERLAY_FS")
+        fail(
+            "the kernel has no overlay file system",
+            "load it: modprobe overlay, or use a kernel with CONFIG_OVERLAY_FS",
+        )
     }
 }
 
@@ -195,7 +205,9 @@ fn data_directory(machine: &Machine) -> Outcome {
             format!("{} is on an overlay, and an overlay cannot carry another", path.display()),
             "mount a volume or a tmpfs there, or choose another with --data-dir",
         ),
-        NFS_MAGIC => fail(format!("{} is on NFS, which keeps no locks", path.display()), "choose a local disk with --data-dir"),
+        NFS_MAGIC => {
+            fail(format!("{} is on NFS, which keeps no locks", path.display()), "choose a local disk with --data-dir")
+        }
         _ if free < ROOM => warn(
             format!("{} has {} MiB left", path.display(), free >> 20),
             "free some space, or choose another disk with --data-dir",
@@ -265,7 +277,10 @@ fn connection_tracking(_: &Machine) -> Outcome {
     if file.exists() || (load_module("nf_conntrack") && file.exists()) {
         pass("available")
     } else {
-        fail("the kernel tracks no connections", "load it: modprobe nf_conntrack, or use a kernel with CONFIG_NF_CONNTRACK")
+        fail(
+            "the kernel tracks no connections",
+            "load it: modprobe nf_conntrack, or use a kernel with CONFIG_NF_CONNTRACK",
+        )
     }
 }
 
@@ -279,7 +294,8 @@ fn firewall(_: &Machine) -> Outcome {
             .status()
             .is_ok_and(|status| status.success())
     };
-    let ufw_enabled = fs::read_to_string("/etc/ufw/ufw.conf").is_ok_and(|text| text.lines().any(|line| line.trim() == "ENABLED=yes"));
+    let ufw_enabled =
+        fs::read_to_string("/etc/ufw/ufw.conf").is_ok_and(|text| text.lines().any(|line| line.trim() == "ENABLED=yes"));
     if ufw_enabled && active("ufw") {
         return warn(
             "ufw is active and drops what it does not know",

@@ -14,11 +14,11 @@ use crate::api::UserInfo;
 use crate::apiserver::{self, Limits, Server, authn, authz, bootstrap};
 use crate::client::dialer::{Direct, Kubelet as KubeletDialer};
 use crate::client::in_process;
+use crate::controllers;
 use crate::net::addresses::{self, MachineAddresses};
 use crate::resources::Registry;
 use crate::runtime::Informers;
 use crate::storage::{self, Health, SqliteStorage, Storage};
-use crate::controllers;
 use anyhow::{Context, Result, anyhow, bail};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
@@ -66,12 +66,19 @@ async fn serve(options: ServerOptions, shutdown: CancellationToken) -> Result<()
             Ok(())
         });
     }
-    supervisor.spawn("certificates", follow_addresses(pki.clone(), options.clone(), node_addresses.clone(), machine.clone(), shutdown.clone()));
+    supervisor.spawn(
+        "certificates",
+        follow_addresses(pki.clone(), options.clone(), node_addresses.clone(), machine.clone(), shutdown.clone()),
+    );
     bootstrap::reconcile(server.clone()).await.context("write the cluster's default objects")?;
     write_kubeconfig(&options, &pki)?;
     start_control(&mut supervisor, &options, &pki, &server, &node_addresses);
     process::notify(&[sd_notify::NotifyState::Ready]);
-    tracing::info!("the API server answers at https://{}; kubeconfig: {}", options.listen(), options.kubeconfig.display());
+    tracing::info!(
+        "the API server answers at https://{}; kubeconfig: {}",
+        options.listen(),
+        options.kubeconfig.display()
+    );
     let result = supervisor.run().await;
     let closed = store.close().await.context("close the store");
     result.and(closed)
@@ -131,7 +138,8 @@ fn certified_addresses(options: &ServerOptions, node: &[IpAddr], machine: &Machi
 
 fn open_pki(options: &ServerOptions, layout: &Layout, node: &[IpAddr], machine: &MachineAddresses) -> Result<Pki> {
     let first = options.service_cidr.nth(1).context("--service-cidr has no first address")?;
-    let mut names: Vec<String> = options.tls_sans.iter().filter(|name| name.parse::<IpAddr>().is_err()).cloned().collect();
+    let mut names: Vec<String> =
+        options.tls_sans.iter().filter(|name| name.parse::<IpAddr>().is_err()).cloned().collect();
     names.push(node::name(&options.node)?);
     let pki = pki::Options {
         names,
@@ -193,7 +201,8 @@ fn api_server(
 ) -> Result<Server> {
     let storage: Arc<dyn Storage> = store.clone();
     let issuer = format!("https://kubernetes.default.svc.{}", options.cluster_domain);
-    let keys = authn::service_account::Keys::new(pki.service_account_key_pem(), &[]).context("the service account key")?;
+    let keys =
+        authn::service_account::Keys::new(pki.service_account_key_pem(), &[]).context("the service account key")?;
     let service_accounts = Arc::new(authn::service_account::Tokens::new(keys, &issuer, storage.clone(), clock()));
     let (chain, reviewed) = authn::standard(authn::Options {
         storage: storage.clone(),
@@ -232,11 +241,13 @@ fn api_server(
 }
 
 fn write_kubeconfig(options: &ServerOptions, pki: &Pki) -> Result<()> {
-    let host = if options.bind_address.is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { options.bind_address };
+    let host =
+        if options.bind_address.is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { options.bind_address };
     let server = format!("https://{}", SocketAddr::new(host, options.port));
     let credentials = pki.issue_client("system:admin", &["system:masters"])?;
     let text = pki.kubeconfig(&server, "default", &credentials);
-    files::write(&options.kubeconfig, &text, options.kubeconfig_mode).context("write the administrator's kubeconfig; choose another place with --write-kubeconfig")
+    files::write(&options.kubeconfig, &text, options.kubeconfig_mode)
+        .context("write the administrator's kubeconfig; choose another place with --write-kubeconfig")
 }
 
 /// Where pods reach the API server: the advertised address, else the node's as they change.
@@ -272,7 +283,8 @@ fn start_control(
         let server = server.clone();
         move |name: &str| in_process(server.clone(), controller_identity(name))
     };
-    let context = controllers::Context { informers: informers.clone(), client_of: Arc::new(client_of), config: Arc::new(config) };
+    let context =
+        controllers::Context { informers: informers.clone(), client_of: Arc::new(client_of), config: Arc::new(config) };
     let shutdown = supervisor.shutdown();
     supervisor.spawn("controllers", async move {
         controllers::run(context, shutdown).await;

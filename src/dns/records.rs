@@ -26,7 +26,10 @@ pub enum Record {
     Address(Ipv4Addr),
     Alias(String),
     /// Name of the target and port; the weight is the same for all.
-    Service { target: String, port: u16 },
+    Service {
+        target: String,
+        port: u16,
+    },
     Pointer(String),
     Text(String),
 }
@@ -59,7 +62,9 @@ pub fn answer(source: &dyn Source, domain: &str, name: &str, question: Question)
     if name == domain {
         return Answer::Found(Vec::new());
     }
-    let Some(rest) = name.strip_suffix(domain).and_then(|rest| rest.strip_suffix('.')) else { return Answer::Elsewhere };
+    let Some(rest) = name.strip_suffix(domain).and_then(|rest| rest.strip_suffix('.')) else {
+        return Answer::Elsewhere;
+    };
     let labels: Vec<&str> = rest.split('.').collect();
     match labels.as_slice() {
         ["dns-version"] => Answer::Found(only(question == Question::Text, Record::Text(SPECIFICATION.to_owned()))),
@@ -69,7 +74,9 @@ pub fn answer(source: &dyn Source, domain: &str, name: &str, question: Question)
         [address, namespace, "pod"] => pod(source, address, namespace, question),
         [service, namespace, "svc"] => of_service(source, service, namespace, question),
         [first, service, namespace, "svc"] => below(source, first, service, namespace, question),
-        [port, protocol, service, namespace, "svc"] => named_port(source, domain, [port, protocol, service, namespace], question),
+        [port, protocol, service, namespace, "svc"] => {
+            named_port(source, domain, [port, protocol, service, namespace], question)
+        }
         _ => Answer::Missing,
     }
 }
@@ -85,7 +92,9 @@ fn found_if(there: bool) -> Answer {
 /// `10-42-0-7.default.pod`.
 fn pod(source: &dyn Source, address: &str, namespace: &str, question: Question) -> Answer {
     match address.replace('-', ".").parse() {
-        Ok(address) if source.has_namespace(namespace) => Answer::Found(only(question == Question::Address, Record::Address(address))),
+        Ok(address) if source.has_namespace(namespace) => {
+            Answer::Found(only(question == Question::Address, Record::Address(address)))
+        }
         _ => Answer::Missing,
     }
 }
@@ -98,7 +107,9 @@ fn shown<'a>(service: &'a ServiceView, slice: &'a SliceView) -> impl Iterator<It
 fn of_service(source: &dyn Source, service: &str, namespace: &str, question: Question) -> Answer {
     let Some(view) = source.service(namespace, service) else { return Answer::Missing };
     match &view.address {
-        ServiceAddress::Cluster(address) => Answer::Found(only(question == Question::Address, Record::Address(*address))),
+        ServiceAddress::Cluster(address) => {
+            Answer::Found(only(question == Question::Address, Record::Address(*address)))
+        }
         ServiceAddress::External(name) => Answer::Found(vec![Record::Alias(name.clone())]),
         ServiceAddress::Headless => {
             let slices = source.slices(namespace, service);
@@ -145,7 +156,9 @@ fn below(source: &dyn Source, first: &str, service: &str, namespace: &str, quest
 /// `_http._tcp.web.default.svc`.
 fn named_port(source: &dyn Source, domain: &str, labels: [&str; 4], question: Question) -> Answer {
     let [port, protocol, service, namespace] = labels;
-    let (Some(port), Some(protocol)) = (port.strip_prefix('_'), protocol.strip_prefix('_')) else { return Answer::Missing };
+    let (Some(port), Some(protocol)) = (port.strip_prefix('_'), protocol.strip_prefix('_')) else {
+        return Answer::Missing;
+    };
     let Some(view) = source.service(namespace, service) else { return Answer::Missing };
     let base = format!("{service}.{namespace}.svc.{domain}");
     let is = |(name, other, number): &(String, String, u16)| (name == port && other == protocol).then_some(*number);
@@ -157,7 +170,10 @@ fn named_port(source: &dyn Source, domain: &str, labels: [&str; 4], question: Qu
         ServiceAddress::Headless => {
             for slice in source.slices(namespace, service) {
                 let Some(port) = slice.ports.iter().find_map(is) else { continue };
-                records.extend(shown(&view, &slice).map(|endpoint| Record::Service { target: format!("{}.{base}", endpoint.hostname), port }));
+                records.extend(
+                    shown(&view, &slice)
+                        .map(|endpoint| Record::Service { target: format!("{}.{base}", endpoint.hostname), port }),
+                );
             }
         }
         ServiceAddress::External(_) => {}
@@ -180,7 +196,10 @@ fn pointer(source: &dyn Source, domain: &str, reversed: &str, question: Question
         for slice in source.slices_at(address) {
             let namespace = slice.meta().namespace.to_string();
             let Some(name) = slice.meta().label("kubernetes.io/service-name") else { continue };
-            let Some(view) = source.service(&namespace, name).filter(|view| view.address == ServiceAddress::Headless) else { continue };
+            let Some(view) = source.service(&namespace, name).filter(|view| view.address == ServiceAddress::Headless)
+            else {
+                continue;
+            };
             let endpoints = shown(&view, &slice).filter(|endpoint| endpoint.address == address);
             // Only endpoints with a name of their own have one to point at.
             let named = endpoints.filter(|endpoint| endpoint.hostname != dashed(address));
@@ -190,7 +209,8 @@ fn pointer(source: &dyn Source, domain: &str, reversed: &str, question: Question
     if names.is_empty() {
         return Answer::Elsewhere;
     }
-    let records = if question == Question::Pointer { names.into_iter().map(Record::Pointer).collect() } else { Vec::new() };
+    let records =
+        if question == Question::Pointer { names.into_iter().map(Record::Pointer).collect() } else { Vec::new() };
     Answer::Found(records)
 }
 
@@ -206,11 +226,15 @@ mod tests {
 
     impl Source for Fixed {
         fn service(&self, namespace: &str, name: &str) -> Option<Arc<ServiceView>> {
-            self.services.iter().find(|view| (&*view.meta().namespace, &*view.meta().name) == (namespace, name)).cloned()
+            self.services
+                .iter()
+                .find(|view| (&*view.meta().namespace, &*view.meta().name) == (namespace, name))
+                .cloned()
         }
         fn slices(&self, namespace: &str, service: &str) -> Vec<Arc<SliceView>> {
             let of = |slice: &&Arc<SliceView>| {
-                &*slice.meta().namespace == namespace && slice.meta().label("kubernetes.io/service-name") == Some(service)
+                &*slice.meta().namespace == namespace
+                    && slice.meta().label("kubernetes.io/service-name") == Some(service)
             };
             self.slices.iter().filter(of).cloned().collect()
         }
@@ -231,9 +255,15 @@ mod tests {
         let meta = |name: &str| json!({"name": name, "namespace": "default"});
         Fixed {
             services: vec![
-                service(json!({"metadata": meta("web"), "spec": {"clusterIP": "10.43.0.5", "ports": [{"name": "http", "port": 80}]}})),
-                service(json!({"metadata": meta("db"), "spec": {"clusterIP": "None", "ports": [{"name": "sql", "port": 5432}]}})),
-                service(json!({"metadata": meta("out"), "spec": {"type": "ExternalName", "externalName": "example.com"}})),
+                service(
+                    json!({"metadata": meta("web"), "spec": {"clusterIP": "10.43.0.5", "ports": [{"name": "http", "port": 80}]}}),
+                ),
+                service(
+                    json!({"metadata": meta("db"), "spec": {"clusterIP": "None", "ports": [{"name": "sql", "port": 5432}]}}),
+                ),
+                service(
+                    json!({"metadata": meta("out"), "spec": {"type": "ExternalName", "externalName": "example.com"}}),
+                ),
                 service(json!({"metadata": meta("empty"), "spec": {"clusterIP": "None"}})),
             ],
             slices: vec![slice(json!({
@@ -258,10 +288,16 @@ mod tests {
 
     #[test]
     fn services() {
-        assert_eq!(ask("web.default.svc.cluster.local", Question::Address), Answer::Found(vec![address([10, 43, 0, 5])]));
+        assert_eq!(
+            ask("web.default.svc.cluster.local", Question::Address),
+            Answer::Found(vec![address([10, 43, 0, 5])])
+        );
         assert_eq!(ask("web.default.svc.cluster.local", Question::Other), Answer::Found(vec![]));
         assert_eq!(ask("nope.default.svc.cluster.local", Question::Address), Answer::Missing);
-        assert_eq!(ask("out.default.svc.cluster.local", Question::Address), Answer::Found(vec![Record::Alias("example.com".into())]));
+        assert_eq!(
+            ask("out.default.svc.cluster.local", Question::Address),
+            Answer::Found(vec![Record::Alias("example.com".into())])
+        );
         let both = Answer::Found(vec![address([10, 42, 0, 7]), address([10, 42, 0, 8])]);
         assert_eq!(ask("db.default.svc.cluster.local", Question::Address), both);
         assert_eq!(ask("empty.default.svc.cluster.local", Question::Address), Answer::Missing);
@@ -271,8 +307,14 @@ mod tests {
 
     #[test]
     fn endpoints_of_headless_services() {
-        assert_eq!(ask("db-0.db.default.svc.cluster.local", Question::Address), Answer::Found(vec![address([10, 42, 0, 7])]));
-        assert_eq!(ask("10-42-0-8.db.default.svc.cluster.local", Question::Address), Answer::Found(vec![address([10, 42, 0, 8])]));
+        assert_eq!(
+            ask("db-0.db.default.svc.cluster.local", Question::Address),
+            Answer::Found(vec![address([10, 42, 0, 7])])
+        );
+        assert_eq!(
+            ask("10-42-0-8.db.default.svc.cluster.local", Question::Address),
+            Answer::Found(vec![address([10, 42, 0, 8])])
+        );
         assert_eq!(ask("db-2.db.default.svc.cluster.local", Question::Address), Answer::Missing);
         assert_eq!(ask("web-0.web.default.svc.cluster.local", Question::Address), Answer::Missing);
     }
@@ -289,7 +331,10 @@ mod tests {
 
     #[test]
     fn pods_and_pointers() {
-        assert_eq!(ask("10-42-0-9.default.pod.cluster.local", Question::Address), Answer::Found(vec![address([10, 42, 0, 9])]));
+        assert_eq!(
+            ask("10-42-0-9.default.pod.cluster.local", Question::Address),
+            Answer::Found(vec![address([10, 42, 0, 9])])
+        );
         assert_eq!(ask("10-42-0-9.other.pod.cluster.local", Question::Address), Answer::Missing);
         let web = Record::Pointer("web.default.svc.cluster.local".into());
         assert_eq!(ask("5.0.43.10.in-addr.arpa", Question::Pointer), Answer::Found(vec![web]));

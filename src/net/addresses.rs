@@ -92,7 +92,9 @@ async fn read(handle: &Handle) -> Result<MachineAddresses> {
     let first = addresses.iter().find_map(|(index, list)| Some((*index, *list.first()?)));
     let primary = default.or(first);
     let mut all: Vec<Ipv4Addr> = primary.iter().map(|(_, address)| *address).collect();
-    all.extend(addresses.into_values().flatten().filter(|address| Some(*address) != primary.map(|(_, address)| address)));
+    all.extend(
+        addresses.into_values().flatten().filter(|address| Some(*address) != primary.map(|(_, address)| address)),
+    );
     Ok(MachineAddresses {
         primary: primary.map(|(_, address)| address),
         all,

@@ -6,10 +6,10 @@
 
 use anyhow::{Context, Result};
 use futures::TryStreamExt;
+use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::link::{InfoData, InfoVxlan, LinkAttribute, LinkInfo};
 use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState};
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
-use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::{Handle, LinkUnspec, LinkVxlan, RouteMessageBuilder};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -98,7 +98,12 @@ impl Overlay {
             .mtu(mtu.saturating_sub(VXLAN_OVERHEAD))
             .up()
             .build();
-        self.handle.link().add(message).execute().await.with_context(|| format!("make link {VXLAN_LINK}; modprobe vxlan"))?;
+        self.handle
+            .link()
+            .add(message)
+            .execute()
+            .await
+            .with_context(|| format!("make link {VXLAN_LINK}; modprobe vxlan"))?;
         let index = self.index(VXLAN_LINK).await?.context("the VXLAN link vanished")?;
         // The network's own address is nobody's pod: it is this node's in the overlay.
         let added = self.handle.address().add(index, own.0.into(), 32).replace().execute().await;
@@ -135,11 +140,14 @@ impl Overlay {
             let named = || format!("reach the pods {}/{} at {node}", network.0, network.1);
             let hardware = hardware_address(*network);
             let neighbours = self.handle.neighbours();
-            let answer = neighbours.add(index, network.0.into()).link_layer_address(&hardware).state(NeighbourState::Permanent);
+            let answer =
+                neighbours.add(index, network.0.into()).link_layer_address(&hardware).state(NeighbourState::Permanent);
             answer.replace().execute().await.with_context(named)?;
             let mut forward = neighbours.add_bridge(index, &hardware).replace();
             let message = forward.message_mut();
-            message.attributes.push(NeighbourAttribute::Destination(NeighbourAddress::from(std::net::IpAddr::V4(*node))));
+            message
+                .attributes
+                .push(NeighbourAttribute::Destination(NeighbourAddress::from(std::net::IpAddr::V4(*node))));
             forward.execute().await.with_context(named)?;
             let route = RouteMessageBuilder::<Ipv4Addr>::new()
                 .destination_prefix(network.0, network.1)
@@ -158,7 +166,8 @@ impl Overlay {
         let mut routes = self.handle.route().get(RouteMessageBuilder::<Ipv4Addr>::new().build()).execute();
         let mut stale_routes = Vec::new();
         while let Some(route) = routes.try_next().await.context("list routes")? {
-            let ours = route.attributes.iter().any(|attribute| matches!(attribute, RouteAttribute::Oif(oif) if *oif == index));
+            let ours =
+                route.attributes.iter().any(|attribute| matches!(attribute, RouteAttribute::Oif(oif) if *oif == index));
             let gateway = route.attributes.iter().find_map(|attribute| match attribute {
                 RouteAttribute::Gateway(RouteAddress::Inet(address)) => Some(*address),
                 _ => None,
@@ -179,12 +188,20 @@ impl Overlay {
                     _ => None,
                 });
                 let permanent = entry.header.state == NeighbourState::Permanent;
-                if entry.header.ifindex == index && permanent && address.is_some_and(|address| !hardware.contains(&address)) {
+                if entry.header.ifindex == index
+                    && permanent
+                    && address.is_some_and(|address| !hardware.contains(&address))
+                {
                     stale.push(entry);
                 }
             }
             for entry in stale {
-                self.handle.neighbours().del(entry).execute().await.context("remove the neighbour of a node that is gone")?;
+                self.handle
+                    .neighbours()
+                    .del(entry)
+                    .execute()
+                    .await
+                    .context("remove the neighbour of a node that is gone")?;
             }
         }
         Ok(())

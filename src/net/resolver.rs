@@ -15,8 +15,10 @@ pub async fn lookup(host: &str) -> io::Result<Vec<IpAddr>> {
     if let Ok(address) = host.trim_start_matches('[').trim_end_matches(']').parse() {
         return Ok(vec![address]);
     }
-    let failed = |error: &dyn std::fmt::Display| io::Error::new(io::ErrorKind::NotFound, format!("look up {host}: {error}"));
-    let resolver = TokioResolver::builder_tokio().and_then(|builder| builder.build()).map_err(|error| failed(&error))?;
+    let failed =
+        |error: &dyn std::fmt::Display| io::Error::new(io::ErrorKind::NotFound, format!("look up {host}: {error}"));
+    let resolver =
+        TokioResolver::builder_tokio().and_then(|builder| builder.build()).map_err(|error| failed(&error))?;
     let found = resolver.lookup_ip(host).await.map_err(|error| failed(&error))?;
     Ok(found.iter().collect())
 }

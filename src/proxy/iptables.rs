@@ -46,8 +46,11 @@ impl Iptables {
         let mut script = String::new();
         for table in TABLES {
             let (old, new) = (of(installed, table), of(wanted, table));
-            let changed: Chains =
-                new.iter().filter(|(name, rules)| old.get(*name) != Some(rules)).map(|(n, r)| (n.clone(), r.clone())).collect();
+            let changed: Chains = new
+                .iter()
+                .filter(|(name, rules)| old.get(*name) != Some(rules))
+                .map(|(n, r)| (n.clone(), r.clone()))
+                .collect();
             let gone: Vec<&String> = old.keys().filter(|name| !new.contains_key(*name)).collect();
             render(&mut script, table, &changed, &gone, &[]);
         }
@@ -60,7 +63,8 @@ impl Iptables {
         for table in TABLES {
             let saved = save(table).await?;
             let new = of(wanted, table);
-            let gone: Vec<&String> = saved.chains.keys().filter(|name| name.starts_with(PREFIX) && !new.contains_key(*name)).collect();
+            let gone: Vec<&String> =
+                saved.chains.keys().filter(|name| name.starts_with(PREFIX) && !new.contains_key(*name)).collect();
             let missing: Vec<&Jump> =
                 JUMPS.iter().filter(|jump| jump.table == table && !saved.has_jump(jump)).collect();
             render(&mut script, table, new, &gone, &missing);
@@ -73,7 +77,9 @@ impl Iptables {
         for table in TABLES {
             let saved = save(table).await?;
             let chains = of(installed, table);
-            let whole = chains.iter().all(|(name, rules)| saved.chains.get(name).is_some_and(|there| there.len() == rules.len()));
+            let whole = chains
+                .iter()
+                .all(|(name, rules)| saved.chains.get(name).is_some_and(|there| there.len() == rules.len()));
             let entered = JUMPS.iter().filter(|jump| jump.table == table).all(|jump| saved.has_jump(jump));
             if !whole || !entered {
                 return Ok(false);
@@ -138,7 +144,10 @@ impl Iptables {
 
 /// The error with the line that it names.
 fn explain(error: &str, script: &str) -> String {
-    let number = error.split_whitespace().filter_map(|word| word.trim_matches(|c: char| !c.is_ascii_digit()).parse::<usize>().ok()).next_back();
+    let number = error
+        .split_whitespace()
+        .filter_map(|word| word.trim_matches(|c: char| !c.is_ascii_digit()).parse::<usize>().ok())
+        .next_back();
     match number.and_then(|number| script.lines().nth(number.checked_sub(1)?)) {
         Some(line) => format!("{error}: {line}"),
         None => error.to_owned(),

@@ -12,12 +12,12 @@ pub mod peers;
 pub mod rules;
 mod views;
 
+use crate::runtime::{Informer, InformerOptions, Store};
 use anyhow::Result;
 use iptables::Iptables;
 use model::{PortName, State};
 use notifications::Notifications;
 use rules::{NodeNetwork, RuleSet};
-use crate::runtime::{Informer, InformerOptions, Store};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -52,7 +52,9 @@ pub async fn run(config: Config, client: kube::Client, shutdown: CancellationTok
         match outcome {
             Ok(()) => {
                 let flows = rules::stale_flows(&last, &state);
-                if !flows.is_empty() && let Err(error) = conntrack::forget(&flows).await {
+                if !flows.is_empty()
+                    && let Err(error) = conntrack::forget(&flows).await
+                {
                     tracing::warn!("forget UDP flows to gone endpoints: {error:#}");
                 }
                 (last, installed, resync) = (state, wanted, false);

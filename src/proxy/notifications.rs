@@ -42,11 +42,12 @@ enum Heard {
 impl Notifications {
     pub(super) fn open() -> Result<Self> {
         let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
-        let made = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkNetFilter).and_then(|socket| {
-            setsockopt(&socket, sockopt::RcvBuf, &(256 * 1024))?;
-            bind(socket.as_raw_fd(), &NetlinkAddr::new(0, 1 << (NFNLGRP_NFTABLES - 1)))?;
-            Ok(socket)
-        });
+        let made =
+            socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkNetFilter).and_then(|socket| {
+                setsockopt(&socket, sockopt::RcvBuf, &(256 * 1024))?;
+                bind(socket.as_raw_fd(), &NetlinkAddr::new(0, 1 << (NFNLGRP_NFTABLES - 1)))?;
+                Ok(socket)
+            });
         let socket = match made {
             Ok(socket) => {
                 // SAFETY: the descriptor is owned by the AsyncFd from here on and stays the same.

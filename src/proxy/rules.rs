@@ -47,12 +47,32 @@ pub struct RuleSet {
 
 /// Where ours are entered; each is put first in its chain.
 pub const JUMPS: &[Jump] = &[
-    Jump { table: "nat", chain: "PREROUTING", rule: "-m comment --comment \"kubernetes service portals\" -j KUBE-SERVICES" },
-    Jump { table: "nat", chain: "OUTPUT", rule: "-m comment --comment \"kubernetes service portals\" -j KUBE-SERVICES" },
-    Jump { table: "nat", chain: "POSTROUTING", rule: "-m comment --comment \"kubernetes postrouting rules\" -j KUBE-POSTROUTING" },
+    Jump {
+        table: "nat",
+        chain: "PREROUTING",
+        rule: "-m comment --comment \"kubernetes service portals\" -j KUBE-SERVICES",
+    },
+    Jump {
+        table: "nat",
+        chain: "OUTPUT",
+        rule: "-m comment --comment \"kubernetes service portals\" -j KUBE-SERVICES",
+    },
+    Jump {
+        table: "nat",
+        chain: "POSTROUTING",
+        rule: "-m comment --comment \"kubernetes postrouting rules\" -j KUBE-POSTROUTING",
+    },
     Jump { table: "filter", chain: "INPUT", rule: "-m comment --comment \"kubernetes node ports\" -j KUBE-INPUT" },
-    Jump { table: "filter", chain: "FORWARD", rule: "-m comment --comment \"kubernetes forwarding rules\" -j KUBE-FORWARD" },
-    Jump { table: "filter", chain: "OUTPUT", rule: "-m comment --comment \"kubernetes service portals\" -j KUBE-OUTPUT" },
+    Jump {
+        table: "filter",
+        chain: "FORWARD",
+        rule: "-m comment --comment \"kubernetes forwarding rules\" -j KUBE-FORWARD",
+    },
+    Jump {
+        table: "filter",
+        chain: "OUTPUT",
+        rule: "-m comment --comment \"kubernetes service portals\" -j KUBE-OUTPUT",
+    },
 ];
 
 /// Packets to be masqueraded carry this bit.
@@ -107,15 +127,13 @@ fn base_nat(node: &NodeNetwork) -> Chains {
             ),
             format!("-m mark ! --mark {MASQUERADE_MARK} -j RETURN"),
             format!("-j MARK --xor-mark {}", mark_value()),
-            "-m comment --comment \"kubernetes service traffic requiring SNAT\" -j MASQUERADE --random-fully".to_owned(),
+            "-m comment --comment \"kubernetes service traffic requiring SNAT\" -j MASQUERADE --random-fully"
+                .to_owned(),
         ],
     );
     chains.insert(
         "KUBE-EGRESS".to_owned(),
-        vec![
-            "-d 224.0.0.0/4 -j RETURN".to_owned(),
-            "-j MASQUERADE --random-fully".to_owned(),
-        ],
+        vec!["-d 224.0.0.0/4 -j RETURN".to_owned(), "-j MASQUERADE --random-fully".to_owned()],
     );
     chains
 }
@@ -185,7 +203,13 @@ fn chain_name(prefix: &str, parts: &[&str]) -> String {
     name
 }
 
-fn service_rules(set: &mut RuleSet, name: &PortName, service: &ServicePort, endpoints: &[Endpoint], node: &NodeNetwork) {
+fn service_rules(
+    set: &mut RuleSet,
+    name: &PortName,
+    service: &ServicePort,
+    endpoints: &[Endpoint],
+    node: &NodeNetwork,
+) {
     let protocol = service.protocol.lower();
     let id = name.to_string();
     let cluster_chain = chain_name("KUBE-SVC-", &[&id, protocol]);
@@ -208,7 +232,11 @@ fn service_rules(set: &mut RuleSet, name: &PortName, service: &ServicePort, endp
     } else if internal.is_empty() {
         // Without a rule the address is not translated, and what is not translated is rejected.
     } else {
-        push(&mut set.nat, "KUBE-SERVICES", format!("{addressed} -m comment --comment \"{id} cluster IP\" -j {internal_chain}"));
+        push(
+            &mut set.nat,
+            "KUBE-SERVICES",
+            format!("{addressed} -m comment --comment \"{id} cluster IP\" -j {internal_chain}"),
+        );
     }
 
     let from_outside: Vec<Ipv4Addr> = service.external_ips.iter().chain(&service.load_balancer_ips).copied().collect();
@@ -225,12 +253,20 @@ fn service_rules(set: &mut RuleSet, name: &PortName, service: &ServicePort, endp
     }
 
     let cluster_used = outside || service.internal_policy == TrafficPolicy::Cluster;
-    let local_used = service.internal_policy == TrafficPolicy::Local || (outside && service.external_policy == TrafficPolicy::Local);
+    let local_used =
+        service.internal_policy == TrafficPolicy::Local || (outside && service.external_policy == TrafficPolicy::Local);
     for (used, chain, eligible) in [(cluster_used, &cluster_chain, &cluster), (local_used, &local_chain, &local)] {
         if used && !eligible.is_empty() {
             if chain == internal_chain {
                 // From outside the pods' network the answer must come back through this node.
-                push(&mut set.nat, chain, format!("! -s {} {addressed} -m comment --comment \"{id} cluster IP\" -j KUBE-MARK-MASQ", node.cluster_cidr));
+                push(
+                    &mut set.nat,
+                    chain,
+                    format!(
+                        "! -s {} {addressed} -m comment --comment \"{id} cluster IP\" -j KUBE-MARK-MASQ",
+                        node.cluster_cidr
+                    ),
+                );
             }
             balance(set, &id, service, chain, eligible);
         }
@@ -249,7 +285,10 @@ fn outside_rules(
 ) {
     let protocol = service.protocol.lower();
     for address in addresses {
-        let rule = format!("-d {address}/32 -p {protocol} -m {protocol} --dport {} -m comment --comment \"{name} external IP\"", service.port);
+        let rule = format!(
+            "-d {address}/32 -p {protocol} -m {protocol} --dport {} -m comment --comment \"{name} external IP\"",
+            service.port
+        );
         if nobody_at_all {
             reject(set, &rule);
         } else {
@@ -304,17 +343,44 @@ fn external_rules(
 ) {
     let nat = &mut set.nat;
     for range in &service.source_ranges {
-        push(nat, external_chain, format!("! -s {range} -m comment --comment \"{id} outside of the source ranges\" -j RETURN"));
+        push(
+            nat,
+            external_chain,
+            format!("! -s {range} -m comment --comment \"{id} outside of the source ranges\" -j RETURN"),
+        );
     }
     match service.external_policy {
         TrafficPolicy::Cluster => {
-            push(nat, external_chain, format!("-m comment --comment \"masquerade traffic for {id} external destinations\" -j KUBE-MARK-MASQ"));
+            push(
+                nat,
+                external_chain,
+                format!("-m comment --comment \"masquerade traffic for {id} external destinations\" -j KUBE-MARK-MASQ"),
+            );
             push(nat, external_chain, format!("-j {cluster_chain}"));
         }
         TrafficPolicy::Local => {
-            push(nat, external_chain, format!("-s {} -m comment --comment \"pod traffic for {id} external destinations\" -j {cluster_chain}", node.cluster_cidr));
-            push(nat, external_chain, format!("-m comment --comment \"masquerade LOCAL traffic for {id} external destinations\" -m addrtype --src-type LOCAL -j KUBE-MARK-MASQ"));
-            push(nat, external_chain, format!("-m comment --comment \"route LOCAL traffic for {id} external destinations\" -m addrtype --src-type LOCAL -j {cluster_chain}"));
+            push(
+                nat,
+                external_chain,
+                format!(
+                    "-s {} -m comment --comment \"pod traffic for {id} external destinations\" -j {cluster_chain}",
+                    node.cluster_cidr
+                ),
+            );
+            push(
+                nat,
+                external_chain,
+                format!(
+                    "-m comment --comment \"masquerade LOCAL traffic for {id} external destinations\" -m addrtype --src-type LOCAL -j KUBE-MARK-MASQ"
+                ),
+            );
+            push(
+                nat,
+                external_chain,
+                format!(
+                    "-m comment --comment \"route LOCAL traffic for {id} external destinations\" -m addrtype --src-type LOCAL -j {cluster_chain}"
+                ),
+            );
             if has_local {
                 push(nat, external_chain, format!("-j {local_chain}"));
             }
@@ -332,7 +398,14 @@ fn balance(set: &mut RuleSet, id: &str, service: &ServicePort, chain: &str, endp
         .collect();
     if let Some(seconds) = service.affinity_seconds {
         for (endpoint, target) in endpoints.iter().zip(&chains) {
-            push(&mut set.nat, chain, format!("-m comment --comment \"{id} -> {}:{}\" -m recent --name {target} --rcheck --seconds {seconds} --reap --rsource -j {target}", endpoint.ip, endpoint.port));
+            push(
+                &mut set.nat,
+                chain,
+                format!(
+                    "-m comment --comment \"{id} -> {}:{}\" -m recent --name {target} --rcheck --seconds {seconds} --reap --rsource -j {target}",
+                    endpoint.ip, endpoint.port
+                ),
+            );
         }
     }
     for (index, (endpoint, target)) in endpoints.iter().zip(&chains).enumerate() {
@@ -348,7 +421,10 @@ fn balance(set: &mut RuleSet, id: &str, service: &ServicePort, chain: &str, endp
                 Some(_) => format!(" -m recent --name {target} --set --rsource"),
                 None => String::new(),
             };
-            rules.push(format!("-p {protocol} -m comment --comment \"{id}\"{recent} -m {protocol} -j DNAT --to-destination {}:{}", endpoint.ip, endpoint.port));
+            rules.push(format!(
+                "-p {protocol} -m comment --comment \"{id}\"{recent} -m {protocol} -j DNAT --to-destination {}:{}",
+                endpoint.ip, endpoint.port
+            ));
             set.nat.insert(target.clone(), rules);
         }
     }
@@ -361,14 +437,25 @@ fn host_ports(set: &mut RuleSet, ports: &[HostPort]) {
         let comment = format!("-m comment --comment \"{} hostport {}\"", port.pod, port.host_port);
         let matched = format!("{to}-p {protocol} -m {protocol} --dport {}", port.host_port);
         push(&mut set.nat, "KUBE-HOSTPORTS", format!("{matched} -s {}/32 {comment} -j KUBE-MARK-MASQ", port.pod_ip));
-        push(&mut set.nat, "KUBE-HOSTPORTS", format!("{matched} -m addrtype --src-type LOCAL {comment} -j KUBE-MARK-MASQ"));
-        push(&mut set.nat, "KUBE-HOSTPORTS", format!("{matched} {comment} -j DNAT --to-destination {}:{}", port.pod_ip, port.container_port));
+        push(
+            &mut set.nat,
+            "KUBE-HOSTPORTS",
+            format!("{matched} -m addrtype --src-type LOCAL {comment} -j KUBE-MARK-MASQ"),
+        );
+        push(
+            &mut set.nat,
+            "KUBE-HOSTPORTS",
+            format!("{matched} {comment} -j DNAT --to-destination {}:{}", port.pod_ip, port.container_port),
+        );
     }
     if !ports.is_empty() {
         // Before the node ports: both see only packets to this node's own addresses.
         let rules = set.nat.entry("KUBE-SERVICES".to_owned()).or_default();
         let last = rules.len().saturating_sub(1);
-        rules.insert(last, "-m comment --comment \"pods' host ports\" -m addrtype --dst-type LOCAL -j KUBE-HOSTPORTS".to_owned());
+        rules.insert(
+            last,
+            "-m comment --comment \"pods' host ports\" -m addrtype --dst-type LOCAL -j KUBE-HOSTPORTS".to_owned(),
+        );
     }
 }
 
@@ -377,12 +464,23 @@ fn host_ports(set: &mut RuleSet, ports: &[HostPort]) {
 pub fn stale_flows(old: &State, new: &State) -> Vec<Flow> {
     let mut flows = Vec::new();
     for (name, endpoints) in &old.endpoints {
-        let Some(service) = old.services.get(name).filter(|service| service.protocol == Protocol::Udp) else { continue };
+        let Some(service) = old.services.get(name).filter(|service| service.protocol == Protocol::Udp) else {
+            continue;
+        };
         let now = new.endpoints.get(name).map(Vec::as_slice).unwrap_or_default();
-        let serves = |endpoint: &&Endpoint| eligible(now, TrafficPolicy::Cluster).iter().any(|other| (other.ip, other.port) == (endpoint.ip, endpoint.port));
+        let serves = |endpoint: &&Endpoint| {
+            eligible(now, TrafficPolicy::Cluster)
+                .iter()
+                .any(|other| (other.ip, other.port) == (endpoint.ip, endpoint.port))
+        };
         for endpoint in endpoints.iter().filter(|endpoint| !serves(endpoint)) {
-            let addresses = std::iter::once(&service.cluster_ip).chain(&service.external_ips).chain(&service.load_balancer_ips);
-            flows.extend(addresses.map(|address| Flow { original: Some(*address), port: service.port, endpoint: Some(endpoint.ip) }));
+            let addresses =
+                std::iter::once(&service.cluster_ip).chain(&service.external_ips).chain(&service.load_balancer_ips);
+            flows.extend(addresses.map(|address| Flow {
+                original: Some(*address),
+                port: service.port,
+                endpoint: Some(endpoint.ip),
+            }));
             if service.node_port != 0 {
                 flows.push(Flow { original: None, port: service.node_port, endpoint: Some(endpoint.ip) });
             }
@@ -390,7 +488,9 @@ pub fn stale_flows(old: &State, new: &State) -> Vec<Flow> {
     }
     // A Service that had no endpoint: packets sent then may have made an entry without translation.
     for (name, service) in new.services.iter().filter(|(_, service)| service.protocol == Protocol::Udp) {
-        let had = |state: &State| state.endpoints.get(name).is_some_and(|list| !eligible(list, TrafficPolicy::Cluster).is_empty());
+        let had = |state: &State| {
+            state.endpoints.get(name).is_some_and(|list| !eligible(list, TrafficPolicy::Cluster).is_empty())
+        };
         if had(new) && !had(old) {
             flows.push(Flow { original: Some(service.cluster_ip), port: service.port, endpoint: None });
             if service.node_port != 0 {

@@ -292,7 +292,8 @@ impl Projection for PodView {
         let pod = format!("{}/{}", metadata.namespace, metadata.name);
         let (mut host_ports, mut node_network_ports) = (Vec::new(), Vec::new());
         let over = matches!(status.phase.as_str(), "Succeeded" | "Failed");
-        let sidecars = spec.init_containers.iter().filter(|container| container.restart_policy.as_deref() == Some("Always"));
+        let sidecars =
+            spec.init_containers.iter().filter(|container| container.restart_policy.as_deref() == Some("Always"));
         for port in spec.containers.iter().chain(sidecars).flat_map(|container| &container.ports) {
             let Some(protocol) = Protocol::parse(&port.protocol).filter(|_| !over) else { continue };
             if spec.host_network {

@@ -66,7 +66,9 @@ pub async fn join(server: &Uri, token: &Token, presented: &str, identity: &Ident
     loop {
         match attempt(server, token, presented, identity).await {
             Ok(joined) => return Ok(joined),
-            Err(error) if error.is::<Refused>() || error.is::<crate::cluster::token::TokenError>() => return Err(error),
+            Err(error) if error.is::<Refused>() || error.is::<crate::cluster::token::TokenError>() => {
+                return Err(error);
+            }
             Err(error) => {
                 let text = format!("{error:#}");
                 if text != said {
@@ -157,7 +159,8 @@ async fn send(config: rustls::ClientConfig, request: Request<Full<Bytes>>) -> Re
     let mut http = HttpConnector::new_with_resolver(HostResolver);
     http.enforce_http(false);
     http.set_connect_timeout(Some(TIMEOUT));
-    let connector = HttpsConnectorBuilder::new().with_tls_config(config).https_only().enable_http1().wrap_connector(http);
+    let connector =
+        HttpsConnectorBuilder::new().with_tls_config(config).https_only().enable_http1().wrap_connector(http);
     let uri = request.uri().clone();
     let exchange = async {
         let response = Client::builder(TokioExecutor::new()).build(connector).request(request).await?;

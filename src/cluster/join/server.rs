@@ -20,7 +20,11 @@ pub const JOINERS: &str = "system:bootstrappers";
 const ALIVE: Duration = Duration::from_secs(40);
 
 /// The routes, for the API server's table.
-pub fn routes(pki: Arc<Pki>, storage: Arc<dyn Storage>, network: ClusterNetwork) -> Vec<(&'static str, Arc<dyn Route>)> {
+pub fn routes(
+    pki: Arc<Pki>,
+    storage: Arc<dyn Storage>,
+    network: ClusterNetwork,
+) -> Vec<(&'static str, Arc<dyn Route>)> {
     vec![
         (AUTHORITIES_PATH, Arc::new(Authorities { pki: pki.clone() })),
         (JOIN_PATH, Arc::new(Join { pki, storage, network })),
@@ -83,7 +87,8 @@ impl Join {
             return Err(Status::bad_request(format!("node name {node:?}: {wrong}")));
         }
         self.check_free(node, &request.machine_id)?;
-        let refused = |error: anyhow::Error| Status::bad_request(format!("certificate request of node {node}: {error:#}"));
+        let refused =
+            |error: anyhow::Error| Status::bad_request(format!("certificate request of node {node}: {error:#}"));
         let user = format!("system:node:{node}");
         Ok(JoinReply {
             kubelet_client: self.pki.sign_client(&request.kubelet_client, &user, &["system:nodes"]).map_err(refused)?,
@@ -104,14 +109,20 @@ impl Join {
     /// one machine take the place of another. A machine that is gone, or was set up anew, may come
     /// back under its name.
     fn check_free(&self, node: &str, machine_id: &str) -> Result<(), Status> {
-        let Some(entry) = self.storage.get(&Key::new(&GroupResource::new("", "nodes"), "", node)) else { return Ok(()) };
+        let Some(entry) = self.storage.get(&Key::new(&GroupResource::new("", "nodes"), "", node)) else {
+            return Ok(());
+        };
         let object = entry.body.parse();
         let owner = object.pointer("/status/nodeInfo/machineID").and_then(|id| id.as_str()).unwrap_or_default();
         if owner.is_empty() || owner == machine_id || !self.alive(node) {
             return Ok(());
         }
         let mend = "choose another with --node-name, or delete the node: kubectl delete node";
-        Err(Status::failure(409, "Conflict", format!("node name {node:?} is that of another machine, which is alive: {mend} {node}")))
+        Err(Status::failure(
+            409,
+            "Conflict",
+            format!("node name {node:?} is that of another machine, which is alive: {mend} {node}"),
+        ))
     }
 
     fn alive(&self, node: &str) -> bool {

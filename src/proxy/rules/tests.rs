@@ -64,7 +64,9 @@ fn check(state: &State, expected: Expect) {
 
 #[test]
 fn a_cluster_ip_with_two_endpoints() {
-    check(&state(service(), &[endpoint(2, true), endpoint(3, false)]), expect![[r#"
+    check(
+        &state(service(), &[endpoint(2, true), endpoint(3, false)]),
+        expect![[r#"
         nat KUBE-SEP-ERQQNJAYKLWLNZ6A -s 10.42.0.2/32 -m comment --comment "default/web:http" -j KUBE-MARK-MASQ
         nat KUBE-SEP-ERQQNJAYKLWLNZ6A -p tcp -m comment --comment "default/web:http" -m tcp -j DNAT --to-destination 10.42.0.2:8080
         nat KUBE-SEP-GLCJAZW74JSTM72F -s 10.42.1.3/32 -m comment --comment "default/web:http" -j KUBE-MARK-MASQ
@@ -73,7 +75,8 @@ fn a_cluster_ip_with_two_endpoints() {
         nat KUBE-SVC-CDGGSHYLG3RE2FKL ! -s 10.42.0.0/16 -d 10.43.0.5/32 -p tcp -m tcp --dport 80 -m comment --comment "default/web:http cluster IP" -j KUBE-MARK-MASQ
         nat KUBE-SVC-CDGGSHYLG3RE2FKL -m comment --comment "default/web:http -> 10.42.0.2:8080" -m statistic --mode random --probability 0.5000000000 -j KUBE-SEP-ERQQNJAYKLWLNZ6A
         nat KUBE-SVC-CDGGSHYLG3RE2FKL -m comment --comment "default/web:http -> 10.42.1.3:8080" -j KUBE-SEP-GLCJAZW74JSTM72F
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -84,7 +87,9 @@ fn without_endpoints_there_is_no_translation_and_so_a_rejection() {
 #[test]
 fn a_node_port_that_stays_on_the_node() {
     let local = ServicePort { node_port: 30080, external_policy: TrafficPolicy::Local, ..service() };
-    check(&state(local.clone(), &[endpoint(2, true), endpoint(3, false)]), expect![[r#"
+    check(
+        &state(local.clone(), &[endpoint(2, true), endpoint(3, false)]),
+        expect![[r#"
         nat KUBE-EXT-CDGGSHYLG3RE2FKL -s 10.42.0.0/16 -m comment --comment "pod traffic for default/web:http external destinations" -j KUBE-SVC-CDGGSHYLG3RE2FKL
         nat KUBE-EXT-CDGGSHYLG3RE2FKL -m comment --comment "masquerade LOCAL traffic for default/web:http external destinations" -m addrtype --src-type LOCAL -j KUBE-MARK-MASQ
         nat KUBE-EXT-CDGGSHYLG3RE2FKL -m comment --comment "route LOCAL traffic for default/web:http external destinations" -m addrtype --src-type LOCAL -j KUBE-SVC-CDGGSHYLG3RE2FKL
@@ -99,8 +104,11 @@ fn a_node_port_that_stays_on_the_node() {
         nat KUBE-SVC-CDGGSHYLG3RE2FKL -m comment --comment "default/web:http -> 10.42.0.2:8080" -m statistic --mode random --probability 0.5000000000 -j KUBE-SEP-ERQQNJAYKLWLNZ6A
         nat KUBE-SVC-CDGGSHYLG3RE2FKL -m comment --comment "default/web:http -> 10.42.1.3:8080" -j KUBE-SEP-GLCJAZW74JSTM72F
         nat KUBE-SVL-CDGGSHYLG3RE2FKL -m comment --comment "default/web:http -> 10.42.0.2:8080" -j KUBE-SEP-ERQQNJAYKLWLNZ6A
-    "#]]);
-    check(&state(local, &[endpoint(3, false)]), expect![[r#"
+    "#]],
+    );
+    check(
+        &state(local, &[endpoint(3, false)]),
+        expect![[r#"
         nat KUBE-EXT-CDGGSHYLG3RE2FKL -s 10.42.0.0/16 -m comment --comment "pod traffic for default/web:http external destinations" -j KUBE-SVC-CDGGSHYLG3RE2FKL
         nat KUBE-EXT-CDGGSHYLG3RE2FKL -m comment --comment "masquerade LOCAL traffic for default/web:http external destinations" -m addrtype --src-type LOCAL -j KUBE-MARK-MASQ
         nat KUBE-EXT-CDGGSHYLG3RE2FKL -m comment --comment "route LOCAL traffic for default/web:http external destinations" -m addrtype --src-type LOCAL -j KUBE-SVC-CDGGSHYLG3RE2FKL
@@ -112,7 +120,8 @@ fn a_node_port_that_stays_on_the_node() {
         nat KUBE-SVC-CDGGSHYLG3RE2FKL -m comment --comment "default/web:http -> 10.42.1.3:8080" -j KUBE-SEP-GLCJAZW74JSTM72F
         filter KUBE-FORWARD -m addrtype --dst-type LOCAL -p tcp -m tcp --dport 30080 -m comment --comment "default/web:http" -j DROP
         filter KUBE-INPUT -m addrtype --dst-type LOCAL -p tcp -m tcp --dport 30080 -m comment --comment "default/web:http" -j DROP
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -123,7 +132,9 @@ fn client_affinity_and_source_ranges() {
         affinity_seconds: Some(10_800),
         ..service()
     };
-    check(&state(sticky, &[endpoint(2, true)]), expect![[r#"
+    check(
+        &state(sticky, &[endpoint(2, true)]),
+        expect![[r#"
         nat KUBE-EXT-CDGGSHYLG3RE2FKL ! -s 198.51.100.0/24 -m comment --comment "default/web:http outside of the source ranges" -j RETURN
         nat KUBE-EXT-CDGGSHYLG3RE2FKL -m comment --comment "masquerade traffic for default/web:http external destinations" -j KUBE-MARK-MASQ
         nat KUBE-EXT-CDGGSHYLG3RE2FKL -j KUBE-SVC-CDGGSHYLG3RE2FKL
@@ -134,16 +145,20 @@ fn client_affinity_and_source_ranges() {
         nat KUBE-SVC-CDGGSHYLG3RE2FKL ! -s 10.42.0.0/16 -d 10.43.0.5/32 -p tcp -m tcp --dport 80 -m comment --comment "default/web:http cluster IP" -j KUBE-MARK-MASQ
         nat KUBE-SVC-CDGGSHYLG3RE2FKL -m comment --comment "default/web:http -> 10.42.0.2:8080" -m recent --name KUBE-SEP-ERQQNJAYKLWLNZ6A --rcheck --seconds 10800 --reap --rsource -j KUBE-SEP-ERQQNJAYKLWLNZ6A
         nat KUBE-SVC-CDGGSHYLG3RE2FKL -m comment --comment "default/web:http -> 10.42.0.2:8080" -j KUBE-SEP-ERQQNJAYKLWLNZ6A
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_node_port_of_nobody_is_refused() {
-    check(&state(ServicePort { node_port: 30080, ..service() }, &[]), expect![[r#"
+    check(
+        &state(ServicePort { node_port: 30080, ..service() }, &[]),
+        expect![[r#"
         filter KUBE-FORWARD -m addrtype --dst-type LOCAL -p tcp -m tcp --dport 30080 -m comment --comment "default/web:http" -j REJECT --reject-with icmp-port-unreachable
         filter KUBE-INPUT -m addrtype --dst-type LOCAL -p tcp -m tcp --dport 30080 -m comment --comment "default/web:http" -j REJECT --reject-with icmp-port-unreachable
         filter KUBE-OUTPUT -m addrtype --dst-type LOCAL -p tcp -m tcp --dport 30080 -m comment --comment "default/web:http" -j REJECT --reject-with icmp-port-unreachable
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -157,12 +172,15 @@ fn host_ports() {
         container_port: 53,
     };
     let state = State { host_ports: vec![port], ..State::default() };
-    check(&state, expect![[r#"
+    check(
+        &state,
+        expect![[r#"
         nat KUBE-HOSTPORTS -p udp -m udp --dport 5353 -s 10.42.0.9/32 -m comment --comment "default/web hostport 5353" -j KUBE-MARK-MASQ
         nat KUBE-HOSTPORTS -p udp -m udp --dport 5353 -m addrtype --src-type LOCAL -m comment --comment "default/web hostport 5353" -j KUBE-MARK-MASQ
         nat KUBE-HOSTPORTS -p udp -m udp --dport 5353 -m comment --comment "default/web hostport 5353" -j DNAT --to-destination 10.42.0.9:53
         nat KUBE-SERVICES -m comment --comment "pods' host ports" -m addrtype --dst-type LOCAL -j KUBE-HOSTPORTS
-    "#]]);
+    "#]],
+    );
 }
 
 /// A packet of a new connection, as far as the rules look at it.
@@ -191,7 +209,13 @@ fn within(address: Ipv4Addr, cidr: &str) -> bool {
 }
 
 /// Walk the nat table as the kernel does; `coin` decides whether a random match hits.
-fn walk(set: &RuleSet, packet: Packet, chain: &str, masqueraded: &mut bool, coin: &mut impl FnMut() -> bool) -> Option<Verdict> {
+fn walk(
+    set: &RuleSet,
+    packet: Packet,
+    chain: &str,
+    masqueraded: &mut bool,
+    coin: &mut impl FnMut() -> bool,
+) -> Option<Verdict> {
     for rule in &set.nat[chain] {
         let words = split(rule);
         let (mut hit, mut negate, mut jump, mut to) = (true, false, None, None);
@@ -224,7 +248,11 @@ fn walk(set: &RuleSet, packet: Packet, chain: &str, masqueraded: &mut bool, coin
             };
             hit &= matched != negate;
             negate = false;
-            at += if matches!(words[at].as_str(), "--rcheck" | "--set" | "--reap" | "--rsource" | "--random-fully") { 1 } else { 2 };
+            at += if matches!(words[at].as_str(), "--rcheck" | "--set" | "--reap" | "--rsource" | "--random-fully") {
+                1
+            } else {
+                2
+            };
         }
         match jump.filter(|_| hit).as_deref() {
             None => {}
@@ -268,7 +296,14 @@ const OUTSIDE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const NODE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
 
 fn packet(source: Ipv4Addr, destination: Ipv4Addr, port: u16) -> Packet {
-    Packet { source, destination, port, protocol: Protocol::Tcp, to_node: destination == NODE, from_node: source == NODE }
+    Packet {
+        source,
+        destination,
+        port,
+        protocol: Protocol::Tcp,
+        to_node: destination == NODE,
+        from_node: source == NODE,
+    }
 }
 
 #[test]
@@ -305,7 +340,8 @@ fn dns_goes_to_this_nodes_own_server() {
 #[test]
 fn flows_to_gone_udp_endpoints_are_forgotten() {
     let udp = ServicePort { protocol: Protocol::Udp, node_port: 30053, ..service() };
-    let (old, new) = (state(udp.clone(), &[endpoint(2, true), endpoint(3, false)]), state(udp.clone(), &[endpoint(3, false)]));
+    let (old, new) =
+        (state(udp.clone(), &[endpoint(2, true), endpoint(3, false)]), state(udp.clone(), &[endpoint(3, false)]));
     let gone = Some(endpoint(2, true).ip);
     let expected = [
         Flow { original: Some(udp.cluster_ip), port: 80, endpoint: gone },
