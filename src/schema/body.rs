@@ -114,8 +114,6 @@ fn with_defaults(schema: &Schema, kind: &str, api_version: &str) -> GroupVersion
 }
 
 fn cannot_be_handled(schema: &Schema, gvk: &GroupVersionKind, error: &str) -> Status {
-    let api_version = if gvk.group.is_empty() { &gvk.version } else { &gvk.api_version() };
-    let _ = api_version;
     Status::bad_request(format!(
         "{} in version {} cannot be handled as a {}: {error}",
         gvk.kind,
@@ -167,7 +165,7 @@ fn explain(schema: &Schema, json: &[u8], body: &[u8], result: Result<Decoded, De
             "no kind {} is registered for version {} in scheme {}",
             go_quote(&gvk.kind),
             go_quote(&gvk.api_version()),
-            go_quote("pkg/api/legacyscheme/scheme.go:30")
+            go_quote(scheme_of(&schema.gvk.group))
         );
         return cannot_be_handled(schema, &gvk, &error);
     };
@@ -187,6 +185,15 @@ fn explain(schema: &Schema, json: &[u8], body: &[u8], result: Result<Decoded, De
             );
             cannot_be_handled(schema, &gvk, &error)
         }
+    }
+}
+
+/// Where Kubernetes declares the registry of a group's kinds: part of its text.
+fn scheme_of(group: &str) -> &'static str {
+    match group {
+        "apiextensions.k8s.io" => "k8s.io/apiextensions-apiserver/pkg/apiserver/apiserver.go:55",
+        "apiregistration.k8s.io" => "k8s.io/kube-aggregator/pkg/apiserver/scheme/scheme.go:28",
+        _ => "pkg/api/legacyscheme/scheme.go:30",
     }
 }
 

@@ -63,6 +63,8 @@ struct Walk<'t, 'b> {
     strict: Vec<String>,
     /// Off below types that decode themselves.
     lists_strict: bool,
+    /// Built-in kinds are protobuf in Kubernetes's store; CRDs are JSON.
+    empty_is_null: bool,
     /// The first type error; the walk goes on behind it.
     error: Option<String>,
 }
@@ -75,6 +77,7 @@ pub fn decode(schema: &Schema, bytes: &[u8]) -> Result<Decoded, DecodeError> {
         scanner: Scanner::new(bytes),
         strict: Vec::new(),
         lists_strict: true,
+        empty_is_null: schema.gvk.group != "apiextensions.k8s.io",
         error: None,
     };
     let root = Path { parent: None, step: Step::Root };
@@ -276,7 +279,9 @@ impl<'t> Walk<'t, '_> {
             seen |= 1 << at;
             let step = Step::Field { owner: table.struct_name(id), embedded: table.name(flat.embedded), name };
             let value = self.value(flat.field.kind, token, &Path { parent: Some(path), step })?;
-            if !left_out(flat, &value) && !(value.is_null() && !flat.field.pointer()) {
+            // Absent and empty lists are one in the store's encoding.
+            let empty = flat.always && self.empty_is_null && value.as_array().is_some_and(Vec::is_empty);
+            if !empty && !left_out(flat, &value) && !(value.is_null() && !flat.field.pointer()) {
                 map.insert(key.into_owned(), value);
             }
         }
@@ -316,7 +321,11 @@ impl<'t> Walk<'t, '_> {
 
     /// Elements of lists and maps are never absent: null is zero.
     fn filled(&self, kind: TypeId, token: Token, value: Value) -> Value {
-        if token == Token::Null { zero(self.table, kind) } else { value }
+        match (token, self.table.shape(kind)) {
+            (Token::Null, Shape::Bytes) => Value::String(String::new()),
+            (Token::Null, _) => zero(self.table, kind),
+            _ => value,
+        }
     }
 
     fn number(&mut self, kind: TypeId, shape: Shape, path: &Path) -> Result<Value, Stop> {

@@ -113,8 +113,8 @@ impl<'a> Reader<'a> {
     }
 
     fn shape(&mut self, full: &str, list: &str, atomic: bool) -> (Shape, String) {
-        if full == "[]byte" || full == "[]uint8" {
-            return (Shape::Bytes, "[]uint8".to_owned());
+        if full == "[]byte" {
+            return (Shape::Bytes, go_name(full));
         }
         if let Some(element) = full.strip_prefix("[]") {
             let element = self.kind(element, "", "", false);
@@ -217,6 +217,9 @@ fn qualify(expression: &str, package: &str) -> String {
 
 /// `map[core/v1.ResourceName]api/resource.Quantity` to `map[v1.ResourceName]resource.Quantity`.
 fn go_name(full: &str) -> String {
+    if let Some(head) = full.strip_suffix("[]byte") {
+        return format!("{head}[]uint8");
+    }
     let mut out = String::with_capacity(full.len());
     for part in full.split_inclusive(']') {
         let (head, tail) = match part.find(|c: char| c.is_ascii_alphabetic()) {

@@ -140,7 +140,7 @@ impl Field {
 #[derive(Clone, Copy, Debug)]
 pub struct Flat {
     pub field: Field,
-    /// Go's name of the inline struct it comes from; empty: declared here.
+    /// Go's names of the inline structs it comes from, joined by dots; empty: declared here.
     pub embedded: Name,
     /// Written even when it is absent, as zero (`status: {}`).
     pub(super) always: bool,
@@ -437,12 +437,15 @@ impl Builder {
 
     /// Flatten the inline structs.
     pub fn finish(mut self) -> TypeTable {
-        self.table.text = std::mem::take(&mut self.text).into();
+        let mut flats = Vec::with_capacity(self.table.structs.len());
         for at in 0..self.table.structs.len() {
-            let id = StructId(at as u32);
             let mut flat = Vec::new();
-            self.flatten(id, Name::default(), &mut flat);
-            let table = &mut self.table;
+            self.flatten(StructId(at as u32), Name::default(), &mut flat);
+            flats.push(flat);
+        }
+        let table = &mut self.table;
+        table.text = std::mem::take(&mut self.text).into();
+        for (at, mut flat) in flats.into_iter().enumerate() {
             flat.sort_by(|a, b| table.name(a.field.name).cmp(table.name(b.field.name)));
             let start = table.flat.len() as u32;
             table.structs[at].has_always = flat.iter().any(|field| field.always);
@@ -452,11 +455,18 @@ impl Builder {
         self.table
     }
 
-    fn flatten(&self, id: StructId, embedded: Name, out: &mut Vec<Flat>) {
-        let table = &self.table;
-        for field in table.declared(id) {
-            match (field.inline(), table.shape(field.kind)) {
-                (true, Shape::Struct { id, .. }) => self.flatten(id, field.name, out),
+    fn flatten(&mut self, id: StructId, embedded: Name, out: &mut Vec<Flat>) {
+        for field in self.table.declared(id).to_vec() {
+            let name_of = |name: Name| &self.text[name.start as usize..(name.start + name.length) as usize];
+            match (field.inline(), self.table.shape(field.kind)) {
+                (true, Shape::Struct { id, .. }) => {
+                    let embedded = match (name_of(embedded), name_of(field.name)) {
+                        ("", name) => name.to_owned(),
+                        (outer, name) => format!("{outer}.{name}"),
+                    };
+                    let embedded = self.intern(&embedded);
+                    self.flatten(id, embedded, out);
+                }
                 (_, shape) => {
                     let dropped_when_empty = field.pointer()
                         || !matches!(
@@ -470,7 +480,7 @@ impl Builder {
                                 | Shape::RawExtension
                         );
                     let always = !(field.omit_zero() || (field.omit_empty() && dropped_when_empty));
-                    out.push(Flat { field: *field, embedded, always });
+                    out.push(Flat { field, embedded, always });
                 }
             }
         }
