@@ -4,18 +4,26 @@
 //! One table serves built-in kinds and custom resources. Entry: [`builtin_schema`] gives the
 //! [`Schema`] of a kind; [`decode_body`] takes request bodies.
 
+pub mod apply;
 pub mod body;
 pub mod decode;
 mod facts;
+pub mod fields;
 mod go_print;
+pub mod managed;
 pub mod patch;
 mod quantity;
 pub mod scalars;
 pub mod scan;
-pub mod strategic;
+mod strategic;
 pub mod table;
+pub mod typed;
 pub mod yaml;
 
+pub use apply::{apply, read_configuration};
 pub use body::{Body, FieldValidation, MediaType, decode_body};
 pub use decode::{DecodeError, Decoded, decode, normalize, zero_object};
+pub use fields::FieldSet;
+pub use managed::{Write, manager_name, track};
+pub use patch::patch;
 pub use table::{Field, Flat, ListType, Schema, Shape, StructId, TypeId, TypeTable, builtin, builtin_schema};

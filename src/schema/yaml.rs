@@ -14,6 +14,15 @@ pub fn parse(bytes: &[u8]) -> Result<Value, String> {
     convert(bytes).map(|(value, _)| value)
 }
 
+/// With the texts of a strict reader.
+pub(super) fn parse_strict(bytes: &[u8]) -> Result<(Value, Vec<String>), String> {
+    // JSON is YAML, and reads faster.
+    match serde_json::from_slice(bytes) {
+        Ok(value @ Value::Object(_)) => Ok((value, Vec::new())),
+        _ => convert(bytes),
+    }
+}
+
 pub(super) fn to_json(bytes: &[u8]) -> Result<Converted, String> {
     let (value, duplicates) = convert(bytes)?;
     let json = serde_json::to_vec(&value).map_err(|error| format!("yaml: {error}"))?;

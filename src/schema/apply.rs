@@ -1,0 +1,379 @@
+//! Server-side apply: lay a configuration over the live object, own its fields, let go of those
+//! that it no longer names.
+
+use super::decode::{DecodeError, decode, zero_object};
+use super::fields::FieldSet;
+use super::managed::{self, Manager, Operation, Write};
+use super::scalars::format_time;
+use super::table::Schema;
+use super::typed::Typed;
+use crate::api::field::go_quote;
+use crate::api::status::StatusCause;
+use crate::api::{GroupVersionKind, Status};
+use serde_json::Value;
+
+/// The annotation of client-side apply.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+/// Owner of the fields of an object that nobody tracked before its first apply.
+const BEFORE_FIRST_APPLY: &str = "before-first-apply";
+const MAX_ANNOTATIONS: usize = 256 * 1024;
+
+/// The body of an apply patch, YAML or JSON. Duplicate keys come as texts for field validation.
+pub fn read_configuration(bytes: &[u8]) -> Result<(Value, Vec<String>), Status> {
+    let (value, strict) = super::yaml::parse_strict(bytes)
+        .map_err(|error| Status::bad_request(format!("error decoding YAML: {error}")))?;
+    if value.is_object() { Ok((value, strict)) } else { Err(Status::bad_request("error decoding YAML: not an object")) }
+}
+
+/// Apply `configuration` (see [`read_configuration`]) to `live`; None: there is no object yet.
+/// The result is decoded and not yet defaulted. `force` takes fields from others.
+///
+/// Nothing changed but the time of the entry: the result equals `live`.
+pub fn apply(
+    schema: &Schema,
+    live: Option<&Value>,
+    configuration: &Value,
+    force: bool,
+    write: &Write,
+) -> Result<Value, Status> {
+    let gvk = GroupVersionKind::from_api_version(
+        configuration["apiVersion"].as_str().unwrap_or_default(),
+        configuration["kind"].as_str().unwrap_or_default(),
+    );
+    if gvk != schema.gvk {
+        if gvk.kind == schema.gvk.kind && gvk.group == schema.gvk.group {
+            return Err(Status::bad_request(format!(
+                "Incorrect version specified in apply patch. Specified patch version: {}, expected: {}",
+                gvk.api_version(),
+                schema.gvk.api_version()
+            )));
+        }
+        return Err(Status::bad_request(format!("invalid object type: {gvk}")));
+    }
+    if configuration.pointer("/metadata/managedFields").is_some_and(|fields| !fields.is_null()) {
+        return Err(Status::bad_request("metadata.managedFields must be nil"));
+    }
+    let typed = Typed { table: &schema.table };
+    let errors = typed.validate(schema.root, configuration);
+    if !errors.is_empty() {
+        return Err(not_typed(configuration, &gvk, &errors));
+    }
+    let applied = Applied { schema, typed, configuration, write };
+    let mut live_object = live.cloned().unwrap_or_else(|| zero_object(schema));
+    let mut managers = managed::read(&live_object)
+        .ok_or_else(|| Status::failure(500, "", "failed to decode managed fields: invalid entry"))?;
+    managed::remove(&mut live_object);
+    if managers.is_empty() && live.is_some() {
+        let before = Write { manager: BEFORE_FIRST_APPLY, ..*write };
+        let comparison = typed.compare(schema.root, &zero_object(schema), &live_object);
+        managed::update(&mut managers, comparison, &schema.gvk.api_version(), &before);
+    }
+    let outcome = match applied.run(&live_object, managers.clone(), force) {
+        // A user of client-side apply moves over: what kubectl applied before is its own.
+        Err(Conflicts(conflicts)) if write.manager == "kubectl" => {
+            let all = conflicts.iter().fold(FieldSet::default(), |all, (_, set)| all.union(set.clone()));
+            if all.difference(&applied.last_applied(&live_object)).is_empty() {
+                applied.run(&live_object, managers, true)
+            } else {
+                Err(Conflicts(conflicts))
+            }
+        }
+        outcome => outcome,
+    };
+    let (mut object, managers) = outcome.map_err(|Conflicts(conflicts)| conflict(&conflicts))?;
+    if write.manager == "kubectl" {
+        update_last_applied(&mut object, configuration);
+    }
+    let text = object.to_string();
+    let mut object = decode(schema, text.as_bytes())
+        .map_err(|DecodeError(error)| Status::failure(500, "", format!("failed to convert new object: {error}")))?
+        .object;
+    managed::write(&mut object, managers);
+    Ok(match live {
+        Some(live) if same_but_times(live, &object) => live.clone(),
+        _ => object,
+    })
+}
+
+struct Applied<'a> {
+    schema: &'a Schema,
+    typed: Typed<'a>,
+    configuration: &'a Value,
+    write: &'a Write<'a>,
+}
+
+/// Who owns what of the fields that would change.
+struct Conflicts(Vec<(Manager, FieldSet)>);
+
+impl Applied<'_> {
+    fn run(&self, live: &Value, mut managers: Vec<Manager>, force: bool) -> Result<(Value, Vec<Manager>), Conflicts> {
+        let (typed, root, write) = (self.typed, self.schema.root, self.write);
+        let api_version = self.schema.gvk.api_version();
+        let ignored = FieldSet::from_paths(write.ignored);
+        let own = typed.field_set(root, self.configuration).recursive_difference(&ignored);
+        let at = managers.iter().position(|m| m.is(write.manager, Operation::Apply, &api_version, write.subresource));
+        let last = at.map(|at| managers.remove(at).set).unwrap_or_default();
+        let merged = typed.merge(root, live, self.configuration);
+        let merged = self.prune(merged, &managers, &own, &last);
+        let mut comparison = typed.compare(root, live, &merged);
+        for set in [&mut comparison.added, &mut comparison.removed, &mut comparison.modified] {
+            *set = std::mem::take(set).recursive_difference(&ignored);
+        }
+        let changed = comparison.modified.union(comparison.added);
+        if !force {
+            let conflicts: Vec<_> = managers
+                .iter()
+                .map(|manager| (manager.clone(), manager.set.intersection(&changed)))
+                .filter(|(_, set)| !set.is_empty())
+                .collect();
+            if !conflicts.is_empty() {
+                return Err(Conflicts(conflicts));
+            }
+        }
+        managed::take_from(&mut managers, &changed, &comparison.removed);
+        let own = own.difference(managed::stripped());
+        managers.push(Manager {
+            name: write.manager.to_owned(),
+            operation: Operation::Apply,
+            api_version,
+            subresource: write.subresource.to_owned(),
+            time: format_time(write.now),
+            set: own,
+        });
+        managers.retain(|manager| !manager.set.is_empty());
+        Ok((merged, managers))
+    }
+
+    /// Remove what this manager applied last time, not this time, and nobody else owns.
+    fn prune(&self, merged: Value, managers: &[Manager], own: &FieldSet, last: &FieldSet) -> Value {
+        if last.is_empty() {
+            return merged;
+        }
+        let (typed, root) = (self.typed, self.schema.root);
+        let named = |set: &FieldSet| typed.with_named_fields(root, set);
+        let set_of = |value: &Option<Value>| match value {
+            Some(value) => named(&typed.field_set(root, value)),
+            None => FieldSet::default(),
+        };
+        let owned = managers.iter().fold(own.clone(), |owned, manager| owned.union(manager.set.clone()));
+        let merged_set = named(&typed.field_set(root, &merged));
+        let pruned = typed.remove(root, &merged, &named(last));
+        // What others own, or the new configuration, comes back.
+        let gone = merged_set.clone().difference(&set_of(&pruned).union(named(&owned)));
+        let pruned = typed.remove(root, &merged, &gone);
+        // So does what was never this manager's.
+        let gone = merged_set.difference(&set_of(&pruned)).intersection(&named(last));
+        typed.remove(root, &merged, &gone).unwrap_or(Value::Null)
+    }
+
+    /// The fields that client-side apply set last.
+    fn last_applied(&self, live: &Value) -> FieldSet {
+        let annotation = live["metadata"]["annotations"][LAST_APPLIED].as_str().unwrap_or_default();
+        let Ok(last) = serde_json::from_str::<Value>(annotation) else { return FieldSet::default() };
+        if !self.typed.validate(self.schema.root, &last).is_empty() {
+            return FieldSet::default();
+        }
+        // Where the live value is no longer the one that was applied, somebody else changed it.
+        let set = self.typed.field_set(self.schema.root, &last);
+        let merged = self.typed.merge(self.schema.root, live, &last);
+        let comparison = self.typed.compare(self.schema.root, live, &merged);
+        set.difference(&comparison.modified.union(comparison.added))
+    }
+}
+
+/// Keep the annotation of client-side apply true, where there is one.
+fn update_last_applied(object: &mut Value, configuration: &Value) {
+    let mut last = configuration.clone();
+    if let Some(annotations) = last.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
+        annotations.remove(LAST_APPLIED);
+    }
+    let Some(annotations) = object.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) else { return };
+    if !annotations.contains_key(LAST_APPLIED) {
+        return;
+    }
+    let text = format!("{last}\n");
+    let size: usize =
+        annotations.iter().filter(|(key, _)| *key != LAST_APPLIED).map(|(k, v)| k.len() + v.to_string().len()).sum();
+    if size + text.len() > MAX_ANNOTATIONS {
+        annotations.remove(LAST_APPLIED);
+    } else {
+        annotations.insert(LAST_APPLIED.to_owned(), text.into());
+    }
+}
+
+/// 500, as Kubernetes answers a configuration that does not fit the schema.
+fn not_typed(configuration: &Value, gvk: &GroupVersionKind, errors: &[String]) -> Status {
+    let text = |path: &str| configuration.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let what = match errors {
+        [one] => one.clone(),
+        many => format!("errors:\n{}", many.iter().map(|error| format!("  {error}\n")).collect::<String>()),
+    };
+    let (namespace, name) = (text("/metadata/namespace"), text("/metadata/name"));
+    let message = format!("failed to create typed patch object ({namespace}/{name}; {gvk}): {what}");
+    Status::failure(500, "", message)
+}
+
+fn print_manager(manager: &Manager) -> String {
+    let mut text = go_quote(&manager.name);
+    if !manager.subresource.is_empty() {
+        text.push_str(&format!(" with subresource {}", go_quote(&manager.subresource)));
+    }
+    if manager.operation == Operation::Update {
+        text.push_str(&format!(" using {}", manager.api_version));
+    }
+    text
+}
+
+/// 409 with a cause per field.
+fn conflict(conflicts: &[(Manager, FieldSet)]) -> Status {
+    let mut by_manager: Vec<(String, Vec<String>)> =
+        conflicts.iter().map(|(manager, set)| (print_manager(manager), set.paths())).collect();
+    by_manager.sort();
+    let count: usize = by_manager.iter().map(|(_, paths)| paths.len()).sum();
+    let message = match by_manager.as_slice() {
+        [(manager, paths)] if count == 1 => {
+            format!("Apply failed with 1 conflict: conflict with {manager}: {}", paths[0])
+        }
+        many => {
+            let texts: Vec<String> = many
+                .iter()
+                .map(|(manager, paths)| {
+                    let paths: Vec<String> = paths.iter().map(|path| format!("- {path}")).collect();
+                    format!("conflicts with {manager}:\n{}", paths.join("\n"))
+                })
+                .collect();
+            format!("Apply failed with {count} conflicts: {}", texts.join("\n"))
+        }
+    };
+    let mut status = Status::failure(409, "Conflict", message);
+    status.details.get_or_insert_default().causes = by_manager
+        .iter()
+        .flat_map(|(manager, paths)| {
+            paths.iter().map(move |path| StatusCause {
+                reason: "FieldManagerConflict".to_owned(),
+                message: format!("conflict with {manager}"),
+                field: path.clone(),
+            })
+        })
+        .collect();
+    status
+}
+
+/// Whether two states differ in nothing but the times of their managers.
+fn same_but_times(live: &Value, new: &Value) -> bool {
+    let entries = |object: &Value| -> Vec<Value> {
+        let list = object["metadata"]["managedFields"].as_array().cloned().unwrap_or_default();
+        let mut list: Vec<Value> = list
+            .into_iter()
+            .map(|mut entry| {
+                entry.as_object_mut().map(|entry| entry.remove("time"));
+                entry
+            })
+            .collect();
+        list.sort_by_key(ToString::to_string);
+        list
+    };
+    let rest = |object: &Value| {
+        let mut object = object.clone();
+        managed::remove(&mut object);
+        object
+    };
+    entries(live) == entries(new) && rest(live) == rest(new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn deployment() -> Schema {
+        super::super::builtin_schema(&GroupVersionKind::new("apps", "v1", "Deployment")).expect("a kind")
+    }
+
+    fn write(manager: &str) -> Write<'_> {
+        Write { manager, subresource: "", ignored: &["status"], now: jiff::Timestamp::UNIX_EPOCH }
+    }
+
+    fn run(live: Option<&Value>, manager: &str, spec: Value, force: bool) -> Result<Value, String> {
+        let configuration =
+            json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"}, "spec": spec});
+        apply(&deployment(), live, &configuration, force, &write(manager)).map_err(|status| {
+            let fields: Vec<String> = status.details.iter().flat_map(|d| &d.causes).map(|c| c.field.clone()).collect();
+            format!("{} {} {fields:?}", status.code, status.message)
+        })
+    }
+
+    fn containers(list: Value) -> Value {
+        json!({"template": {"spec": {"containers": list}}})
+    }
+
+    #[test]
+    fn two_appliers_conflict_until_one_forces() {
+        let live = run(None, "a", containers(json!([{"name": "c", "image": "1"}])), false).expect("created");
+        let change = containers(json!([{"name": "c", "image": "2"}]));
+        assert_eq!(
+            run(Some(&live), "b", change.clone(), false),
+            Err("409 Apply failed with 1 conflict: conflict with \"a\": .spec.template.spec.containers[name=\"c\"].image \
+                 [\".spec.template.spec.containers[name=\\\"c\\\"].image\"]"
+                .to_owned())
+        );
+        let forced = run(Some(&live), "b", change, true).expect("forced");
+        assert_eq!(forced["spec"]["template"]["spec"]["containers"][0]["image"], "2");
+        let a = &forced["metadata"]["managedFields"][0];
+        assert_eq!(
+            a["fieldsV1"],
+            json!({"f:spec": {"f:template": {"f:spec": {"f:containers": {"k:{\"name\":\"c\"}": {".": {}, "f:name": {}}}}}}})
+        );
+    }
+
+    #[test]
+    fn what_is_no_longer_applied_is_removed() {
+        let live =
+            run(None, "a", json!({"replicas": 2, "paused": true, "minReadySeconds": 5}), false).expect("created");
+        let live = run(Some(&live), "b", json!({"replicas": 2}), false).expect("the same value is no conflict");
+        let live = run(Some(&live), "a", json!({"paused": true}), false).expect("applied");
+        assert_eq!(live["spec"]["replicas"], 2, "b owns it too");
+        assert_eq!(live["spec"]["paused"], true);
+        assert_eq!(live["spec"]["minReadySeconds"], Value::Null);
+    }
+
+    #[test]
+    fn elements_of_lists_have_owners() {
+        let live = run(None, "a", containers(json!([{"name": "x", "image": "1"}, {"name": "y", "image": "1"}])), false);
+        let live = live.expect("created");
+        let live = run(Some(&live), "b", containers(json!([{"name": "z", "image": "1"}])), false).expect("added");
+        let names = |object: &Value| -> Vec<String> {
+            let list = object["spec"]["template"]["spec"]["containers"].as_array().cloned().unwrap_or_default();
+            list.iter().map(|c| c["name"].as_str().unwrap_or_default().to_owned()).collect()
+        };
+        assert_eq!(names(&live), ["x", "y", "z"]);
+        let live = run(Some(&live), "a", containers(json!([{"name": "y", "image": "1"}])), false).expect("applied");
+        assert_eq!(names(&live), ["y", "z"]);
+    }
+
+    #[test]
+    fn applying_again_changes_nothing() {
+        let spec = containers(json!([{"name": "x", "image": "1", "ports": [{"containerPort": 80}]}]));
+        let live = run(None, "a", spec.clone(), false).expect("created");
+        assert_eq!(run(Some(&live), "a", spec, false), Ok(live));
+    }
+
+    #[test]
+    fn a_configuration_must_fit_the_schema() {
+        let check = |spec| run(None, "a", spec, false).expect_err("refused");
+        assert_eq!(
+            check(json!({"bogus": 1})),
+            "500 failed to create typed patch object (/d; apps/v1, Kind=Deployment): .spec.bogus: field not declared in schema []"
+        );
+        assert_eq!(
+            check(containers(
+                json!([{"name": "a", "ports": [{"containerPort": 80}, {"containerPort": 80, "protocol": "TCP"}]}])
+            )),
+            "500 failed to create typed patch object (/d; apps/v1, Kind=Deployment): .spec.template.spec.containers[name=\"a\"].ports: duplicate entries for key [containerPort=80,protocol=\"TCP\"] []"
+        );
+        assert_eq!(
+            check(json!({"replicas": "x"})),
+            "500 failed to create typed patch object (/d; apps/v1, Kind=Deployment): .spec.replicas: expected numeric (int or float), got string []"
+        );
+    }
+}

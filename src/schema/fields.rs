@@ -1,0 +1,226 @@
+//! Sets of fields, as managedFields carry them (`FieldsV1`).
+//!
+//! A set is a tree of path elements in their wire form: `f:<field>`, `k:<keys of a list element>`,
+//! `v:<value in a set>`, `i:<index>`. A node may be a member itself, have members below it, or both.
+
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+
+/// See the module's text.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FieldSet(BTreeMap<String, Node>);
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Node {
+    pub member: bool,
+    pub below: FieldSet,
+}
+
+impl Node {
+    pub fn leaf() -> Self {
+        Self { member: true, below: FieldSet::default() }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        !self.member && self.below.is_empty()
+    }
+}
+
+impl FieldSet {
+    /// From `fieldsV1`. None: it is not of that form.
+    pub fn from_value(value: &Value) -> Option<Self> {
+        let map = value.as_object()?;
+        let mut set = Self::default();
+        for (element, below) in map.iter().filter(|(element, _)| *element != ".") {
+            let map = below.as_object()?;
+            let below = Self::from_value(below)?;
+            set.0.insert(element.clone(), Node { member: map.is_empty() || map.contains_key("."), below });
+        }
+        Some(set)
+    }
+
+    /// To `fieldsV1`.
+    pub fn into_value(self) -> Value {
+        Value::Object(self.0.into_iter().map(|(element, node)| (element, node_value(node))).collect())
+    }
+
+    /// The fields of dotted paths: `spec`, `metadata.name`.
+    pub fn from_paths(paths: &[&str]) -> Self {
+        let mut set = Self::default();
+        for path in paths {
+            let mut at = &mut set;
+            let mut steps = path.split('.').peekable();
+            while let Some(step) = steps.next() {
+                let node = at.0.entry(format!("f:{step}")).or_default();
+                node.member |= steps.peek().is_none();
+                at = &mut node.below;
+            }
+        }
+        set
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn put(&mut self, element: String, node: Node) {
+        if !node.is_empty() {
+            self.0.insert(element, node);
+        }
+    }
+
+    pub(super) fn get(&self, element: &str) -> Option<&Node> {
+        self.0.get(element)
+    }
+
+    pub(super) fn nodes(&self) -> impl Iterator<Item = (&str, &Node)> {
+        self.0.iter().map(|(element, node)| (element.as_str(), node))
+    }
+
+    pub fn union(mut self, other: Self) -> Self {
+        for (element, node) in other.0 {
+            match self.0.entry(element) {
+                std::collections::btree_map::Entry::Vacant(entry) => {
+                    entry.insert(node);
+                }
+                std::collections::btree_map::Entry::Occupied(mut entry) => {
+                    let own = entry.get_mut();
+                    own.member |= node.member;
+                    own.below = std::mem::take(&mut own.below).union(node.below);
+                }
+            }
+        }
+        self
+    }
+
+    /// The members that are not members of `other`.
+    pub fn difference(mut self, other: &Self) -> Self {
+        self.subtract(other, false);
+        self
+    }
+
+    /// Without the members of `other` and all below them.
+    pub fn recursive_difference(mut self, other: &Self) -> Self {
+        self.subtract(other, true);
+        self
+    }
+
+    fn subtract(&mut self, other: &Self, recursive: bool) {
+        if other.is_empty() {
+            return;
+        }
+        self.0.retain(|element, node| {
+            let Some(gone) = other.0.get(element) else { return true };
+            if gone.member {
+                if recursive {
+                    return false;
+                }
+                node.member = false;
+            }
+            node.below.subtract(&gone.below, recursive);
+            !node.is_empty()
+        });
+    }
+
+    pub fn intersection(&self, other: &Self) -> Self {
+        let mut set = Self::default();
+        for (element, node) in &self.0 {
+            if let Some(theirs) = other.0.get(element) {
+                let both = Node { member: node.member && theirs.member, below: node.below.intersection(&theirs.below) };
+                set.put(element.clone(), both);
+            }
+        }
+        set
+    }
+
+    /// The paths of all members, as conflicts print them: `.spec.containers[name="a"].image`.
+    pub fn paths(&self) -> Vec<String> {
+        let mut paths = Vec::new();
+        self.collect("", &mut paths);
+        paths
+    }
+
+    fn collect(&self, prefix: &str, paths: &mut Vec<String>) {
+        // A node's members come before what is below them.
+        for (element, _) in self.0.iter().filter(|(_, node)| node.member) {
+            paths.push(format!("{prefix}{}", print_element(element)));
+        }
+        for (element, node) in self.0.iter().filter(|(_, node)| !node.below.is_empty()) {
+            node.below.collect(&format!("{prefix}{}", print_element(element)), paths);
+        }
+    }
+}
+
+fn node_value(node: Node) -> Value {
+    let mut map = match node.below.into_value() {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    };
+    if node.member && !map.is_empty() {
+        map.insert(".".to_owned(), Value::Object(Map::new()));
+    }
+    Value::Object(map)
+}
+
+/// `f:spec` to `.spec`, `k:{"name":"a"}` to `[name="a"]`, `v:"x"` to `[="x"]`.
+pub(super) fn print_element(element: &str) -> String {
+    match element.split_once(':') {
+        Some(("f", name)) => format!(".{name}"),
+        Some(("k", keys)) => {
+            let keys: Map<String, Value> = serde_json::from_str(keys).unwrap_or_default();
+            let keys: Vec<String> = keys.iter().map(|(key, value)| format!("{key}={value}")).collect();
+            format!("[{}]", keys.join(","))
+        }
+        Some(("v", value)) => format!("[={value}]"),
+        Some((_, index)) => format!("[{index}]"),
+        None => format!(".{element}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn set(value: Value) -> FieldSet {
+        FieldSet::from_value(&value).expect("a set")
+    }
+
+    #[test]
+    fn sets_survive_their_wire_form() {
+        let value =
+            json!({"f:a": {}, "f:b": {".": {}, "f:c": {}}, "f:l": {"k:{\"name\":\"x\"}": {".": {}, "f:name": {}}}});
+        assert_eq!(set(value.clone()).into_value(), value);
+        assert_eq!(FieldSet::from_value(&json!({"f:a": 1})), None);
+    }
+
+    #[test]
+    fn members_and_their_children_are_told_apart() {
+        let all = set(json!({"f:b": {".": {}, "f:c": {}, "f:d": {}}}));
+        let node = set(json!({"f:b": {}}));
+        assert_eq!(all.clone().difference(&node).into_value(), json!({"f:b": {"f:c": {}, "f:d": {}}}));
+        assert!(all.clone().recursive_difference(&node).is_empty());
+        assert_eq!(all.intersection(&set(json!({"f:b": {"f:c": {}}}))).into_value(), json!({"f:b": {"f:c": {}}}));
+        assert_eq!(node.union(set(json!({"f:b": {"f:x": {}}}))).into_value(), json!({"f:b": {".": {}, "f:x": {}}}));
+    }
+
+    #[test]
+    fn paths_are_printed_as_conflicts_name_them() {
+        let set = set(json!({"f:metadata": {"f:finalizers": {"v:\"a\"": {}}},
+            "f:spec": {"f:ports": {"k:{\"port\":80,\"protocol\":\"TCP\"}": {".": {}, "f:name": {}}}}}));
+        assert_eq!(
+            set.paths(),
+            [
+                ".metadata.finalizers[=\"a\"]",
+                ".spec.ports[port=80,protocol=\"TCP\"]",
+                ".spec.ports[port=80,protocol=\"TCP\"].name"
+            ]
+        );
+    }
+
+    #[test]
+    fn paths_make_sets() {
+        let set = FieldSet::from_paths(&["status", "metadata.name", "metadata"]);
+        assert_eq!(set.into_value(), json!({"f:metadata": {".": {}, "f:name": {}}, "f:status": {}}));
+    }
+}

@@ -1,0 +1,386 @@
+//! managedFields: who set which field last, kept on every write.
+//!
+//! [`track`] runs on creates, updates and patches after admission; server-side apply is in
+//! [`super::apply`]. The rules are those of Kubernetes's field manager: differences go to the
+//! writer, the others lose what was changed or removed, entries without fields vanish, and more
+//! than ten entries of updates are merged into `ancient-changes`.
+
+use super::decode::zero_object;
+use super::fields::FieldSet;
+use super::scalars::format_time;
+use super::table::Schema;
+use super::typed::{Comparison, Typed};
+use serde_json::{Map, Value};
+
+/// Older entries of updates are merged beyond this.
+const MAX_UPDATE_ENTRIES: usize = 10;
+const ANCIENT: &str = "ancient-changes";
+
+/// Fields that nobody owns.
+const STRIPPED: &[&str] = &[
+    "apiVersion",
+    "kind",
+    "metadata",
+    "metadata.name",
+    "metadata.namespace",
+    "metadata.creationTimestamp",
+    "metadata.selfLink",
+    "metadata.uid",
+    "metadata.clusterName",
+    "metadata.generation",
+    "metadata.managedFields",
+    "metadata.resourceVersion",
+];
+
+/// One write, as far as managedFields care.
+#[derive(Clone, Copy, Debug)]
+pub struct Write<'a> {
+    /// See [`manager_name`].
+    pub manager: &'a str,
+    /// Empty: the object itself.
+    pub subresource: &'a str,
+    /// Dotted paths that this endpoint does not write: `status`, or `spec` on the status subresource.
+    pub ignored: &'a [&'a str],
+    pub now: jiff::Timestamp,
+}
+
+/// The name of a writer: the request's fieldManager, else what its user agent begins with.
+pub fn manager_name(field_manager: &str, user_agent: &str) -> String {
+    if !field_manager.is_empty() {
+        return field_manager.to_owned();
+    }
+    let agent = user_agent.split('/').next().unwrap_or_default();
+    let name: String = agent.chars().filter(|c| !c.is_control()).take(128).collect();
+    if name.is_empty() { "unknown".to_owned() } else { name }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Operation {
+    Apply,
+    Update,
+}
+
+impl Operation {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Apply => "Apply",
+            Self::Update => "Update",
+        }
+    }
+}
+
+/// One entry of managedFields.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Manager {
+    pub name: String,
+    pub operation: Operation,
+    pub api_version: String,
+    pub subresource: String,
+    /// RFC 3339; empty: none.
+    pub time: String,
+    pub set: FieldSet,
+}
+
+impl Manager {
+    /// Whether an entry is this writer's: appliers are one over all versions.
+    pub fn is(&self, name: &str, operation: Operation, api_version: &str, subresource: &str) -> bool {
+        self.name == name
+            && self.operation == operation
+            && self.subresource == subresource
+            && (operation == Operation::Apply || self.api_version == api_version)
+    }
+}
+
+/// The entries of an object. None: they do not read.
+pub(super) fn read(object: &Value) -> Option<Vec<Manager>> {
+    let Some(list) = object.pointer("/metadata/managedFields").and_then(Value::as_array) else {
+        return Some(Vec::new());
+    };
+    list.iter()
+        .map(|entry| {
+            let text = |key: &str| entry.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+            let operation = match text("operation").as_str() {
+                "Apply" => Operation::Apply,
+                "Update" => Operation::Update,
+                _ => return None,
+            };
+            let empty = Value::Object(Map::new());
+            Some(Manager {
+                name: text("manager"),
+                operation,
+                api_version: text("apiVersion"),
+                subresource: text("subresource"),
+                time: text("time"),
+                set: FieldSet::from_value(entry.get("fieldsV1").unwrap_or(&empty))?,
+            })
+        })
+        .collect()
+}
+
+pub(super) fn remove(object: &mut Value) {
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.remove("managedFields");
+    }
+}
+
+/// Put the entries into an object, in Kubernetes's order.
+pub(super) fn write(object: &mut Value, mut managers: Vec<Manager>) {
+    let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) else { return };
+    if managers.is_empty() {
+        metadata.remove("managedFields");
+        return;
+    }
+    managers.sort_by(|a, b| {
+        let key = |m: &Manager| (m.operation, m.time.clone(), m.name.clone(), m.api_version.clone());
+        key(a).cmp(&key(b)).then_with(|| a.subresource.cmp(&b.subresource))
+    });
+    let list = managers.into_iter().map(entry_value).collect();
+    metadata.insert("managedFields".to_owned(), Value::Array(list));
+}
+
+fn entry_value(manager: Manager) -> Value {
+    let mut entry = Map::new();
+    entry.insert("apiVersion".to_owned(), manager.api_version.into());
+    entry.insert("fieldsType".to_owned(), "FieldsV1".into());
+    entry.insert("fieldsV1".to_owned(), manager.set.into_value());
+    entry.insert("manager".to_owned(), manager.name.into());
+    entry.insert("operation".to_owned(), manager.operation.as_str().into());
+    if !manager.subresource.is_empty() {
+        entry.insert("subresource".to_owned(), manager.subresource.into());
+    }
+    if !manager.time.is_empty() {
+        entry.insert("time".to_owned(), manager.time.into());
+    }
+    Value::Object(entry)
+}
+
+/// A request may clear the entries with a list of one empty entry.
+fn is_reset(object: &Value) -> bool {
+    let list = object.pointer("/metadata/managedFields").and_then(Value::as_array);
+    list.is_some_and(|list| match list.as_slice() {
+        [Value::Object(entry)] => entry.is_empty(),
+        _ => false,
+    })
+}
+
+/// Set the managedFields of `new`, which a create (`live` is None), update or patch is about to
+/// store.
+pub fn track(schema: &Schema, live: Option<&Value>, new: &mut Value, write: &Write) {
+    let from_live = || live.and_then(read).unwrap_or_default();
+    let mut managers = if !write.subresource.is_empty() {
+        from_live()
+    } else if is_reset(new) {
+        Vec::new()
+    } else {
+        match read(new) {
+            Some(managers) if !managers.is_empty() => managers,
+            _ => from_live(),
+        }
+    };
+    // The metadata of both without the entries themselves: they are long and never compared.
+    remove(new);
+    // An object that is not tracked stays so until somebody applies.
+    if managers.is_empty() && live.is_some() {
+        return;
+    }
+    let typed = Typed { table: &schema.table };
+    let comparison = match live {
+        Some(live) => typed.compare(schema.root, live, new),
+        None => typed.compare(schema.root, &zero_object(schema), new),
+    };
+    update(&mut managers, comparison, &schema.gvk.api_version(), write);
+    self::write(new, managers);
+}
+
+/// Move what changed to the writer.
+pub(super) fn update(managers: &mut Vec<Manager>, mut comparison: Comparison, api_version: &str, write: &Write) {
+    if !write.ignored.is_empty() {
+        let ignored = FieldSet::from_paths(write.ignored);
+        for set in [&mut comparison.added, &mut comparison.removed, &mut comparison.modified] {
+            *set = std::mem::take(set).recursive_difference(&ignored);
+        }
+    }
+    let changed = comparison.modified.union(comparison.added);
+    take_from(managers, &changed, &comparison.removed);
+    let own = changed.difference(stripped());
+    if !own.is_empty() {
+        let time = format_time(write.now);
+        match managers
+            .iter_mut()
+            .find(|manager| manager.is(write.manager, Operation::Update, api_version, write.subresource))
+        {
+            Some(manager) => {
+                manager.set = std::mem::take(&mut manager.set).union(own);
+                manager.time = time;
+            }
+            None => managers.push(Manager {
+                name: write.manager.to_owned(),
+                operation: Operation::Update,
+                api_version: api_version.to_owned(),
+                subresource: write.subresource.to_owned(),
+                time,
+                set: own,
+            }),
+        }
+    }
+    managers.retain(|manager| !manager.set.is_empty());
+    cap(managers);
+}
+
+/// Everybody loses what is changed or removed.
+pub(super) fn take_from(managers: &mut [Manager], changed: &FieldSet, removed: &FieldSet) {
+    for manager in managers {
+        manager.set = std::mem::take(&mut manager.set).difference(changed).difference(removed);
+    }
+}
+
+pub(super) fn stripped() -> &'static FieldSet {
+    static SET: std::sync::LazyLock<FieldSet> = std::sync::LazyLock::new(|| FieldSet::from_paths(STRIPPED));
+    &SET
+}
+
+/// Merge the oldest updates of each version while there are more than [`MAX_UPDATE_ENTRIES`].
+fn cap(managers: &mut Vec<Manager>) {
+    let updates = |managers: &[Manager]| managers.iter().filter(|m| m.operation == Operation::Update).count();
+    if updates(managers) <= MAX_UPDATE_ENTRIES {
+        return;
+    }
+    managers.sort_by(|a, b| (&a.time, &a.name).cmp(&(&b.time, &b.name)));
+    let bucket_of = |managers: &[Manager], version: &str| {
+        managers.iter().position(|m| m.is(ANCIENT, Operation::Update, version, ""))
+    };
+    // The first of each version waits for a second one to be merged with.
+    let mut first: Vec<(String, String, String)> = Vec::new();
+    let mut at = 0;
+    while at < managers.len() && updates(managers) > MAX_UPDATE_ENTRIES {
+        let manager = managers[at].clone();
+        if manager.operation == Operation::Apply {
+            at += 1;
+            continue;
+        }
+        let version = manager.api_version.clone();
+        let Some((_, name, subresource)) = first.iter().find(|(known, _, _)| *known == version).cloned() else {
+            first.push((version, manager.name, manager.subresource));
+            at += 1;
+            continue;
+        };
+        if bucket_of(managers, &version).is_none()
+            && let Some(oldest) = managers.iter_mut().find(|m| m.is(&name, Operation::Update, &version, &subresource))
+        {
+            oldest.name = ANCIENT.to_owned();
+            oldest.subresource.clear();
+        }
+        managers.remove(at);
+        if let Some(bucket) = bucket_of(managers, &version) {
+            let bucket = &mut managers[bucket];
+            bucket.set = std::mem::take(&mut bucket.set).union(manager.set);
+            bucket.time = manager.time;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::GroupVersionKind;
+    use serde_json::json;
+
+    fn schema(api_version: &str, kind: &str) -> Schema {
+        super::super::builtin_schema(&GroupVersionKind::from_api_version(api_version, kind)).expect("a kind")
+    }
+
+    fn object(schema: &Schema, value: Value) -> Value {
+        super::super::normalize(schema, &value).expect("an object").object
+    }
+
+    fn at<'a>(manager: &'a str, second: i64) -> Write<'a> {
+        let now = jiff::Timestamp::from_second(1_700_000_000 + second).expect("a time");
+        Write { manager, subresource: "", ignored: &["status"], now }
+    }
+
+    fn entries(object: &Value) -> Vec<(String, Value)> {
+        let list = object["metadata"]["managedFields"].as_array().cloned().unwrap_or_default();
+        list.iter().map(|e| (e["manager"].as_str().unwrap_or_default().to_owned(), e["fieldsV1"].clone())).collect()
+    }
+
+    #[test]
+    fn a_create_owns_what_it_adds_to_an_empty_object() {
+        let deployment = schema("apps/v1", "Deployment");
+        let mut new = object(
+            &deployment,
+            json!({"metadata": {"name": "d", "labels": {"a": "1"}}, "spec": {"replicas": 1,
+                "selector": {"matchLabels": {"app": "x"}}, "strategy": {"rollingUpdate": {"maxSurge": 1}},
+                "template": {"spec": {"containers": [{"name": "c", "image": "i", "ports": [{"containerPort": 80, "protocol": "TCP"}]}]}}}}),
+        );
+        track(&deployment, None, &mut new, &at("creator", 0));
+        assert_eq!(
+            entries(&new),
+            [(
+                "creator".to_owned(),
+                json!({"f:metadata": {"f:labels": {".": {}, "f:a": {}}}, "f:spec": {"f:replicas": {}, "f:selector": {},
+                    "f:strategy": {"f:rollingUpdate": {".": {}, "f:maxSurge": {}}},
+                    "f:template": {"f:spec": {"f:containers": {"k:{\"name\":\"c\"}": {".": {}, "f:image": {}, "f:name": {},
+                        "f:ports": {".": {}, "k:{\"containerPort\":80,\"protocol\":\"TCP\"}": {".": {}, "f:containerPort": {}, "f:protocol": {}}},
+                        "f:resources": {}}}}}}})
+            )]
+        );
+    }
+
+    #[test]
+    fn an_update_takes_what_it_changes_and_nothing_else() {
+        let config_map = schema("v1", "ConfigMap");
+        let mut live =
+            object(&config_map, json!({"metadata": {"name": "c", "uid": "u"}, "data": {"a": "1", "b": "1"}}));
+        track(&config_map, None, &mut live, &at("one", 0));
+        let mut same = live.clone();
+        track(&config_map, Some(&live), &mut same, &at("two", 5));
+        assert_eq!(same, live, "no change, no entry");
+        let mut new = live.clone();
+        new["data"] = json!({"a": "2", "c": "3"});
+        track(&config_map, Some(&live), &mut new, &at("two", 5));
+        assert_eq!(
+            entries(&new),
+            [("one".to_owned(), json!({"f:data": {}})), ("two".to_owned(), json!({"f:data": {"f:a": {}, "f:c": {}}})),]
+        );
+    }
+
+    #[test]
+    fn entries_can_be_cleared_and_stay_so() {
+        let config_map = schema("v1", "ConfigMap");
+        let mut live = object(&config_map, json!({"metadata": {"name": "c", "uid": "u"}, "data": {"a": "1"}}));
+        track(&config_map, None, &mut live, &at("one", 0));
+        let mut new = live.clone();
+        new["metadata"]["managedFields"] = json!([{}]);
+        new["data"]["a"] = json!("2");
+        track(&config_map, Some(&live), &mut new, &at("two", 1));
+        assert_eq!(entries(&new), []);
+        let mut newer = new.clone();
+        newer["data"]["a"] = json!("3");
+        track(&config_map, Some(&new), &mut newer, &at("two", 2));
+        assert_eq!(entries(&newer), []);
+    }
+
+    #[test]
+    fn old_updates_are_merged() {
+        let config_map = schema("v1", "ConfigMap");
+        let mut live = object(&config_map, json!({"metadata": {"name": "c", "uid": "u"}, "data": {"k0": "1"}}));
+        track(&config_map, None, &mut live, &at("m0", 0));
+        for number in 1..14 {
+            let mut new = live.clone();
+            new["data"][format!("k{number}")] = json!("1");
+            track(&config_map, Some(&live), &mut new, &at(&format!("m{number}"), number));
+            live = new;
+        }
+        let entries = entries(&live);
+        assert_eq!(entries.len(), MAX_UPDATE_ENTRIES);
+        let ancient = entries.iter().find(|(name, _)| name == ANCIENT).expect("a bucket");
+        assert_eq!(ancient.1["f:data"].as_object().map(Map::len), Some(6), "{ancient:?}");
+    }
+
+    #[test]
+    fn writers_have_names() {
+        assert_eq!(manager_name("", "kubectl/v1.32.0 (linux/amd64)"), "kubectl");
+        assert_eq!(manager_name("me", "kubectl/v1.32.0"), "me");
+        assert_eq!(manager_name("", ""), "unknown");
+    }
+}

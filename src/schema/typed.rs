@@ -1,0 +1,506 @@
+//! Objects as server-side apply sees them: which fields differ, which are set, how two merge.
+//!
+//! The rules are those of `sigs.k8s.io/structured-merge-diff`: atomic values are one field, lists
+//! with keys and sets have a field for each element, everything else goes down to scalars.
+
+use super::fields::{FieldSet, Node, print_element};
+use super::table::{ListType, Shape, TypeId, TypeTable};
+use serde_json::{Map, Value};
+use std::collections::HashMap;
+
+/// The fields by which two objects differ.
+#[derive(Debug, Default, PartialEq)]
+pub struct Comparison {
+    pub added: FieldSet,
+    pub removed: FieldSet,
+    pub modified: FieldSet,
+}
+
+#[derive(Default)]
+struct Difference {
+    added: Node,
+    removed: Node,
+    modified: Node,
+}
+
+/// The walks, on one table.
+#[derive(Clone, Copy)]
+pub struct Typed<'t> {
+    pub table: &'t TypeTable,
+}
+
+/// How a type is merged.
+enum Kind {
+    Leaf,
+    /// Fields or entries, and the type of each.
+    Map,
+    List(TypeId, ListType),
+}
+
+impl Typed<'_> {
+    fn kind(&self, kind: TypeId) -> Kind {
+        match self.table.shape(kind) {
+            Shape::Struct { atomic: false, .. } | Shape::Map { atomic: false, .. } => Kind::Map,
+            Shape::List { list: ListType::Atomic, .. } => Kind::Leaf,
+            Shape::List { element, list } => Kind::List(element, list),
+            _ => Kind::Leaf,
+        }
+    }
+
+    /// The type of an entry, and whether it is a declared field.
+    fn entry(&self, kind: TypeId, name: &str) -> Option<(TypeId, bool)> {
+        match self.table.shape(kind) {
+            Shape::Struct { id, .. } => self.table.field(id, name).map(|flat| (flat.field.kind, true)),
+            Shape::Map { value, .. } => Some((value, false)),
+            _ => None,
+        }
+    }
+
+    /// What changed from `old` to `new`.
+    pub fn compare(&self, kind: TypeId, old: &Value, new: &Value) -> Comparison {
+        let Difference { added, removed, modified } = self.difference(kind, Some(old), Some(new));
+        Comparison { added: added.below, removed: removed.below, modified: modified.below }
+    }
+
+    fn difference(&self, kind: TypeId, old: Option<&Value>, new: Option<&Value>) -> Difference {
+        let mut difference = Difference::default();
+        let shape = self.kind(kind);
+        if matches!(shape, Kind::Leaf) || (is_void(old) && is_void(new)) {
+            match (old, new) {
+                (None, _) => difference.added = Node::leaf(),
+                (_, None) => difference.removed = Node::leaf(),
+                (Some(old), Some(new)) if !equal(old, new) => difference.modified = Node::leaf(),
+                _ => {}
+            }
+            return difference;
+        }
+        match shape {
+            Kind::List(element, list) => self.list_difference(element, list, old, new, &mut difference),
+            _ => {
+                let empty = Map::new();
+                let old_map = old.and_then(Value::as_object).unwrap_or(&empty);
+                let new_map = new.and_then(Value::as_object).unwrap_or(&empty);
+                for (name, value) in new_map {
+                    let before = old_map.get(name);
+                    // Nothing to say of what is the same, which is most of an update.
+                    if before.is_some_and(|before| before == value) {
+                        continue;
+                    }
+                    if let Some((kind, _)) = self.entry(kind, name) {
+                        difference.join(format!("f:{name}"), self.difference(kind, before, Some(value)));
+                    }
+                }
+                for (name, value) in old_map.iter().filter(|(name, _)| !new_map.contains_key(*name)) {
+                    if let Some((kind, _)) = self.entry(kind, name) {
+                        difference.join(format!("f:{name}"), self.difference(kind, Some(value), None));
+                    }
+                }
+            }
+        }
+        match (old, new) {
+            (None, _) => difference.added.member = true,
+            (_, None) => difference.removed.member = true,
+            _ => {}
+        }
+        difference
+    }
+
+    fn list_difference(
+        &self,
+        element: TypeId,
+        list: ListType,
+        old: Option<&Value>,
+        new: Option<&Value>,
+        difference: &mut Difference,
+    ) {
+        let index = |value: Option<&'_ Value>| -> Vec<(String, Vec<Value>)> {
+            let mut order: Vec<(String, Vec<Value>)> = Vec::new();
+            let mut seen: HashMap<String, usize> = HashMap::new();
+            for item in value.and_then(Value::as_array).into_iter().flatten() {
+                let Ok(path) = self.element(element, list, item) else { continue };
+                match seen.get(&path) {
+                    Some(&at) => order[at].1.push(item.clone()),
+                    None => {
+                        seen.insert(path.clone(), order.len());
+                        order.push((path, vec![item.clone()]));
+                    }
+                }
+            }
+            order
+        };
+        let old = index(old);
+        let mut new = index(new);
+        for (path, before) in old {
+            let after = new.iter().position(|(other, _)| *other == path).map(|at| new.swap_remove(at).1);
+            self.element_difference(element, path, &before, after.as_deref().unwrap_or_default(), difference);
+        }
+        for (path, after) in new {
+            self.element_difference(element, path, &[], &after, difference);
+        }
+    }
+
+    /// Elements with one path: more than one on a side are compared as a whole.
+    fn element_difference(
+        &self,
+        element: TypeId,
+        path: String,
+        before: &[Value],
+        after: &[Value],
+        difference: &mut Difference,
+    ) {
+        match (before.len(), after.len()) {
+            (0..=1, 0..=1) => {
+                difference.join(path, self.difference(element, before.first(), after.first()));
+            }
+            (2.., 2..) => {
+                if before != after {
+                    difference.join(path, Difference { modified: Node::leaf(), ..Difference::default() });
+                }
+            }
+            (2.., _) => {
+                let mut both = Difference::default();
+                if let Some(after) = after.first() {
+                    both = self.difference(element, None, Some(after));
+                }
+                both.removed = Node::leaf();
+                difference.join(path, both);
+            }
+            _ => {
+                let mut both = Difference::default();
+                if let Some(before) = before.first() {
+                    both = self.difference(element, Some(before), None);
+                }
+                both.added = Node::leaf();
+                difference.join(path, both);
+            }
+        }
+    }
+
+    /// The path element of a list's item.
+    fn element(&self, element: TypeId, list: ListType, item: &Value) -> Result<String, String> {
+        match list {
+            ListType::Map { keys } => {
+                let Some(map) = item.as_object() else {
+                    return Err(if item.is_null() {
+                        "associative list with keys may not have a null element".to_owned()
+                    } else {
+                        "associative list with keys may not have non-map elements".to_owned()
+                    });
+                };
+                let mut names: Vec<&str> = self.table.keys(keys).iter().map(|&key| self.table.name(key)).collect();
+                names.sort_unstable();
+                let mut out = String::from("k:{");
+                for name in names {
+                    let default;
+                    let value = match map.get(name) {
+                        Some(value) => value,
+                        None => {
+                            default = self.key_default(element, name).ok_or_else(|| {
+                                format!(
+                                    "associative list with keys has an element that omits key field \"{name}\" (and doesn't have default value)"
+                                )
+                            })?;
+                            &default
+                        }
+                    };
+                    if out.len() > 3 {
+                        out.push(',');
+                    }
+                    out.push_str(&format!("\"{name}\":{value}"));
+                }
+                out.push('}');
+                Ok(out)
+            }
+            ListType::Set | ListType::Atomic => match item {
+                Value::Null => Err("associative list without keys has an element that's an explicit null".to_owned()),
+                Value::Object(_) => Err("associative list without keys has an element that's a map type".to_owned()),
+                Value::Array(_) => Err("not supported: associative list with lists as elements".to_owned()),
+                item => Ok(format!("v:{item}")),
+            },
+        }
+    }
+
+    /// What a key is when it is not written: its declared default, or zero where Go always writes it.
+    fn key_default(&self, element: TypeId, name: &str) -> Option<Value> {
+        let id = self.table.as_struct(element)?;
+        let flat = self.table.field(id, name)?;
+        let default = self.table.name(flat.field.default);
+        if !default.is_empty() {
+            return serde_json::from_str(default).ok();
+        }
+        if flat.field.pointer() || flat.field.omit_empty() {
+            return None;
+        }
+        Some(super::decode::zero(self.table, flat.field.kind))
+    }
+
+    /// Every field that is set, as its applier owns it.
+    pub fn field_set(&self, kind: TypeId, value: &Value) -> FieldSet {
+        self.set_node(kind, value).below
+    }
+
+    fn set_node(&self, kind: TypeId, value: &Value) -> Node {
+        let mut node = Node::default();
+        match self.kind(kind) {
+            Kind::List(element, list) => {
+                for item in value.as_array().into_iter().flatten() {
+                    if let Ok(path) = self.element(element, list, item) {
+                        let mut below = self.set_node(element, item);
+                        below.member = true;
+                        node.below.put(path, below);
+                    }
+                }
+            }
+            Kind::Map => {
+                for (name, value) in value.as_object().into_iter().flatten() {
+                    let Some((kind, declared)) = self.entry(kind, name) else { continue };
+                    let mut below = self.set_node(kind, value);
+                    let empty = value.is_null() || value.as_object().is_some_and(Map::is_empty);
+                    below.member |= empty || !declared;
+                    node.below.put(format!("f:{name}"), below);
+                }
+            }
+            _ => node.member = true,
+        }
+        node
+    }
+
+    /// What keeps a value from being applied, as `path: message`.
+    pub fn validate(&self, kind: TypeId, value: &Value) -> Vec<String> {
+        let mut errors = Vec::new();
+        self.check(kind, value, "", &mut errors);
+        errors
+    }
+
+    fn check(&self, kind: TypeId, value: &Value, path: &str, errors: &mut Vec<String>) {
+        if value.is_null() {
+            return;
+        }
+        let mut wrong = |message: String| errors.push(format!("{path}: {message}"));
+        let shown = || super::go_print::go_print(value);
+        match self.table.shape(kind) {
+            Shape::Struct { .. } | Shape::Map { .. } => {
+                let Some(map) = value.as_object() else { return wrong(format!("expected map, got &{{{}}}", shown())) };
+                for (name, value) in map {
+                    match self.entry(kind, name) {
+                        Some((kind, _)) => self.check(kind, value, &format!("{path}.{name}"), errors),
+                        None => errors.push(format!("{path}.{name}: field not declared in schema")),
+                    }
+                }
+            }
+            Shape::List { element, list } => {
+                let Some(items) = value.as_array() else {
+                    return wrong(format!("expected list, got &{{{}}}", shown()));
+                };
+                let mut seen = std::collections::HashSet::new();
+                for (index, item) in items.iter().enumerate() {
+                    let step = match list {
+                        ListType::Atomic => format!("[{index}]"),
+                        list => match self.element(element, list, item) {
+                            Ok(step) => {
+                                let printed = print_element(&step);
+                                if !seen.insert(step) {
+                                    errors.push(format!("{path}: duplicate entries for key {printed}"));
+                                }
+                                printed
+                            }
+                            Err(error) => {
+                                errors.push(format!("{path}: element {index}: {error}"));
+                                continue;
+                            }
+                        },
+                    };
+                    self.check(element, item, &format!("{path}{step}"), errors);
+                }
+            }
+            Shape::String | Shape::Bytes | Shape::Time | Shape::MicroTime | Shape::Duration => {
+                if !value.is_string() {
+                    wrong(format!("expected string, got &value.valueUnstructured{{Value:{value}}}"));
+                }
+            }
+            Shape::Bool if !value.is_boolean() => wrong(format!("expected boolean, got &{{{}}}", shown())),
+            Shape::Int32 | Shape::Int64 | Shape::Uint32 | Shape::Uint64 | Shape::Float if !value.is_number() => {
+                let got = match value {
+                    Value::Bool(_) => "bool",
+                    Value::String(_) => "string",
+                    Value::Array(_) => "[]interface {}",
+                    _ => "map[string]interface {}",
+                };
+                wrong(format!("expected numeric (int or float), got {got}"));
+            }
+            Shape::Quantity | Shape::IntOrString if value.is_object() || value.is_array() => {
+                wrong(format!("expected any scalar, got &{{{}}}", shown()));
+            }
+            _ => {}
+        }
+    }
+
+    /// `config` laid over `live`.
+    pub fn merge(&self, kind: TypeId, live: &Value, config: &Value) -> Value {
+        match self.kind(kind) {
+            _ if is_void(Some(live)) && is_void(Some(config)) => config.clone(),
+            Kind::Map => {
+                let empty = Map::new();
+                let mut merged = live.as_object().unwrap_or(&empty).clone();
+                for (name, value) in config.as_object().unwrap_or(&empty) {
+                    let below = match (merged.get(name), self.entry(kind, name)) {
+                        (Some(live), Some((kind, _))) => self.merge(kind, live, value),
+                        _ => value.clone(),
+                    };
+                    merged.insert(name.clone(), below);
+                }
+                Value::Object(merged)
+            }
+            Kind::List(element, list) => self.merge_list(element, list, live, config),
+            _ => config.clone(),
+        }
+    }
+
+    /// Elements of both, in the config's order; the live ones that it does not name stay where they
+    /// were between them.
+    fn merge_list(&self, element: TypeId, list: ListType, live: &Value, config: &Value) -> Value {
+        let index = |value: &Value| -> Vec<(String, Value)> {
+            let items = value.as_array().into_iter().flatten();
+            items.filter_map(|item| Some((self.element(element, list, item).ok()?, item.clone()))).collect()
+        };
+        let (left, right) = (index(live), index(config));
+        let in_left: HashMap<&str, &Value> = left.iter().map(|(path, item)| (path.as_str(), item)).collect();
+        let in_right: HashMap<&str, &Value> = right.iter().map(|(path, item)| (path.as_str(), item)).collect();
+        let mut shared = right.iter().map(|(path, _)| path.as_str()).filter(|path| in_left.contains_key(path));
+        let mut next_shared = shared.next();
+        let mut taken: Vec<&str> = Vec::new();
+        let mut merged = Vec::with_capacity(left.len() + right.len());
+        let (mut l, mut r) = (0, 0);
+        while l < left.len() || r < right.len() {
+            if let (Some((path, item)), Some((other, config))) = (left.get(l), right.get(r)) {
+                if path == other {
+                    taken.push(path);
+                    merged.push(self.merge(element, item, config));
+                    (l, r) = (l + 1, r + 1);
+                    next_shared = shared.next();
+                    continue;
+                }
+                if in_right.contains_key(path.as_str()) && next_shared.is_some_and(|next| next != path) {
+                    l += 1;
+                    continue;
+                }
+            }
+            if let Some((path, item)) = left.get(l) {
+                if !in_right.contains_key(path.as_str()) {
+                    merged.push(item.clone());
+                    l += 1;
+                    continue;
+                }
+                if taken.contains(&path.as_str()) {
+                    l += 1;
+                }
+            }
+            if let Some((path, config)) = right.get(r) {
+                taken.push(path);
+                merged.push(match in_left.get(path.as_str()) {
+                    Some(live) => self.merge(element, live, config),
+                    None => config.clone(),
+                });
+                r += 1;
+                if next_shared == Some(path.as_str()) {
+                    next_shared = shared.next();
+                }
+            }
+        }
+        Value::Array(merged)
+    }
+
+    /// Without the fields and elements of a set. None: nothing is left.
+    pub fn remove(&self, kind: TypeId, value: &Value, set: &FieldSet) -> Option<Value> {
+        match self.kind(kind) {
+            Kind::Map => {
+                let map = value.as_object()?;
+                let mut kept = Map::new();
+                for (name, value) in map {
+                    let node = set.get(&format!("f:{name}"));
+                    if node.is_some_and(|node| node.member) {
+                        continue;
+                    }
+                    let below = match (node, self.entry(kind, name)) {
+                        (Some(node), Some((kind, _))) if !node.below.is_empty() => {
+                            self.remove(kind, value, &node.below).unwrap_or(Value::Null)
+                        }
+                        _ => value.clone(),
+                    };
+                    kept.insert(name.clone(), below);
+                }
+                (!kept.is_empty()).then_some(Value::Object(kept))
+            }
+            Kind::List(element, list) => {
+                let mut kept = Vec::new();
+                for item in value.as_array()? {
+                    let node = self.element(element, list, item).ok().and_then(|path| set.get(&path));
+                    if node.is_some_and(|node| node.member) {
+                        continue;
+                    }
+                    kept.push(match node {
+                        Some(node) if !node.below.is_empty() => {
+                            self.remove(element, item, &node.below).unwrap_or(Value::Null)
+                        }
+                        _ => item.clone(),
+                    });
+                }
+                (!kept.is_empty()).then_some(Value::Array(kept))
+            }
+            _ => Some(value.clone()),
+        }
+    }
+
+    /// The set with every declared field on the way to a member as a member, too.
+    pub fn with_named_fields(&self, kind: TypeId, set: &FieldSet) -> FieldSet {
+        let mut out = FieldSet::default();
+        for (element, node) in set.nodes() {
+            let entry = match element.strip_prefix("f:") {
+                Some(name) => self.entry(kind, name),
+                None => match self.kind(kind) {
+                    Kind::List(element, _) => Some((element, false)),
+                    _ => None,
+                },
+            };
+            let below = match entry {
+                Some((kind, _)) => self.with_named_fields(kind, &node.below),
+                None => node.below.clone(),
+            };
+            let declared = entry.is_some_and(|(_, declared)| declared) && !node.below.is_empty();
+            out.put(element.to_owned(), Node { member: node.member || declared, below });
+        }
+        out
+    }
+}
+
+impl Difference {
+    fn join(&mut self, path: String, below: Self) {
+        let sets =
+            [(&mut self.added, below.added), (&mut self.removed, below.removed), (&mut self.modified, below.modified)];
+        let mut path = Some(path);
+        let last = sets.iter().rposition(|(_, node)| !node.is_empty());
+        for (at, (own, node)) in sets.into_iter().enumerate() {
+            if !node.is_empty() {
+                let path = if Some(at) == last { path.take() } else { path.clone() };
+                own.below.put(path.unwrap_or_default(), node);
+            }
+        }
+    }
+}
+
+/// Absent, null or without anything in it.
+fn is_void(value: Option<&Value>) -> bool {
+    match value {
+        None | Some(Value::Null) => true,
+        Some(Value::Object(map)) => map.is_empty(),
+        Some(Value::Array(list)) => list.is_empty(),
+        Some(_) => false,
+    }
+}
+
+fn equal(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Number(a), Value::Number(b)) => a == b || a.as_f64() == b.as_f64(),
+        _ => a == b,
+    }
+}
