@@ -100,7 +100,15 @@ pub fn kind_of(body: &[u8], media: MediaType) -> Option<String> {
 
 /// The configuration of an apply patch.
 pub fn decode_apply(schema: &schema::Schema, body: &[u8], validation: FieldValidation) -> Result<schema::Body, Status> {
-    schema::decode_body(schema, body, MediaType::Yaml, validation)
+    let (object, strict) = schema::read_configuration(body)?;
+    let kind = object.get("kind").and_then(Value::as_str).unwrap_or(&schema.gvk.kind);
+    match validation {
+        FieldValidation::Strict if !strict.is_empty() => {
+            Err(Status::bad_request(format!("error strict decoding YAML for {kind}: {}", strict.join(", "))))
+        }
+        FieldValidation::Ignore => Ok(schema::Body { object, warnings: Vec::new() }),
+        _ => Ok(schema::Body { object, warnings: strict }),
+    }
 }
 
 /// The object that applying a configuration makes of `old`, managedFields included.
@@ -111,9 +119,10 @@ pub fn apply(
     manager: &str,
     subresource: &str,
     force: bool,
+    reset: &[&str],
 ) -> Result<Value, Status> {
-    let _ = (row, old, configuration, manager, subresource, force);
-    Err(Status::unsupported_media_type("server-side apply is not done yet"))
+    let write = schema::Write { manager, subresource, ignored: reset, now: jiff::Timestamp::now() };
+    schema::apply(schema(row)?, old, configuration, force, &write)
 }
 
 /// Record in managedFields what an update by `manager` changed. Fields in `reset` are not written
@@ -126,7 +135,8 @@ pub fn track(
     subresource: &str,
     reset: &[&str],
 ) -> Result<(), Status> {
-    let _ = (row, live, object, manager, subresource, reset);
+    let write = schema::Write { manager, subresource, ignored: reset, now: jiff::Timestamp::now() };
+    schema::track(schema(row)?, live, object, &write);
     Ok(())
 }
 

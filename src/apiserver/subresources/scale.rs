@@ -238,7 +238,7 @@ async fn patch_scale(call: Call<'_>, paths: &Paths<'_>) -> Result<Reply, Status>
             "metadata": { "name": info.name, "namespace": info.namespace },
         });
         set(&mut wanted, paths.spec, json!(validate(scale, &info.name)?));
-        codec::apply(row, Some(parent), &wanted, &manager, "scale", options.force)
+        codec::apply(row, Some(parent), &wanted, &manager, "scale", options.force, &["status"])
     };
     let written = writer.update(None, false, change).await?;
     let mut answer = reply(row, output, StatusCode::OK, &of(&written.object(), paths));

@@ -58,7 +58,8 @@ pub async fn patch(call: Call<'_>) -> Result<Reply, Status> {
         let mut object = match (&configuration, old) {
             (Some(configuration), old) => {
                 warnings.extend(configuration.warnings.iter().cloned());
-                codec::apply(row, old, &configuration.object, &manager, &info.subresource, options.force)?
+                let reset = write::reset_fields(row, &info.subresource);
+                codec::apply(row, old, &configuration.object, &manager, &info.subresource, options.force, reset)?
             }
             (None, Some(old)) => {
                 let patched = schema::patch::patch(schema, old, &body, kind, options.validation)?;

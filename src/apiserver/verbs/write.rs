@@ -429,7 +429,7 @@ pub fn strategy<'a>(row: &'a Row, subresource: &str) -> &'a dyn Strategy {
     }
 }
 
-fn reset_fields(row: &Row, subresource: &str) -> &'static [&'static str] {
+pub(super) fn reset_fields(row: &Row, subresource: &str) -> &'static [&'static str] {
     match subresource {
         "" if row.status => &["status"],
         "status" => &["spec"],
