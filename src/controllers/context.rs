@@ -1,5 +1,6 @@
 //! What controllers are given: caches, clients under their own identities, facts of the cluster.
 
+use crate::api::ip::Cidr;
 use crate::client::Objects;
 use crate::runtime::{Controller, Informers, Recorder, WorkQueue};
 use futures::future::BoxFuture;
@@ -23,15 +24,13 @@ pub struct Context {
 /// Facts of the cluster.
 #[derive(Clone)]
 pub struct Config {
-    /// Node pod ranges are cut from these: (first address, prefix length).
-    pub cluster_cidrs: Vec<(IpAddr, u8)>,
+    /// Node pod ranges are cut from these.
+    pub cluster_cidrs: Vec<Cidr>,
     /// Prefix length of a node's pod range: IPv4, IPv6.
     pub node_cidr_masks: (u8, u8),
     /// Service addresses come from these; the first address of the first is the `kubernetes`
     /// Service's.
-    pub service_cidrs: Vec<(IpAddr, u8)>,
-    /// First and last.
-    pub node_ports: (u16, u16),
+    pub service_cidrs: Vec<Cidr>,
     /// PEM: what pods trust the API server by.
     pub root_ca: Arc<str>,
     /// Where the API server is reached from pods; never loopback. Empty: not known yet.

@@ -11,12 +11,16 @@ mod endpoint_slice;
 mod endpoints;
 mod garbage_collector;
 mod namespace;
+mod node_ipam;
+mod node_lifecycle;
 mod ownership;
 mod pod_control;
+mod pod_gc;
 mod replica_set;
 mod root_ca;
 mod service_account;
 mod service_pods;
+mod taint_eviction;
 
 pub use context::{Config, Context, NodeLifecycle, Running, SignRequest, Signer};
 
@@ -36,6 +40,10 @@ pub const CONTROLLERS: &[Row] = &[
     Row { name: "replicaset-controller", start: replica_set::start },
     Row { name: "endpointslice-controller", start: endpoint_slice::start },
     Row { name: "endpoints-controller", start: endpoints::start },
+    Row { name: "node-lifecycle-controller", start: node_lifecycle::start },
+    Row { name: "taint-eviction-controller", start: taint_eviction::start },
+    Row { name: "node-ipam-controller", start: node_ipam::start },
+    Row { name: "pod-garbage-collector-controller", start: pod_gc::start },
     Row { name: "namespace-controller", start: namespace::start },
     Row { name: "garbage-collector-controller", start: garbage_collector::start },
     Row { name: "serviceaccount-controller", start: service_account::start },

@@ -92,6 +92,26 @@ pub struct Toleration {
     pub toleration_seconds: Option<i64>,
 }
 
+impl Toleration {
+    /// Source: `ToleratesTaint` of `k8s.io/component-helpers`.
+    pub fn tolerates(&self, taint: &super::Taint) -> bool {
+        if !self.effect.is_empty() && self.effect != taint.effect {
+            return false;
+        }
+        if !self.key.is_empty() && self.key != taint.key {
+            return false;
+        }
+        let numbers = || Some((self.value.parse::<i64>().ok()?, taint.value.parse::<i64>().ok()?));
+        match &*self.operator {
+            "" | "Equal" => self.value == taint.value,
+            "Exists" => true,
+            "Lt" => numbers().is_some_and(|(bound, value)| value < bound),
+            "Gt" => numbers().is_some_and(|(bound, value)| value > bound),
+            _ => false,
+        }
+    }
+}
+
 impl Pod {
     pub const NODE: &'static str = "node";
 
