@@ -4,12 +4,16 @@
 //! desired and observed state to changes, and a thin part that applies them under the controller's
 //! own identity. [`run`] starts them all; caches come from the shared informers.
 
+mod certificates;
+mod cluster_role_aggregation;
 mod context;
 mod deployment;
 mod discovery;
 mod endpoint_slice;
 mod endpoints;
+mod event_ttl;
 mod garbage_collector;
+mod kubernetes_service;
 mod namespace;
 mod node_ipam;
 mod node_lifecycle;
@@ -19,6 +23,7 @@ mod pod_gc;
 mod replica_set;
 mod root_ca;
 mod service_account;
+mod service_address_repair;
 mod service_pods;
 mod taint_eviction;
 
@@ -44,6 +49,11 @@ pub const CONTROLLERS: &[Row] = &[
     Row { name: "taint-eviction-controller", start: taint_eviction::start },
     Row { name: "node-ipam-controller", start: node_ipam::start },
     Row { name: "pod-garbage-collector-controller", start: pod_gc::start },
+    Row { name: "certificate-controller", start: certificates::start },
+    Row { name: "kubernetes-service-controller", start: kubernetes_service::start },
+    Row { name: "service-address-repair-controller", start: service_address_repair::start },
+    Row { name: "clusterrole-aggregation-controller", start: cluster_role_aggregation::start },
+    Row { name: "event-ttl-controller", start: event_ttl::start },
     Row { name: "namespace-controller", start: namespace::start },
     Row { name: "garbage-collector-controller", start: garbage_collector::start },
     Row { name: "serviceaccount-controller", start: service_account::start },
