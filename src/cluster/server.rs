@@ -11,6 +11,7 @@ use super::process;
 use super::supervisor::Supervisor;
 use super::token::{Role, Token};
 use crate::api::UserInfo;
+use crate::api::ip::Cidr;
 use crate::apiserver::{self, Limits, Server, authn, authz, bootstrap};
 use crate::client::dialer::{Direct, Kubelet as KubeletDialer};
 use crate::client::in_process;
@@ -269,10 +270,9 @@ fn start_control(
     let reader = in_process(server.clone(), UserInfo::new("system:apiserver", &["system:masters"]));
     let informers = Informers::new(reader);
     let config = controllers::Config {
-        cluster_cidrs: vec![(options.cluster_cidr.address.into(), options.cluster_cidr.prefix)],
+        cluster_cidrs: vec![Cidr { address: options.cluster_cidr.address.into(), prefix: options.cluster_cidr.prefix }],
         node_cidr_masks: (24, 64),
-        service_cidrs: vec![(options.service_cidr.address.into(), options.service_cidr.prefix)],
-        node_ports: options.node_port_range,
+        service_cidrs: vec![Cidr { address: options.service_cidr.address.into(), prefix: options.service_cidr.prefix }],
         root_ca: pki.server_ca_pem().into(),
         advertise: advertised(options, node),
         secure_port: options.port,
