@@ -150,6 +150,8 @@ pub struct FieldError {
     pub field: String,
     /// The offending value; [`Value::Null`] prints as `null`.
     pub value: Value,
+    /// Printed in place of the value: values that Kubernetes prints by their internal names.
+    pub shown: Option<String>,
     pub detail: String,
 }
 
@@ -237,7 +239,7 @@ impl Report for ErrorList {
 
 impl FieldError {
     fn new(kind: ErrorType, path: &Path<'_>, value: Value, detail: impl Into<String>) -> Self {
-        Self { kind, field: path.to_string(), value, detail: detail.into() }
+        Self { kind, field: path.to_string(), value, shown: None, detail: detail.into() }
     }
 
     pub fn required(path: &Path<'_>, detail: impl Into<String>) -> Self {
@@ -254,6 +256,11 @@ impl FieldError {
 
     pub fn duplicate(path: &Path<'_>, value: impl Into<Value>) -> Self {
         Self::new(ErrorType::Duplicate, path, value.into(), "")
+    }
+
+    /// A duplicate whose value prints as the given JSON.
+    pub fn duplicate_shown(path: &Path<'_>, shown: String) -> Self {
+        Self { shown: Some(shown), ..Self::new(ErrorType::Duplicate, path, Value::Null, "") }
     }
 
     pub fn not_found(path: &Path<'_>, value: impl Into<Value>) -> Self {
@@ -300,9 +307,10 @@ impl FieldError {
         let mut text = self.kind.head().to_owned();
         if self.kind.shows_value() {
             text.push_str(": ");
-            match &self.value {
-                Value::String(value) => text.push_str(&go_quote(value)),
-                value => text.push_str(&value.to_string()),
+            match (&self.shown, &self.value) {
+                (Some(shown), _) => text.push_str(shown),
+                (None, Value::String(value)) => text.push_str(&go_quote(value)),
+                (None, value) => text.push_str(&value.to_string()),
             }
         }
         if !self.detail.is_empty() {

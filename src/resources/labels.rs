@@ -70,6 +70,13 @@ pub fn selector_has_invalid_value(selector: &Value) -> bool {
         .any(|value| !names::label_value(value.as_str().unwrap_or_default()).is_empty())
 }
 
+/// Whether objects can be matched against the selector at all.
+pub fn selector_is_usable(selector: &Value) -> bool {
+    let mut errors = ErrorList::new();
+    self::selector(selector, false, &Path::root(), &mut errors);
+    errors.is_empty()
+}
+
 /// Whether the labels of a map satisfy a LabelSelector; an absent one selects nothing.
 pub fn selector_matches(selector: &Value, labels: &Value) -> bool {
     if selector.is_null() {

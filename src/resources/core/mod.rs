@@ -2,6 +2,7 @@
 
 pub mod binding;
 pub mod config_map;
+pub mod endpoint_address;
 pub mod endpoints;
 pub mod event;
 pub mod namespace;
@@ -17,3 +18,5 @@ pub mod pod_update;
 pub mod secret;
 pub mod service;
 pub mod service_account;
+pub mod service_addresses;
+pub mod template;

@@ -1,6 +1,8 @@
 //! ServiceAccount: the identity of a pod.
 
-use crate::resources::{Column, Resource, Subresource, Verb};
+use crate::resources::{Column, Resource, Strategy, Subresource, Verb, cells};
+use serde_json::Value;
+use std::sync::Arc;
 
 pub fn resource() -> Resource {
     Resource {
@@ -12,6 +14,19 @@ pub fn resource() -> Resource {
             &[Verb::Create],
         )],
         columns: Column::strings(&["Age"]),
+        strategy: Arc::new(ServiceAccount),
         ..Resource::new("", "v1", "ServiceAccount", "serviceaccounts")
+    }
+}
+
+struct ServiceAccount;
+
+impl Strategy for ServiceAccount {
+    fn cells(&self, object: &Value, now: jiff::Timestamp) -> Option<Vec<Value>> {
+        Some(vec![cells::name(object), cells::age(object, now)])
+    }
+
+    fn returns_deleted_object(&self) -> bool {
+        true
     }
 }

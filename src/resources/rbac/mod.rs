@@ -4,3 +4,5 @@ pub mod cluster_role;
 pub mod cluster_role_binding;
 pub mod role;
 pub mod role_binding;
+pub mod rules;
+pub mod subjects;
