@@ -1,8 +1,8 @@
-//! Entry point: parse arguments, call [`orch::cli::run`].
+//! Entry point: the hidden commands of the container runtime first, then [`orch::cli::run`].
 
 fn main() -> std::process::ExitCode {
-    let arguments: Vec<std::ffi::OsString> = std::env::args_os().collect();
-    // Shims and other helpers are this binary too; they must not meet a second thread.
+    let arguments: Vec<_> = std::env::args_os().collect();
+    // They need a process with a single thread, and no more of it than they use.
     if let Some(code) = orch::container::run_hidden(&arguments) {
         return code;
     }

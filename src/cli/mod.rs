@@ -4,11 +4,14 @@
 //! To add a command: one file with an `Args` type and a `run` function, one variant in
 //! [`Command`] with its arm in [`dispatch`].
 
+mod agent;
 mod check_config;
 mod completion;
 mod config_file;
+mod killall;
 mod node_arguments;
 mod server;
+mod uninstall;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -27,8 +30,14 @@ pub(crate) struct Cli {
 enum Command {
     /// Run the control plane, and a node on this machine
     Server(Box<server::Args>),
+    /// Run a node that joins a server
+    Agent(Box<agent::Args>),
     /// Say whether this machine can run orch, and how to mend what is missing
     CheckConfig(check_config::Args),
+    /// End all pods of this node and remove what they left in the kernel
+    Killall(Box<killall::Args>),
+    /// Remove orch and all its data from this machine
+    Uninstall(Box<uninstall::Args>),
     /// Print the completion script of a shell
     Completion(completion::Args),
 }
@@ -36,7 +45,10 @@ enum Command {
 fn dispatch(command: Command) -> Result<ExitCode> {
     match command {
         Command::Server(args) => server::run(*args),
+        Command::Agent(args) => agent::run(*args),
         Command::CheckConfig(args) => check_config::run(&args),
+        Command::Killall(args) => killall::run(*args),
+        Command::Uninstall(args) => uninstall::run(*args),
         Command::Completion(args) => completion::run(&args),
     }
 }

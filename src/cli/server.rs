@@ -2,10 +2,9 @@
 
 use super::node_arguments::NodeArguments;
 use crate::cluster::options::{Cidr, ServerOptions, parse_mode, parse_port_range};
-use anyhow::{Context, Result, bail};
-use std::fs;
+use anyhow::{Context, Result};
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 #[derive(clap::Args)]
@@ -29,13 +28,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "NAME")]
     tls_san: Vec<String>,
     /// Where to write the kubeconfig of the administrator
-    #[arg(
-        long,
-        short = 'o',
-        env = "ORCH_KUBECONFIG_OUTPUT",
-        value_name = "FILE",
-        default_value = "/etc/orch/orch.yaml"
-    )]
+    #[arg(long, short = 'o', env = "ORCH_KUBECONFIG_OUTPUT", value_name = "FILE", default_value = "/etc/orch/orch.yaml")]
     write_kubeconfig: PathBuf,
     /// Permissions of that kubeconfig
     #[arg(long, env = "ORCH_KUBECONFIG_MODE", value_name = "MODE", default_value = "600", value_parser = |text: &str| parse_mode(text))]
@@ -77,16 +70,6 @@ pub(super) struct Args {
     node: NodeArguments,
 }
 
-/// The token given, or the first line of the file.
-fn token(token: Option<String>, file: Option<&Path>) -> Result<Option<String>> {
-    let Some(file) = file else { return Ok(token) };
-    let text = fs::read_to_string(file).with_context(|| format!("read token file {}", file.display()))?;
-    match text.lines().next().map(str::trim) {
-        Some(line) if !line.is_empty() => Ok(Some(line.to_owned())),
-        _ => bail!("token file {} is empty", file.display()),
-    }
-}
-
 pub(super) fn run(args: Args) -> Result<ExitCode> {
     let dns = match args.cluster_dns {
         Some(address) => address,
@@ -105,7 +88,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode> {
         node_port_range: args.service_node_port_range,
         cluster_dns: dns,
         cluster_domain: args.cluster_domain,
-        token: token(args.token, args.token_file.as_deref())?,
+        token: super::agent::token(args.token, args.token_file.as_deref())?,
         disable: args.disable,
         disable_agent: args.disable_agent,
         enable_admission: args.enable_admission_plugins,

@@ -1,10 +1,14 @@
 //! Composition root: options, component supervisor, PKI, join. The only place where components
 //! meet.
 //!
-//! [`server`] composes the control plane and hands its components to a [`supervisor`].
+//! [`server`] composes the control plane, [`node`] a node, [`agent`] a node that joined; each hands
+//! its components to a [`supervisor`].
 
+pub mod agent;
 pub mod files;
 pub mod join;
+mod kubelet_access;
+mod kubelet_flags;
 pub mod node;
 pub mod options;
 pub mod pki;
@@ -12,4 +16,5 @@ pub mod preflight;
 pub mod process;
 pub mod server;
 pub mod supervisor;
+pub mod teardown;
 pub mod token;

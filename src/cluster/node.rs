@@ -1,10 +1,57 @@
-//! A node's name and addresses.
+//! Composes a node: container runtime, kubelet, and, once the node has its pod network, proxy, DNS
+//! and the way to the other nodes. The same on a server and on an agent.
 
-use super::options::NodeOptions;
+use super::join::ClusterNetwork;
+use super::options::{Cidr, NodeOptions, Taint};
+use super::supervisor::Supervisor;
+use crate::container::{Config as RuntimeConfig, Runtime};
+use crate::kubelet::{self, Kubelet};
 use crate::net::addresses::MachineAddresses;
+use crate::net::ipam::PodCidr;
+use crate::net::overlay::{Overlay, VXLAN_OVERHEAD};
+use crate::proxy::peers::NodeView;
+use crate::proxy::rules::NodeNetwork;
+use crate::runtime::directory_watch::{DirectoryWatch, WatchFlags};
+use crate::runtime::{Informer, InformerOptions};
+use crate::{dns, proxy};
 use anyhow::{Context, Result};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// The kubelet's port.
+pub const KUBELET_PORT: u16 = 10250;
+
+/// Of a link whose MTU nobody says: bytes.
+const ETHERNET_MTU: u32 = 1500;
+
+/// After a change in the images directory.
+const SETTLE: Duration = Duration::from_millis(200);
+
+/// The gateway's link.
+pub const GATEWAY_LINK: &str = "orch0";
+
+/// Everything a node is made of.
+pub struct Node {
+    pub name: String,
+    pub options: NodeOptions,
+    /// `<data-dir>/agent`.
+    pub data_directory: PathBuf,
+    pub network: ClusterNetwork,
+    /// The node's own, the first of each family first.
+    pub addresses: watch::Receiver<Vec<IpAddr>>,
+    pub machine: watch::Receiver<MachineAddresses>,
+    /// As `system:node:<name>`.
+    pub kubelet_client: kube::Client,
+    /// As `system:kube-proxy`.
+    pub proxy_client: kube::Client,
+    pub serving: watch::Receiver<Arc<rustls::ServerConfig>>,
+    pub authorizer: Arc<dyn kubelet::server::Authorizer>,
+}
 
 /// The node's name: as given, else the host's, in lower case.
 pub fn name(options: &NodeOptions) -> Result<String> {
@@ -18,6 +65,13 @@ pub fn name(options: &NodeOptions) -> Result<String> {
     Ok(name)
 }
 
+/// An id that stays with the machine.
+pub fn machine_id() -> String {
+    let read = |path: &str| std::fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
+    let id = read("/etc/machine-id").or_else(|| read("/var/lib/dbus/machine-id")).filter(|id| !id.is_empty());
+    id.unwrap_or_default()
+}
+
 /// The node's addresses as the flags say, else the machine's as they change, else `fallback`.
 pub fn node_addresses(
     options: &NodeOptions,
@@ -25,8 +79,7 @@ pub fn node_addresses(
     fallback: Ipv4Addr,
 ) -> watch::Receiver<Vec<IpAddr>> {
     let given = options.ip;
-    let current =
-        move |machine: &MachineAddresses| vec![given.unwrap_or_else(|| machine.primary.unwrap_or(fallback).into())];
+    let current = move |machine: &MachineAddresses| vec![given.unwrap_or_else(|| machine.primary.unwrap_or(fallback).into())];
     let (sender, receiver) = watch::channel(current(&machine.borrow_and_update()));
     tokio::spawn(async move {
         while machine.changed().await.is_ok() {
@@ -35,4 +88,187 @@ pub fn node_addresses(
         }
     });
     receiver
+}
+
+/// The resolv.conf with the machine's real servers: systemd-resolved's own where `/etc/resolv.conf`
+/// names only its loopback stub.
+fn resolv_conf(options: &NodeOptions) -> PathBuf {
+    const STUB: &str = "/etc/resolv.conf";
+    const RESOLVED: &str = "/run/systemd/resolve/resolv.conf";
+    if let Some(path) = &options.resolv_conf {
+        return path.clone();
+    }
+    let only_loopback = std::fs::read_to_string(STUB).is_ok_and(|text| {
+        let mut servers = text.lines().filter_map(|line| line.trim().strip_prefix("nameserver")).peekable();
+        servers.peek().is_some() && servers.all(|server| server.trim().starts_with("127."))
+    });
+    if only_loopback && Path::new(RESOLVED).exists() { RESOLVED.into() } else { STUB.into() }
+}
+
+fn taint(taint: &Taint) -> k8s_openapi::api::core::v1::Taint {
+    k8s_openapi::api::core::v1::Taint {
+        key: taint.key.clone(),
+        value: Some(taint.value.clone()).filter(|value| !value.is_empty()),
+        effect: taint.effect.clone(),
+        time_added: None,
+    }
+}
+
+impl Node {
+    /// What the container runtime is opened with; also for the commands that work without a server.
+    pub fn runtime_config(data_directory: &Path, options: &NodeOptions, mtu: u32) -> RuntimeConfig {
+        RuntimeConfig {
+            data_dir: data_directory.to_owned(),
+            run_dir: options.run_directory.clone(),
+            instance: String::new(),
+            pod_cidr: None,
+            mtu,
+            registries: options.registries.clone(),
+            helper: None,
+        }
+    }
+
+    /// Start all parts under the supervisor.
+    pub async fn start(self, supervisor: &mut Supervisor) -> Result<()> {
+        // Pods on every node agree on one MTU that also fits the overlay.
+        let mtu = self.machine.borrow().mtu.unwrap_or(ETHERNET_MTU).saturating_sub(VXLAN_OVERHEAD);
+        let runtime = Runtime::open(Self::runtime_config(&self.data_directory, &self.options, mtu))
+            .await
+            .context("open the container runtime")?;
+        let shutdown = supervisor.shutdown();
+        let (ready, network_ready) = watch::channel(Err("the node has no pod network yet".to_owned()));
+        let config = self.kubelet_config(network_ready)?;
+        supervisor.spawn(
+            "kubelet",
+            Kubelet::run(config, runtime.clone(), runtime.clone(), self.kubelet_client.clone(), shutdown.clone()),
+        );
+        supervisor.spawn("image archives", import_images(runtime.clone(), self.data_directory.join("images"), shutdown.clone()));
+        supervisor.spawn("node network", self.network(runtime, ready, shutdown));
+        Ok(())
+    }
+
+    fn kubelet_config(&self, network_ready: watch::Receiver<Result<(), String>>) -> Result<kubelet::Config> {
+        let mut config = kubelet::Config::new(&self.name, self.addresses.clone(), network_ready);
+        config.root_directory = self.options.kubelet_directory.clone();
+        config.pod_logs_directory = self.options.pod_log_directory.clone();
+        config.static_pod_directory = Some(self.data_directory.join("pod-manifests"));
+        config.cluster_dns = vec![self.network.cluster_dns.into()];
+        config.cluster_domain = self.network.cluster_domain.clone();
+        config.resolv_conf = resolv_conf(&self.options);
+        config.node_labels = self.options.labels.clone();
+        config.node_taints = self.options.taints.iter().map(taint).collect();
+        config.kubelet_version = crate::api::version::KUBERNETES.to_owned();
+        config.max_pods = self.options.max_pods;
+        config.server = Some(kubelet::ServerConfig {
+            address: SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), KUBELET_PORT),
+            tls: self.serving.clone(),
+            authorizer: self.authorizer.clone(),
+        });
+        super::kubelet_flags::apply(&self.options.kubelet, &mut config)?;
+        Ok(config)
+    }
+
+    /// Wait for the node's pod network, then run what needs it.
+    async fn network(
+        self,
+        runtime: Arc<Runtime>,
+        ready: watch::Sender<Result<(), String>>,
+        shutdown: CancellationToken,
+    ) -> Result<()> {
+        let cidr = tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            cidr = self.pod_cidr() => cidr?,
+        };
+        runtime.set_pod_cidr(cidr).await.context("set up the pods' gateway")?;
+        let cluster: Cidr = self.network.cluster_cidr.parse().context("the cluster's pod network")?;
+        let services: Cidr = self.network.service_cidr.parse().context("the cluster's Service network")?;
+        let overlay = Overlay::open()?;
+        let source = (services.address, services.prefix);
+        overlay.claim(GATEWAY_LINK, source, (cluster.address, cluster.prefix), cidr.gateway()).await?;
+        drop(ready.send_replace(Ok(())));
+
+        let mut parts: JoinSet<Result<()>> = JoinSet::new();
+        let without = |part: &str| self.network.disabled.iter().any(|name| name == part);
+        if !without("dns") {
+            let config = dns::Config {
+                listen: SocketAddr::new(cidr.gateway().into(), 53),
+                domain: self.network.cluster_domain.clone(),
+                resolv_conf: resolv_conf(&self.options),
+            };
+            parts.spawn(dns::run(config, self.proxy_client.clone(), shutdown.clone()));
+        }
+        if !without("proxy") {
+            let network = NodeNetwork {
+                cluster_cidr: self.network.cluster_cidr.clone(),
+                service_cidr: self.network.service_cidr.clone(),
+                dns_address: cidr.gateway(),
+                cluster_dns: self.network.cluster_dns,
+                open_ports: vec![self.network.api_port],
+            };
+            let config = proxy::Config { node_name: self.name.clone(), network };
+            parts.spawn(proxy::run(config, self.proxy_client.clone(), shutdown.clone()));
+        }
+        let peers = proxy::peers::Config {
+            node_name: self.name.clone(),
+            pod_network: (cidr.network(), cidr.prefix()),
+            local: self.local_address(),
+        };
+        parts.spawn(proxy::peers::run(peers, self.proxy_client.clone(), shutdown.clone()));
+        while let Some(ended) = parts.join_next().await {
+            ended.context("a part of the node's network panicked")??;
+            if !shutdown.is_cancelled() {
+                anyhow::bail!("a part of the node's network ended by itself");
+            }
+        }
+        Ok(())
+    }
+
+    /// The address that other nodes reach this one at, and its link's MTU, as they change.
+    fn local_address(&self) -> watch::Receiver<Option<(Ipv4Addr, u32)>> {
+        let (mut addresses, machine) = (self.addresses.clone(), self.machine.clone());
+        let current = move |addresses: &[IpAddr]| {
+            let mtu = machine.borrow().mtu.unwrap_or(ETHERNET_MTU);
+            addresses.iter().find_map(|address| match address {
+                IpAddr::V4(address) => Some((*address, mtu)),
+                IpAddr::V6(_) => None,
+            })
+        };
+        let (sender, receiver) = watch::channel(current(&addresses.borrow_and_update()));
+        tokio::spawn(async move {
+            while addresses.changed().await.is_ok() {
+                sender.send_replace(current(&addresses.borrow_and_update()));
+            }
+        });
+        receiver
+    }
+
+    async fn pod_cidr(&self) -> Result<PodCidr> {
+        let own = InformerOptions { field_selector: Some(format!("metadata.name={}", self.name)), ..Default::default() };
+        let informer: Informer<NodeView> = Informer::start(self.kubelet_client.clone(), own);
+        let mut changes = informer.store().changes();
+        while let Some((_, node)) = changes.recv().await {
+            if let Some((address, prefix)) = node.and_then(|node| node.pod_network) {
+                return format!("{address}/{prefix}").parse();
+            }
+        }
+        anyhow::bail!("the watch of the own node ended")
+    }
+}
+
+/// Import the archives of the images directory, now and whenever one is put there.
+async fn import_images(runtime: Arc<Runtime>, directory: PathBuf, shutdown: CancellationToken) -> Result<()> {
+    std::fs::create_dir_all(&directory).with_context(|| format!("make {}", directory.display()))?;
+    let flags = WatchFlags::CLOSE_WRITE | WatchFlags::MOVED_TO;
+    let changes = DirectoryWatch::new(&directory, flags).with_context(|| format!("watch {}", directory.display()))?;
+    loop {
+        for error in runtime.images().import_directory().await {
+            tracing::error!("{error:#}");
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            changed = changes.changed() => changed.context("watch the images directory")?,
+        }
+        // Archives that are copied one after the other come together.
+        tokio::time::sleep(SETTLE).await;
+    }
 }

@@ -1,9 +1,11 @@
 //! Composes a server: store, API server, scheduler, controllers, and by default a node.
 
+use super::agent::serving_names;
 use super::files::{self, Layout};
 use super::join::ClusterNetwork;
 use super::join::server::{self as join, JOINERS, JoinAuthorizer};
-use super::node;
+use super::kubelet_access::KubeletAccess;
+use super::node::{self, Node};
 use super::options::ServerOptions;
 use super::pki::{self, Pki};
 use super::preflight::{self, Machine};
@@ -74,6 +76,9 @@ async fn serve(options: ServerOptions, shutdown: CancellationToken) -> Result<()
     bootstrap::reconcile(server.clone()).await.context("write the cluster's default objects")?;
     write_kubeconfig(&options, &pki)?;
     start_control(&mut supervisor, &options, &pki, &server, &node_addresses);
+    if !options.disable_agent {
+        start_node(&mut supervisor, options.clone(), &layout, &pki, &server, network, node_addresses, machine).await?;
+    }
     process::notify(&[sd_notify::NotifyState::Ready]);
     tracing::info!(
         "the API server answers at https://{}; kubeconfig: {}",
@@ -308,4 +313,52 @@ impl controllers::Signer for ClusterSigner {
         let pem = std::str::from_utf8(&request.request).context("the request is not PEM")?;
         Ok(self.pki.sign_for(&request.signer_name, pem, request.duration)?.into_bytes())
     }
+}
+
+#[allow(clippy::too_many_arguments, reason = "the parts of a node, each named")]
+async fn start_node(
+    supervisor: &mut Supervisor,
+    options: ServerOptions,
+    layout: &Layout,
+    pki: &Arc<Pki>,
+    server: &Server,
+    network: ClusterNetwork,
+    addresses: watch::Receiver<Vec<IpAddr>>,
+    machine: watch::Receiver<MachineAddresses>,
+) -> Result<()> {
+    let name = node::name(&options.node)?;
+    let kubelet_client = in_process(server.clone(), UserInfo::new(&format!("system:node:{name}"), &["system:nodes"]));
+    let proxy_client = in_process(server.clone(), UserInfo::new("system:kube-proxy", &["system:node-proxier"]));
+    let serving = pki.kubelet_server_tls_config(&name, serving_names(&name, &addresses.borrow()))?;
+    let (sender, receiver) = watch::channel(serving.config.clone());
+    {
+        let (mut addresses, name, shutdown) = (addresses.clone(), name.clone(), supervisor.shutdown());
+        supervisor.spawn("kubelet certificate", async move {
+            // The configuration stays; the certificate in it is swapped.
+            let _sender = sender;
+            loop {
+                tokio::select! {
+                    () = shutdown.cancelled() => return Ok(()),
+                    Ok(()) = addresses.changed() => {
+                        let names = serving_names(&name, &addresses.borrow_and_update());
+                        serving.set_names(names).context("issue the kubelet's certificate for new addresses")?;
+                    }
+                }
+            }
+        });
+    }
+    let authorizer = KubeletAccess::new(&name, kubelet_client.clone(), pki.client_ca_pem())?;
+    let node = Node {
+        name,
+        options: options.node,
+        data_directory: layout.agent(),
+        network,
+        addresses,
+        machine,
+        kubelet_client,
+        proxy_client,
+        serving: receiver,
+        authorizer: Arc::new(authorizer),
+    };
+    node.start(supervisor).await
 }

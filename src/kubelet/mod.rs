@@ -1,1 +1,99 @@
-//! kubelet
+//! The kubelet: runs the pods that are bound to its node and tells the API about them and the node.
+//!
+//! Entry: [`Kubelet::run`]. It reaches containers only through [`crate::api::cri`] and the API only
+//! through a `kube::Client`. [`pods`] hands every pod to a [`worker`]; [`node`] registers the node
+//! and keeps its lease; [`server`] answers on 10250. Nothing polls: work follows from watches,
+//! runtime events, probes and armed timers. When it stops, containers go on; the next start finds
+//! and adopts them.
+
+mod admission;
+mod config;
+mod context;
+mod env;
+mod eviction;
+mod images;
+mod logs;
+mod metrics;
+mod names;
+mod node;
+mod objects;
+mod orphans;
+pub mod pod;
+mod pods;
+mod probes;
+mod resources;
+mod security;
+pub mod server;
+mod static_pods;
+mod stats;
+mod status;
+mod view;
+pub mod volumes;
+mod wake;
+mod worker;
+
+pub use config::{Config, ServerConfig};
+
+use crate::api::cri::{ContainerRuntime, ImageService};
+use anyhow::Context as _;
+use context::Context;
+use pods::Pods;
+use std::sync::Arc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// One node's kubelet.
+pub struct Kubelet;
+
+impl Kubelet {
+    /// Run until `shutdown`; an error is fatal to the node. `client`: as `system:node:<name>`.
+    pub async fn run(
+        config: Config,
+        runtime: Arc<dyn ContainerRuntime>,
+        images: Arc<dyn ImageService>,
+        client: kube::Client,
+        shutdown: CancellationToken,
+    ) -> anyhow::Result<()> {
+        let machine = node::Machine::read().context("read the machine's facts")?;
+        std::fs::create_dir_all(&config.root_directory)
+            .with_context(|| format!("create {}", config.root_directory.display()))?;
+        let allocatable = node::allocatable(&config, &machine);
+        let context = Arc::new(Context::new(
+            config,
+            runtime,
+            images,
+            client.clone(),
+            i64::try_from(machine.memory_bytes).unwrap_or(i64::MAX),
+            allocatable,
+        ));
+        let pods = Arc::new(Pods::new(context.clone()));
+        let node = Arc::new(node::Node::new(context.clone(), machine, pods.clone()));
+
+        let mut tasks: JoinSet<anyhow::Result<()>> = JoinSet::new();
+        tasks.spawn(node.clone().run(shutdown.clone()));
+        tasks.spawn(pods.clone().run(node.labels(), shutdown.clone()));
+        tasks.spawn(images::Collector::new(context.clone(), pods.clone()).run(shutdown.clone()));
+        if let Some(config) = context.config.server.clone() {
+            let server = server::Server::new(context.clone(), pods.clone(), config.authorizer.clone());
+            tasks.spawn(server.run(config, shutdown.clone()));
+        }
+        let mut result = Ok(());
+        while let Some(ended) = tasks.join_next().await {
+            let ended = ended.context("a task of the kubelet panicked").and_then(|ended| ended);
+            if let Err(error) = ended {
+                shutdown.cancel();
+                result = result.and(Err(error));
+            }
+        }
+        pods.stop().await;
+        result
+    }
+}
+
+/// What the API server says of an error, without the transport's wrapping.
+fn api_message(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => other.to_string(),
+    }
+}

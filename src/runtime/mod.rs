@@ -7,6 +7,7 @@
 
 mod backoff;
 mod controller;
+pub mod directory_watch;
 mod events;
 mod expectations;
 mod informer;
