@@ -5,7 +5,7 @@
 mod node;
 pub mod rbac;
 
-pub use node::NodeAuthorizer;
+pub use node::{NodeAuthorizer, node_identity};
 pub use rbac::Rbac;
 
 use crate::api::field::go_quote;

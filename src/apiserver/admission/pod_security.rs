@@ -1,0 +1,258 @@
+//! PodSecurity: pods keep to the level that their namespace's labels ask for.
+//!
+//! `enforce` refuses, `warn` warns (for pods and what makes pods); `audit` has no log to go to.
+//! Source: "Pod Security Standards", and `k8s.io/pod-security-admission`.
+
+mod checks;
+mod policy;
+
+use super::{Attributes, Operation, Plugin, Sources, is_core, items, text};
+use crate::api::field::go_quote;
+use crate::api::{FieldError, GroupResource, GroupVersionResource, Status};
+use crate::apiserver::follow::{Projection, parse_json};
+use crate::storage::{Key, Prefix, Storage};
+use async_trait::async_trait;
+use policy::{Level, LevelVersion, Policy};
+use serde::Deserialize;
+use serde_json::Value;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+/// Of a namespace whose level becomes stricter.
+const MAX_CHECKED_PODS: usize = 3000;
+
+pub struct PodSecurity {
+    storage: Arc<dyn Storage>,
+    namespaces: Projection<Namespace>,
+}
+
+/// The policy of a namespace, read off its labels once per change.
+struct Namespace {
+    policy: Policy,
+}
+
+#[derive(Deserialize)]
+struct StoredNamespace {
+    metadata: Metadata,
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+}
+
+impl PodSecurity {
+    pub fn new(sources: &Sources) -> Self {
+        let parse = |bytes: &[u8]| {
+            let stored: StoredNamespace = parse_json(bytes)?;
+            let (policy, _) = policy::of(&stored.metadata.labels);
+            Some(Namespace { policy })
+        };
+        Self { storage: sources.storage.clone(), namespaces: Projection::new(parse) }
+    }
+
+    fn policy(&self, namespace: &str) -> Option<Policy> {
+        let key = Key::new(&GroupResource::new("", "namespaces"), "", namespace);
+        Some(self.namespaces.get(&*self.storage, &key)?.policy)
+    }
+
+    fn validate_pod(&self, attributes: &mut Attributes<'_>) -> Result<(), Status> {
+        let Some(pod) = attributes.object.as_deref() else { return Ok(()) };
+        let namespace = attributes.namespace;
+        let Some(policy) = self.policy(namespace) else {
+            return Err(Status::internal(format!("failed to lookup namespace {}", go_quote(namespace))));
+        };
+        if policy.is_privileged() {
+            return Ok(());
+        }
+        if attributes.operation == Operation::Update
+            && attributes.old_object.is_some_and(|old| !is_significant(&pod["spec"], &old["spec"]))
+        {
+            return Ok(());
+        }
+        let found = checks::evaluate(policy.enforce, &pod["metadata"], &pod["spec"]);
+        if !found.is_empty() {
+            let reason =
+                format!("violates PodSecurity {}: {}", go_quote(&policy.enforce.to_string()), checks::details(&found));
+            return Err(Status::forbidden(&attributes.group_resource(), attributes.name, &reason));
+        }
+        let warning = warning(policy.warn, &pod["metadata"], &pod["spec"]);
+        attributes.warnings.extend(warning);
+        Ok(())
+    }
+
+    /// What makes pods is never refused, but its user should know.
+    fn warn_of_template(&self, attributes: &mut Attributes<'_>) {
+        let Some(policy) = self.policy(attributes.namespace) else { return };
+        if policy.warn.level == Level::Privileged {
+            return;
+        }
+        let Some(object) = attributes.object.as_deref() else { return };
+        let template = match attributes.resource.resource.as_str() {
+            "podtemplates" => &object["template"],
+            "cronjobs" => &object["spec"]["jobTemplate"]["spec"]["template"],
+            _ => &object["spec"]["template"],
+        };
+        if template["spec"].is_object() {
+            let warning = warning(policy.warn, &template["metadata"], &template["spec"]);
+            attributes.warnings.extend(warning);
+        }
+    }
+
+    fn validate_namespace(&self, attributes: &mut Attributes<'_>) -> Result<(), Status> {
+        let Some(object) = attributes.object.as_deref() else { return Ok(()) };
+        let (new, errors) = policy::of(&labels(object));
+        let (old, old_errors) = match attributes.old_object {
+            Some(old) => policy::of(&labels(old)),
+            None => (Policy::default(), Vec::new()),
+        };
+        if !errors.is_empty() && (attributes.operation == Operation::Create || errors != old_errors) {
+            return Err(Status::invalid(attributes.kind, attributes.name, &errors));
+        }
+        if attributes.operation == Operation::Create
+            || new.enforce == old.enforce
+            || new.enforce.level == Level::Privileged
+            || new.enforce.version == old.enforce.version && new.enforce.level <= old.enforce.level
+        {
+            return Ok(());
+        }
+        let warnings = self.violations(attributes.name, new.enforce);
+        attributes.warnings.extend(warnings);
+        Ok(())
+    }
+
+    /// Pods that are there already and would not be let in any more.
+    fn violations(&self, namespace: &str, enforce: LevelVersion) -> Vec<String> {
+        let snapshot = self.storage.snapshot();
+        let prefix = Prefix::namespace(&GroupResource::new("", "pods"), namespace);
+        let total = snapshot.count(&prefix);
+        let mut controllers = HashSet::new();
+        // By reason: the first pod's name, and how many there are. One pod per controller first.
+        let mut found: BTreeMap<String, (String, usize)> = BTreeMap::new();
+        let mut check = |pod: &Value| {
+            let results = checks::evaluate(enforce, &pod["metadata"], &pod["spec"]);
+            if results.is_empty() {
+                return;
+            }
+            let name = text(pod, "/metadata/name");
+            let entry = found.entry(checks::reasons(&results)).or_insert_with(|| (name.to_owned(), 0));
+            entry.1 += 1;
+            if name < entry.0.as_str() {
+                entry.0 = name.to_owned();
+            }
+        };
+        let mut siblings = Vec::new();
+        let mut checked = 0;
+        for entry in snapshot.range(&prefix, None) {
+            let pod = entry.body.parse();
+            let controller =
+                items(&pod["metadata"]["ownerReferences"]).iter().find(|owner| owner["controller"] == true);
+            if controller.is_some_and(|owner| !controllers.insert(text(owner, "/uid").to_owned())) {
+                siblings.push(entry.clone());
+            } else if checked < MAX_CHECKED_PODS {
+                check(&pod);
+                checked += 1;
+            }
+        }
+        for entry in siblings.iter().take(MAX_CHECKED_PODS - checked) {
+            check(&entry.body.parse());
+            checked += 1;
+        }
+        let mut warnings = Vec::new();
+        if checked < total {
+            warnings.push(format!(
+                "new PodSecurity enforce level only checked against the first {checked} of {total} existing pods"
+            ));
+        }
+        if !found.is_empty() {
+            warnings.push(format!(
+                "existing pods in namespace {} violate the new PodSecurity enforce level {}",
+                go_quote(namespace),
+                go_quote(&enforce.to_string())
+            ));
+        }
+        let mut pods: Vec<String> = found
+            .into_iter()
+            .map(|(reasons, (name, count))| match count {
+                1 => format!("{name}: {reasons}"),
+                2 => format!("{name} (and 1 other pod): {reasons}"),
+                more => format!("{name} (and {} other pods): {reasons}", more - 1),
+            })
+            .collect();
+        pods.sort_unstable();
+        warnings.extend(pods);
+        warnings
+    }
+}
+
+fn warning(warn: LevelVersion, metadata: &Value, spec: &Value) -> Option<String> {
+    let found = checks::evaluate(warn, metadata, spec);
+    (!found.is_empty())
+        .then(|| format!("would violate PodSecurity {}: {}", go_quote(&warn.to_string()), checks::details(&found)))
+}
+
+fn labels(object: &Value) -> BTreeMap<String, String> {
+    let labels = object["metadata"]["labels"].as_object();
+    labels.into_iter().flatten().filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
+}
+
+/// Containers came or changed their image: all else of what is checked cannot change.
+fn is_significant(spec: &Value, old: &Value) -> bool {
+    let images = |spec: &Value, list: &str| -> Vec<String> {
+        items(&spec[list]).iter().map(|container| text(container, "/image").to_owned()).collect()
+    };
+    if ["containers", "initContainers"].iter().any(|list| images(spec, list) != images(old, list)) {
+        return true;
+    }
+    items(&spec["ephemeralContainers"]).iter().any(|container| {
+        let same = |known: &&Value| text(known, "/name") == text(container, "/name");
+        let known = items(&old["ephemeralContainers"]).iter().find(same);
+        known.is_none_or(|known| text(known, "/image") != text(container, "/image"))
+    })
+}
+
+/// Subresources of pods that do not change what runs.
+const IGNORED: &[&str] = &["exec", "attach", "binding", "eviction", "log", "portforward", "proxy", "status"];
+
+const TEMPLATES: &[(&str, &str)] = &[
+    ("", "podtemplates"),
+    ("", "replicationcontrollers"),
+    ("apps", "daemonsets"),
+    ("apps", "deployments"),
+    ("apps", "replicasets"),
+    ("apps", "statefulsets"),
+    ("batch", "cronjobs"),
+    ("batch", "jobs"),
+];
+
+#[async_trait]
+impl Plugin for PodSecurity {
+    fn name(&self) -> &'static str {
+        "PodSecurity"
+    }
+
+    fn handles(&self, operation: Operation, resource: &GroupVersionResource, subresource: &str) -> bool {
+        if !matches!(operation, Operation::Create | Operation::Update) {
+            return false;
+        }
+        if is_core(resource, "pods") {
+            return !IGNORED.contains(&subresource);
+        }
+        let template = || TEMPLATES.contains(&(resource.group.as_str(), resource.resource.as_str()));
+        subresource.is_empty() && (is_core(resource, "namespaces") || template())
+    }
+
+    async fn validate(&self, attributes: &mut Attributes<'_>) -> Result<(), Status> {
+        if attributes.is_core("pods") {
+            self.validate_pod(attributes)
+        } else if attributes.is_core("namespaces") {
+            self.validate_namespace(attributes)
+        } else {
+            self.warn_of_template(attributes);
+            Ok(())
+        }
+    }
+}
+
+type Errors = Vec<FieldError>;
