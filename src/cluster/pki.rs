@@ -11,6 +11,7 @@ mod issue;
 
 pub use issue::{Purpose, SigningRequest};
 
+use crate::api::version;
 use crate::net::tls::{self, Credentials, ProvenClientCertificate, Renewing};
 use anyhow::{Context, Result, ensure};
 use arc_swap::ArcSwap;
@@ -25,9 +26,6 @@ use std::time::{Duration, SystemTime};
 
 /// How long a leaf certificate lives; it is renewed after two thirds.
 const LEAF_LIFETIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
-
-/// No clock is believed that is before this: 2026-01-01, before any build.
-const EARLIEST_NOW: Duration = Duration::from_secs(1_767_225_600);
 
 /// Where the wall clock comes from.
 pub type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
@@ -302,8 +300,8 @@ pub fn due_for_renewal(certificate_pem: &str, now: SystemTime) -> Result<bool> {
 }
 
 /// Never earlier than this program.
-fn believable(now: SystemTime) -> SystemTime {
-    now.max(SystemTime::UNIX_EPOCH + EARLIEST_NOW)
+pub fn believable(now: SystemTime) -> SystemTime {
+    now.max(SystemTime::UNIX_EPOCH + Duration::from_secs(version::built_at().unsigned_abs()))
 }
 
 fn believable_clock(clock: &Clock) -> impl Fn() -> SystemTime + Send + Sync + 'static {

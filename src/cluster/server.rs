@@ -14,7 +14,7 @@ use super::supervisor::Supervisor;
 use super::token::{Role, Token};
 use crate::api::UserInfo;
 use crate::api::ip::Cidr;
-use crate::apiserver::{self, Limits, Server, authn, authz, bootstrap};
+use crate::apiserver::{self, Limits, Server, admission, authn, authz, bootstrap, subresources};
 use crate::client::dialer::{Direct, Kubelet as KubeletDialer};
 use crate::client::in_process;
 use crate::controllers;
@@ -195,7 +195,7 @@ fn join_tokens(options: &ServerOptions, layout: &Layout, pki: &Pki) -> Result<Ve
 }
 
 fn clock() -> authn::Clock {
-    Arc::new(SystemTime::now)
+    Arc::new(|| super::pki::believable(SystemTime::now()))
 }
 
 fn api_server(
@@ -229,15 +229,21 @@ fn api_server(
         Health::Good | Health::Full(_) => Ok(()),
         Health::ReadOnly(reason) | Health::Failed(reason) => Err(reason),
     });
-    let _ = (reviewed, rbac, kubelets, &service_accounts);
+    let sources = admission::Sources { storage: storage.clone(), authorizers: authorizers.clone(), rbac: rbac.clone() };
+    let admission = admission::chain(&sources, &[], &[]).map_err(|error| anyhow!(error))?;
+    let mut handlers = subresources::reviews::handlers(reviewed, service_accounts.audiences().to_vec(), rbac);
+    handlers.push(subresources::token_request::handler(service_accounts.clone()));
+    handlers.extend(subresources::connect::handlers(kubelets, storage.clone()));
+    let mut routes = join::routes(pki.clone(), storage.clone(), network.clone());
+    routes.extend(apiserver::routes::openid::routes(&service_accounts));
     Ok(Server::new(apiserver::Config {
-        routes: join::routes(pki.clone(), storage.clone(), network.clone()),
+        routes,
         storage,
         registry,
         authenticators: vec![Arc::new(chain)],
         authorizers,
-        admission: Vec::new(),
-        handlers: Vec::new(),
+        admission,
+        handlers,
         services: apiserver::services::Ranges {
             cluster_ips: (options.service_cidr.address, options.service_cidr.prefix),
             node_ports: options.node_port_range.0..=options.node_port_range.1,

@@ -2,6 +2,7 @@
 //! add.
 
 pub mod health;
+pub mod openid;
 pub mod websocket;
 
 use super::request::{Query, RequestInfo};

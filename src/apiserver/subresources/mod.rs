@@ -2,8 +2,11 @@
 //! `<plural>/<subresource>`, or by `<plural>` alone for a resource that is not stored.
 
 mod binding;
+pub mod connect;
 mod eviction;
+pub mod reviews;
 pub mod scale;
+pub mod token_request;
 
 use super::codec;
 use super::negotiate::{self, Allows, Output};
