@@ -32,9 +32,6 @@ const ETHERNET_MTU: u32 = 1500;
 /// After a change in the images directory.
 const SETTLE: Duration = Duration::from_millis(200);
 
-/// The gateway's link.
-pub const GATEWAY_LINK: &str = "orch0";
-
 /// Everything a node is made of.
 pub struct Node {
     pub name: String,
@@ -183,8 +180,8 @@ impl Node {
         let cluster: Cidr = self.network.cluster_cidr.parse().context("the cluster's pod network")?;
         let services: Cidr = self.network.service_cidr.parse().context("the cluster's Service network")?;
         let overlay = Overlay::open()?;
-        let source = (services.address, services.prefix);
-        overlay.claim(GATEWAY_LINK, source, (cluster.address, cluster.prefix), cidr.gateway()).await?;
+        let services = (services.address, services.prefix);
+        overlay.claim(services, (cluster.address, cluster.prefix), cidr.gateway()).await?;
         drop(ready.send_replace(Ok(())));
 
         let mut parts: JoinSet<Result<()>> = JoinSet::new();

@@ -1,7 +1,7 @@
 //! `orch killall` and `orch uninstall`: undo what a node did to its machine. Every step is taken,
 //! whatever became of the others; all errors are returned.
 
-use super::node::{GATEWAY_LINK, Node};
+use super::node::Node;
 use super::options::NodeOptions;
 use crate::net::overlay::VXLAN_LINK;
 use crate::{container, proxy};
@@ -46,7 +46,7 @@ fn network() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
     runtime.block_on(async {
         let rules = proxy::cleanup().await.context("remove the service rules");
-        let links = remove_links(&[GATEWAY_LINK, VXLAN_LINK]).await;
+        let links = remove_links(&[VXLAN_LINK]).await;
         rules.and(links)
     })
 }

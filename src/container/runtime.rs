@@ -125,10 +125,10 @@ impl Runtime {
         &self.images
     }
 
-    /// The network for the pods of this node became known: its gateway gets an interface.
+    /// The network for the pods of this node became known: the node gets the gateway's address.
     pub async fn set_pod_cidr(&self, cidr: PodCidr) -> Result<()> {
-        let name = gateway_interface(&self.config.instance);
-        tokio::task::spawn_blocking(move || link::ensure_gateway(&name, cidr)).await??;
+        let label = gateway_label(&self.config.instance);
+        tokio::task::spawn_blocking(move || link::ensure_gateway(&label, cidr)).await??;
         *self.pod_cidr.lock() = Some(cidr);
         Ok(())
     }
@@ -422,9 +422,9 @@ pub(super) fn unmount(path: &std::path::Path) -> Result<()> {
     }
 }
 
-/// The interface that has the pods' gateway address.
-pub(super) fn gateway_interface(instance: &str) -> String {
-    if instance.is_empty() { "orch0".into() } else { format!("orch-{:.10}", instance) }
+/// What the pods' gateway address is found by; a label begins with the interface's name.
+pub(super) fn gateway_label(instance: &str) -> String {
+    if instance.is_empty() { "lo:orch".into() } else { format!("lo:{instance:.12}") }
 }
 
 /// What the names of this instance's pod links begin with.

@@ -6,7 +6,7 @@
 use super::cgroup::{self, Cgroups};
 use super::process::{ProcessIdentity, boot_id};
 use super::record::{self, SandboxRecord};
-use super::runtime::{Config, gateway_interface, link_prefix, unmount};
+use super::runtime::{Config, gateway_label, link_prefix, unmount};
 use super::sandbox::SHM;
 use crate::net::link;
 use anyhow::{Error, Result};
@@ -76,6 +76,6 @@ fn remove_links(config: &Config) -> Result<()> {
     for name in link::names_with_prefix(&link_prefix(&config.instance))? {
         collect(&mut errors, host.delete_link(&name));
     }
-    collect(&mut errors, host.delete_link(&gateway_interface(&config.instance)));
+    collect(&mut errors, link::remove_gateway(&gateway_label(&config.instance)));
     super::sandbox::joined(errors)
 }

@@ -106,10 +106,11 @@ async fn links(handle: &Handle) -> Result<BTreeMap<u32, Link>> {
     let mut links = BTreeMap::new();
     let mut dump = handle.link().get().execute();
     while let Some(message) = dump.try_next().await.context("list links")? {
-        let (mut own, mut mtu) = (false, None);
+        // Addresses of the loopback reach nobody else; the pods' gateway is one of them.
+        let (mut own, mut mtu) = (message.header.flags.contains(LinkFlags::Loopback), None);
         for attribute in &message.attributes {
             match attribute {
-                LinkAttribute::IfName(name) => own = name.starts_with(LINK_PREFIX),
+                LinkAttribute::IfName(name) => own |= name.starts_with(LINK_PREFIX),
                 LinkAttribute::Mtu(bytes) => mtu = Some(*bytes),
                 _ => {}
             }

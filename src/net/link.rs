@@ -10,12 +10,13 @@ use rtnetlink::packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
 };
 use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkMessage, Stats64};
 use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState};
 use rtnetlink::packet_route::route::RouteScope;
 use rtnetlink::packet_route::{AddressFamily, route::RouteMessage};
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
-use rtnetlink::{AddressMessageBuilder, LinkDummy, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
+use rtnetlink::{AddressMessageBuilder, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -147,6 +148,23 @@ impl Netlink {
         Ok(())
     }
 
+    /// Delete the addresses of an interface that have a label, but for one.
+    fn delete_labelled(&mut self, index: u32, label: &str, kept: Option<Ipv4Addr>) -> Result<()> {
+        let mut all = AddressMessage::default();
+        all.header.family = AddressFamily::Inet;
+        let answers = self.request(RouteNetlinkMessage::GetAddress(all), NLM_F_DUMP).context("list the addresses")?;
+        for answer in answers {
+            let RouteNetlinkMessage::NewAddress(address) = answer else { continue };
+            let has = |wanted: &AddressAttribute| address.attributes.contains(wanted);
+            let is_kept = kept.is_some_and(|kept| has(&AddressAttribute::Local(kept.into())));
+            if address.header.index == index && has(&AddressAttribute::Label(label.to_owned())) && !is_kept {
+                self.request(RouteNetlinkMessage::DelAddress(address), NLM_F_ACK)
+                    .with_context(|| format!("delete the address {label}"))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Delete a link; one that is gone is fine.
     pub fn delete_link(&mut self, name: &str) -> Result<()> {
         let message = LinkUnspec::new_with_name(name).build();
@@ -257,18 +275,28 @@ fn neighbour(index: u32, address: Ipv4Addr, hardware: [u8; 6]) -> NeighbourMessa
     message
 }
 
-/// Give the node the gateway's address, on a dummy interface of its own, and let it forward.
-pub fn ensure_gateway(name: &str, cidr: PodCidr) -> Result<()> {
+/// The interface that carries the gateway's address: the one that every kernel has.
+const LOOPBACK: &str = "lo";
+
+/// Give the node the gateway's address, under a label to find it by, and let it forward. An earlier
+/// address with the label goes.
+pub fn ensure_gateway(label: &str, cidr: PodCidr) -> Result<()> {
     let mut host = Netlink::open()?;
-    if host.link(name)?.is_none() {
-        let message = LinkMessageBuilder::<LinkDummy>::new(name).up().build();
-        host.request(RouteNetlinkMessage::NewLink(message), NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL)
-            .with_context(|| format!("make the interface {name}"))?;
-    }
-    let index = host.index(name)?;
+    let index = host.index(LOOPBACK)?;
     host.set_up(index)?;
-    host.add_address(index, cidr.gateway(), 32).with_context(|| format!("interface {name}"))?;
+    host.delete_labelled(index, label, Some(cidr.gateway()))?;
+    let mut message = AddressMessageBuilder::<Ipv4Addr>::new().index(index).address(cidr.gateway(), 32).build();
+    message.attributes.push(AddressAttribute::Label(label.to_owned()));
+    host.request(RouteNetlinkMessage::NewAddress(message), NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE)
+        .with_context(|| format!("add the pods' gateway {}", cidr.gateway()))?;
     fs::write("/proc/sys/net/ipv4/ip_forward", "1").context("let the node forward, by net.ipv4.ip_forward")
+}
+
+/// Take the gateway's address away.
+pub fn remove_gateway(label: &str) -> Result<()> {
+    let mut host = Netlink::open()?;
+    let index = host.index(LOOPBACK)?;
+    host.delete_labelled(index, label, None)
 }
 
 /// Names of interfaces in this namespace that begin so.

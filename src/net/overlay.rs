@@ -22,6 +22,8 @@ const VXLAN_ID: u32 = 1;
 /// What VXLAN adds to a packet: bytes.
 pub const VXLAN_OVERHEAD: u32 = 50;
 
+const LOOPBACK: &str = "lo";
+
 /// Routes that refuse a range are looked at last.
 const LAST_RESORT: u32 = 0xffff_0000;
 
@@ -61,21 +63,33 @@ impl Overlay {
     }
 
     /// Packets for Services have a route even where there is no default one, and what is not
-    /// translated or not owned by a node goes nowhere.
-    pub async fn claim(&self, link: &str, services: Network, pods: Network, source: Ipv4Addr) -> Result<()> {
-        let index = self.index(link).await?.with_context(|| format!("link {link} is not there"))?;
-        let to_services = RouteMessageBuilder::<Ipv4Addr>::new()
-            .destination_prefix(services.0, services.1)
-            .output_interface(index)
-            .pref_source(source)
-            .build();
-        self.put_route(to_services).await.context("route the Services' range")?;
+    /// translated or not owned by a node goes nowhere. `source`: the pods' gateway, on the loopback.
+    pub async fn claim(&self, services: Network, pods: Network, source: Ipv4Addr) -> Result<()> {
+        let [to_services, nowhere] = self.claims(services, pods).await?;
+        self.put_route(to_services.pref_source(source).build()).await.context("route the Services' range")?;
+        self.put_route(nowhere.build()).await.context("make the pods' range unreachable beyond the nodes")
+    }
+
+    /// Undo [`Overlay::claim`]; what is not there is fine.
+    pub async fn release(&self, services: Network, pods: Network) -> Result<()> {
+        for route in self.claims(services, pods).await? {
+            match self.handle.route().del(route.build()).execute().await {
+                Err(rtnetlink::Error::NetlinkError(error)) if error.raw_code() == -libc::ESRCH => {}
+                result => result.context("remove the route of a range")?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn claims(&self, services: Network, pods: Network) -> Result<[RouteMessageBuilder<Ipv4Addr>; 2]> {
+        let index = self.index(LOOPBACK).await?.context("there is no loopback interface")?;
+        let to_services =
+            RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(services.0, services.1).output_interface(index);
         let nowhere = RouteMessageBuilder::<Ipv4Addr>::new()
             .destination_prefix(pods.0, pods.1)
             .kind(RouteType::Unreachable)
-            .priority(LAST_RESORT)
-            .build();
-        self.put_route(nowhere).await.context("make the pods' range unreachable beyond the nodes")
+            .priority(LAST_RESORT);
+        Ok([to_services, nowhere])
     }
 
     async fn put_route(&self, route: RouteMessage) -> Result<()> {

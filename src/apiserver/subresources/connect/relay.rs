@@ -9,20 +9,20 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Uri, Version
 use hyper_util::rt::TokioIo;
 
 /// Headers of one hop.
-const HOP_BY_HOP: &[HeaderName] = &[
-    CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-authenticate"),
-    HeaderName::from_static("proxy-authorization"),
-    HeaderName::from_static("proxy-connection"),
-    http::header::TE,
-    http::header::TRAILER,
-    http::header::TRANSFER_ENCODING,
-    UPGRADE,
+const HOP_BY_HOP: &[&str] = &[
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
 ];
 
 /// Headers that tell who the client is: not for those behind.
-const CREDENTIALS: &[HeaderName] = &[http::header::AUTHORIZATION];
+const CREDENTIALS: &[&str] = &["authorization"];
 
 pub fn is_upgrade(headers: &HeaderMap) -> bool {
     let tokens = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
@@ -68,18 +68,13 @@ pub async fn relay(
         });
     } else {
         for name in HOP_BY_HOP {
-            answer.headers_mut().remove(name);
+            answer.headers_mut().remove(*name);
         }
     }
     Ok(answer.map(Body::new))
 }
 
-fn outgoing(
-    request: Request<Body>,
-    path_and_query: &str,
-    host: &str,
-    upgrade: bool,
-) -> Result<Request<Body>, Status> {
+fn outgoing(request: Request<Body>, path_and_query: &str, host: &str, upgrade: bool) -> Result<Request<Body>, Status> {
     let (mut parts, body) = request.into_parts();
     parts.uri = path_and_query
         .parse::<Uri>()
@@ -92,7 +87,7 @@ fn outgoing(
         .filter_map(|name| Some((name.clone(), parts.headers.get(&name)?.clone())))
         .collect();
     for name in HOP_BY_HOP.iter().chain(CREDENTIALS) {
-        parts.headers.remove(name);
+        parts.headers.remove(*name);
     }
     parts.headers.extend(kept);
     let host = HeaderValue::from_str(host).map_err(|error| Status::bad_request(format!("host {host}: {error}")))?;
