@@ -203,7 +203,8 @@ impl Node {
                 open_ports: vec![self.network.api_port],
             };
             let config = proxy::Config { node_name: self.name.clone(), network };
-            parts.spawn(proxy::run(config, self.proxy_client.clone(), shutdown.clone()));
+            let (own, of_node) = (self.proxy_client.clone(), self.kubelet_client.clone());
+            parts.spawn(proxy::run(config, own, of_node, shutdown.clone()));
         }
         let peers = proxy::peers::Config {
             node_name: self.name.clone(),

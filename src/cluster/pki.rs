@@ -149,7 +149,7 @@ impl Pki {
 
     /// For the API server as a client of kubelets: its client certificate, kubelets' CA.
     pub fn kubelet_client_tls_config(&self) -> Result<Arc<rustls::ClientConfig>> {
-        self.client_config("kube-apiserver-kubelet-client", &["kubeadm:cluster-admins"], b"http/1.1")
+        self.client_config("kube-apiserver-kubelet-client", &[], b"http/1.1")
     }
 
     /// A client of anything that the server CA signed, as the given user.

@@ -36,9 +36,15 @@ pub struct Config {
 }
 
 /// Keep the kernel's rules until the shutdown. They stay when the proxy ends, so that Services go
-/// on over a restart; [`cleanup`] removes them.
-pub async fn run(config: Config, client: kube::Client, shutdown: CancellationToken) -> Result<()> {
-    let sources = Sources::start(&config, client);
+/// on over a restart; [`cleanup`] removes them. `client` is the proxy's own; the pods of its node only
+/// the node itself may see, with `node_client`.
+pub async fn run(
+    config: Config,
+    client: kube::Client,
+    node_client: kube::Client,
+    shutdown: CancellationToken,
+) -> Result<()> {
+    let sources = Sources::start(&config, client, node_client);
     let mut backend = Iptables::default();
     let mut notifications = Notifications::open()?;
     sources.synced(&shutdown).await;
@@ -92,12 +98,12 @@ struct Sources {
 }
 
 impl Sources {
-    fn start(config: &Config, client: kube::Client) -> Self {
+    fn start(config: &Config, client: kube::Client, node_client: kube::Client) -> Self {
         let changed = Arc::new(Notify::new());
         let services = Informer::start(client.clone(), InformerOptions::default());
-        let slices = Informer::start(client.clone(), InformerOptions::default());
+        let slices = Informer::start(client, InformerOptions::default());
         let of_node = format!("spec.nodeName={}", config.node_name);
-        let pods = Informer::start(client, InformerOptions { field_selector: Some(of_node), ..Default::default() });
+        let pods = Informer::start(node_client, InformerOptions { field_selector: Some(of_node), ..Default::default() });
         let sources = Self { services, slices, pods, changed };
         sources.follow(sources.services.store(), |view| !view.ports.is_empty());
         sources.follow(sources.slices.store(), |_| true);

@@ -256,7 +256,8 @@ fn mount_token(spec: &mut Value) {
     let volume = existing.clone().unwrap_or_else(|| format!("{VOLUME_PREFIX}{}", random_suffix()));
     let mut mounted = false;
     for list in ["initContainers", "containers"] {
-        let Some(containers) = spec[list].as_array_mut() else { continue };
+        // Not by index: that would add what is not there.
+        let Some(containers) = spec.get_mut(list).and_then(Value::as_array_mut) else { continue };
         for container in containers {
             let there = |mount: &Value| text(mount, "/mountPath") == TOKEN_PATH;
             if items(&container["volumeMounts"]).iter().any(there) {
