@@ -69,6 +69,17 @@ pub fn parse(image: &str) -> Result<ImageReference, CriError> {
         return Err(invalid("invalid reference format".into()));
     }
     let reference: Reference = image.parse().map_err(|error| invalid(format!("{error}")))?;
+    let is_valid = |part: &str| {
+        let inside = part.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-'));
+        let ends = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric());
+        inside && ends(part.bytes().next()) && ends(part.bytes().last())
+    };
+    if !reference.repository().split('/').all(is_valid) {
+        let upper = reference.repository().bytes().any(|byte| byte.is_ascii_uppercase());
+        return Err(invalid(
+            if upper { "repository name must be lowercase" } else { "invalid reference format" }.into(),
+        ));
+    }
     let digest = reference.digest().map(str::to_owned);
     if let Some(digest) = &digest {
         digest_hex(digest).map_err(|error| invalid(error.to_string()))?;

@@ -408,8 +408,10 @@ fn set_owner(target: &Path, header: &tar::Header) -> Result<()> {
             .filter(|id| *id != u32::MAX)
             .with_context(|| format!("{what} {value} is out of range"))
     };
-    let uid = id(header.uid(), "owner")?;
-    let gid = id(header.gid(), "group")?;
+    // An empty field is a zero, as other programs read it.
+    let is_empty = |field: &[u8]| field.iter().all(|byte| matches!(byte, 0 | b' '));
+    let uid = if is_empty(&header.as_old().uid) { 0 } else { id(header.uid(), "owner")? };
+    let gid = if is_empty(&header.as_old().gid) { 0 } else { id(header.gid(), "group")? };
     std::os::unix::fs::lchown(target, Some(uid), Some(gid)).context("set the owner")
 }
 

@@ -76,9 +76,11 @@ pub fn set_oom_score_adj(value: i32) -> bool {
 
 /// Default dispositions and an empty mask: an ignored SIGPIPE would leak into the container.
 pub fn reset_signals() {
+    // By system call: the C library keeps 32 and 33 for itself and refuses them.
+    let default = [0u64; 4];
     for signal in 1..=64 {
-        // SAFETY: setting a disposition; those that cannot be changed (KILL, STOP, the C library's own) just fail.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        // SAFETY: all zeros is the kernel's structure for the default; KILL and STOP just fail.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), std::ptr::null::<u64>(), 8) };
     }
     let empty = nix::sys::signal::SigSet::empty();
     // An empty set is always valid.

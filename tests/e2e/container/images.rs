@@ -181,6 +181,7 @@ fn bomb() -> Vec<u8> {
     let size = 256 << 20;
     header.set_size(size);
     header.set_mode(0o644);
+    header.set_mtime(0);
     tar.append_data(&mut header, "zeros", std::io::Read::take(std::io::repeat(0), size)).expect("appended");
     tar.into_inner().expect("finished")
 }
