@@ -88,14 +88,18 @@ pub fn encode(state: &State, row: &Row, object: &Value) -> Stored {
     Stored::from_value(object, row.stored_hash(), Some(index))
 }
 
-/// `kind` of a body, where it says one.
-pub fn kind_of(body: &[u8], media: MediaType) -> Option<String> {
+/// `kind` and `apiVersion` of a body, as far as it says them.
+pub fn kind_of(body: &[u8], media: MediaType) -> (String, String) {
     let value = match media {
-        MediaType::Json => schema::scan::parse(body).ok()?,
-        MediaType::Yaml => schema::yaml::parse(body).ok()?,
-        MediaType::Protobuf => return None,
+        MediaType::Json => schema::scan::parse(body).ok(),
+        MediaType::Yaml => schema::yaml::parse(body).ok(),
+        MediaType::Protobuf => None,
     };
-    value.get("kind").and_then(Value::as_str).filter(|kind| !kind.is_empty()).map(str::to_owned)
+    let text = |name: &str| {
+        let value = value.as_ref().and_then(|value| value.get(name)).and_then(Value::as_str);
+        value.unwrap_or_default().to_owned()
+    };
+    (text("kind"), text("apiVersion"))
 }
 
 /// The configuration of an apply patch.

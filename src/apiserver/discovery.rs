@@ -199,7 +199,8 @@ fn verb_names(verbs: &[Verb]) -> Vec<&'static str> {
 /// Which objects a row's storage has: clients compare it between versions.
 fn storage_version_hash(row: &Row) -> String {
     use base64::Engine;
-    let kind = format!("{}/{}/{}", row.stored.group, row.version, row.kind);
+    let version = row.stored_as.as_ref().map_or(&*row.version, |gvr| &gvr.version);
+    let kind = format!("{}/{version}/{}", row.stored.group, row.kind);
     base64::engine::general_purpose::STANDARD.encode(&Sha256::digest(kind)[..8])
 }
 

@@ -88,7 +88,7 @@ pub fn serve(state: &State, headers: &HeaderMap, hash: Option<&str>, path: &str)
                 }
             }
             let body = serde_json::to_vec(&json!({ "paths": Value::Object(paths) })).expect("an index prints");
-            Some(Ok(respond::bytes(StatusCode::OK, respond::JSON, body)))
+            Some(Ok(respond::bytes(StatusCode::OK, respond::TEXT, body)))
         }
         "/openapi/v2" => {
             let protobuf = accepts_protobuf(headers);

@@ -10,7 +10,7 @@ use crate::resources::Row;
 use crate::storage::{Body as Stored, Entry, Revision};
 use axum::body::Body;
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WARNING};
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
@@ -60,13 +60,24 @@ pub fn deleted(status: &Status) -> Reply {
     json(StatusCode::OK, &value)
 }
 
+fn warning(text: &str) -> Option<HeaderValue> {
+    let text: String = text.chars().filter(|c| !c.is_control()).collect();
+    HeaderValue::from_str(&format!("299 - {}", field::go_quote(&text))).ok()
+}
+
 /// `Warning: 299 - "text"` per text.
 pub fn warn(reply: &mut Reply, warnings: &[String]) {
-    for warning in warnings {
-        let text: String = warning.chars().filter(|c| !c.is_control()).collect();
-        if let Ok(value) = HeaderValue::from_str(&format!("299 - {}", field::go_quote(&text))) {
-            reply.headers_mut().append(http::header::WARNING, value);
-        }
+    for value in warnings.iter().filter_map(|text| warning(text)) {
+        reply.headers_mut().append(WARNING, value);
+    }
+}
+
+/// One more warning, before those that are there.
+pub fn warn_first(reply: &mut Reply, text: &str) {
+    let others: Vec<HeaderValue> = reply.headers().get_all(WARNING).iter().cloned().collect();
+    reply.headers_mut().remove(WARNING);
+    for value in warning(text).into_iter().chain(others) {
+        reply.headers_mut().append(WARNING, value);
     }
 }
 

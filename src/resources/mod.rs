@@ -89,6 +89,8 @@ pub struct Resource {
     /// `prepare_update`; it counts once.
     pub generation: bool,
     pub columns: Vec<Column>,
+    /// The text of the `Warning:` header that every reply of this version carries.
+    pub deprecated: Option<&'static str>,
     pub strategy: Arc<dyn Strategy>,
 }
 
@@ -361,6 +363,7 @@ impl Resource {
             status: false,
             generation: false,
             columns: Vec::new(),
+            deprecated: None,
             strategy: Arc::new(Plain),
         }
     }

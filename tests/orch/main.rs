@@ -1,6 +1,12 @@
 //! One test binary, one module per noun: the real API server, store, controllers and scheduler
 //! in-process, with a fake container runtime. No root, no ports.
 
+mod apiserver;
+mod apiserver_delete;
+mod apiserver_discovery;
+mod apiserver_list;
+mod apiserver_services;
+mod apiserver_watch;
 mod simulated_disk;
 mod storage;
 mod storage_crash;

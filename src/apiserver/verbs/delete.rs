@@ -3,7 +3,8 @@
 use super::Call;
 use super::list;
 use super::selection::Selection;
-use crate::api::{GroupVersionKind, Status, UserInfo};
+use crate::api::field::go_quote;
+use crate::api::{GroupResource, GroupVersionKind, Status, UserInfo};
 use crate::apiserver::admission::{Attributes, Operation};
 use crate::apiserver::negotiate::{self, Allows, Output};
 use crate::apiserver::options::{self, ListOptions};
@@ -51,21 +52,19 @@ fn read_options(
     if body.is_empty() {
         return options::delete_options(call_query, body, None);
     }
-    let schema = schema::builtin_schema(&GroupVersionKind::new("meta.k8s.io", "v1", "DeleteOptions"))
-        .ok_or_else(|| Status::internal("DeleteOptions has no schema"))?;
     let media = codec::media_type(headers)?;
-    let decoded = schema::decode_body(&schema, body, media, FieldValidation::Ignore).map_err(|status| {
-        // Only a body of another kind is told in other words.
-        match codec::kind_of(body, media) {
-            Some(kind) if kind != "DeleteOptions" => {
-                let quoted = crate::api::field::go_quote(&kind);
-                Status::bad_request(format!(
-                    "no kind {quoted} is registered for version \"v1\" in scheme \"k8s.io/apimachinery/pkg/apis/meta/internalversion/scheme/register.go:27\""
-                ))
-            }
-            _ => status,
-        }
-    })?;
+    // Options are a kind of every group version.
+    let (kind, api_version) = codec::kind_of(body, media);
+    let api_version = if api_version.is_empty() { "v1" } else { &api_version };
+    let known = kind.is_empty() || kind == "DeleteOptions";
+    let schema = schema::builtin_schema(&GroupVersionKind::from_api_version(api_version, "DeleteOptions"));
+    let Some(schema) = schema.filter(|_| known) else {
+        let (kind, api_version) = (go_quote(&kind), go_quote(api_version));
+        return Err(Status::bad_request(format!(
+            "no kind {kind} is registered for version {api_version} in scheme \"k8s.io/apimachinery/pkg/apis/meta/internalversion/scheme/register.go:27\""
+        )));
+    };
+    let decoded = schema::decode_body(&schema, body, media, FieldValidation::Ignore)?;
     options::delete_options(call_query, body, Some(decoded.object))
 }
 
@@ -116,11 +115,16 @@ impl Deleter<'_> {
     async fn delete_once(&mut self, name: &str, key: &Key, entry: &Arc<Entry>) -> Result<Option<Deleted>, Status> {
         let old = codec::parse(self.row, &entry.body);
         let version = entry.revision.0.to_string();
-        self.options.check_preconditions(self.row, &old, &version)?;
-        self.admission(name, &old, &version).await?;
         let now = Timestamp::now();
         let mut object = old.clone();
-        let step = if self.row.strategy.holds_deletion(&mut object, now) {
+        let held = self.row.strategy.holds_deletion(&mut object, now);
+        if held {
+            self.check_held(name, &old, &version)?;
+        } else {
+            self.options.check_preconditions(self.row, &old, &version)?;
+        }
+        self.admission(name, &old, &version).await?;
+        let step = if held {
             if object == old { Step::Pending } else { Step::Update }
         } else {
             object = old.clone();
@@ -147,6 +151,25 @@ impl Deleter<'_> {
             },
         };
         Ok(deleted.map(|deleted| with_version(deleted, &version)))
+    }
+
+    /// The preconditions of a kind that marks itself, in the words that it has for them.
+    fn check_held(&self, name: &str, old: &Value, version: &str) -> Result<(), Status> {
+        let wanted = [
+            ("UID", &self.options.uid, metadata_str(old, "uid")),
+            ("ResourceVersion", &self.options.resource_version, version),
+        ];
+        for (what, wanted, own) in wanted {
+            if let Some(wanted) = wanted
+                && wanted != own
+            {
+                let detail =
+                    format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {own}");
+                let resource: &GroupResource = &self.row.group_resource;
+                return Err(Status::conflict(resource, name, &detail));
+            }
+        }
+        Ok(())
     }
 
     /// Store the marked object; the inner None: a dry run.

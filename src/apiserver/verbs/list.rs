@@ -171,6 +171,11 @@ pub fn write(call: &Call<'_>, output: Output, page: &Page) -> Reply {
         }
         Transform::PartialMetadata => {
             let mut out = head("PartialObjectMetadataList", output.meta_version(), &revision, next);
+            if page.entries.is_empty() {
+                // A list of nothing is null here: Kubernetes says so, too.
+                out.extend_from_slice(b",\"items\":null}");
+                return respond::meta_bytes(StatusCode::OK, output, out);
+            }
             write_items(&page.entries, &mut out, |entry, out| {
                 out.extend_from_slice(&respond::partial_head("PartialObjectMetadata", output));
                 entry.body.write_metadata(entry.revision, out);

@@ -11,7 +11,7 @@ pub mod watch;
 pub mod write;
 
 use super::request::{Query, RequestInfo};
-use super::respond::Reply;
+use super::respond::{self, Reply};
 use super::state::State;
 use super::{no_such_resource, no_such_verb, subresources};
 use crate::api::{Status, UserInfo};
@@ -57,6 +57,13 @@ pub fn served_verb_of(info: &RequestInfo) -> Option<Verb> {
 
 /// To the handler of the verb, or of the subresource.
 pub async fn route(call: Call<'_>) -> Result<Reply, Status> {
+    let Some(text) = call.row.deprecated else { return dispatch(call).await };
+    let mut reply = dispatch(call).await.unwrap_or_else(|status| respond::status(&status));
+    respond::warn_first(&mut reply, text);
+    Ok(reply)
+}
+
+async fn dispatch(call: Call<'_>) -> Result<Reply, Status> {
     let info = call.info;
     if !info.subresource.is_empty() {
         return subresource(call).await;

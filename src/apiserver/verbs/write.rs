@@ -298,7 +298,9 @@ impl Writer<'_> {
         if admitted {
             self.admission(Operation::Update, name, options, &mut object, Some(old), Half::Validating).await?;
         }
-        if deletion::ends_with_update(&object, old) && !strategy.holds_deletion(&mut object.clone(), Timestamp::now()) {
+        if deletion::ends_with_update(&object, old)
+            && !self.row.strategy.holds_deletion(&mut object.clone(), Timestamp::now())
+        {
             return self.end_deletion(key, entry, object).await;
         }
         if self.options.dry_run {

@@ -70,6 +70,14 @@ impl Strategy for Namespace {
         Some(&Status)
     }
 
+    fn subresource(&self, name: &str) -> Option<&dyn Strategy> {
+        match name {
+            "finalize" => Some(&Finalize),
+            "status" => self.status(),
+            _ => None,
+        }
+    }
+
     fn selectable_fields(&self) -> &'static [(&'static str, fn(&Value) -> String)] {
         &[
             ("status.phase", |namespace| namespace.at("status").str_at("phase").to_owned()),

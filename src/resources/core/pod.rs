@@ -121,6 +121,15 @@ impl Strategy for Pod {
         Some(&pod_status::PodStatus)
     }
 
+    fn subresource(&self, name: &str) -> Option<&dyn Strategy> {
+        match name {
+            "ephemeralcontainers" => Some(&pod_update::EphemeralContainers),
+            "resize" => Some(&pod_update::Resize),
+            "status" => self.status(),
+            _ => None,
+        }
+    }
+
     fn selectable_fields(&self) -> &'static [(&'static str, fn(&Value) -> String)] {
         &[
             ("spec.nodeName", |pod| pod.at("spec").str_at("nodeName").to_owned()),

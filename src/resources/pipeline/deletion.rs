@@ -49,7 +49,7 @@ impl DeleteOptions {
     pub fn check_preconditions(&self, row: &Row, object: &Value, resource_version: &str) -> Result<(), Status> {
         // The kind stands where the resource should: Kubernetes does so, too.
         let conflict = |detail: String| {
-            let kind = GroupResource::new(&row.group, &row.kind);
+            let kind = GroupResource::new(&row.stored.group, &row.kind);
             Err(Status::conflict(&kind, metadata_str(object, "name"), &detail))
         };
         let uid = metadata_str(object, "uid");

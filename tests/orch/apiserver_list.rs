@@ -1,0 +1,122 @@
+//! LIST: selectors, pages, states, Tables and metadata alone.
+
+use crate::apiserver::{Api, CONFIG_MAPS};
+use serde_json::{Value, json};
+
+fn names(list: &Value) -> Vec<&str> {
+    let items = list["items"].as_array().expect("items");
+    items.iter().map(|item| item["metadata"]["name"].as_str().expect("a name")).collect()
+}
+
+async fn five() -> Api {
+    let api = Api::new().await;
+    for (name, tier) in [("a", "front"), ("b", "back"), ("c", "front"), ("d", "back"), ("e", "front")] {
+        api.config_map(name, json!({"tier": tier})).await;
+    }
+    api
+}
+
+#[tokio::test]
+async fn selectors_choose() {
+    let api = five().await;
+    for (query, expected) in [
+        ("labelSelector=tier%3Dfront", vec!["a", "c", "e"]),
+        ("labelSelector=tier+notin+(front)", vec!["b", "d"]),
+        ("labelSelector=!tier", vec![]),
+        ("fieldSelector=metadata.name%3Db", vec!["b"]),
+        ("fieldSelector=metadata.name!%3Db,metadata.namespace%3Da&labelSelector=tier%3Dback", vec!["d"]),
+        ("fieldSelector=metadata.name%3Dnope", vec![]),
+    ] {
+        let list = api.get(&format!("{CONFIG_MAPS}?{query}")).await.ok();
+        assert_eq!(names(&list), expected, "{query}");
+        let across = api.get(&format!("/api/v1/configmaps?{query}")).await.ok();
+        assert_eq!(names(&across), expected, "{query} in all namespaces");
+    }
+    let (code, message) = api.get(&format!("{CONFIG_MAPS}?fieldSelector=data.k%3Dv")).await.refused();
+    assert_eq!(code, 400);
+    assert_eq!(message, "\"data.k\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\"");
+}
+
+#[tokio::test]
+async fn items_of_built_in_lists_do_not_say_their_kind() {
+    let api = five().await;
+    let list = api.get(CONFIG_MAPS).await.ok();
+    assert_eq!((&list["kind"], &list["apiVersion"]), (&json!("ConfigMapList"), &json!("v1")));
+    let mut one = api.get("/api/v1/namespaces/a/configmaps/a").await.ok();
+    let fields = one.as_object_mut().expect("an object");
+    fields.remove("kind");
+    fields.remove("apiVersion");
+    assert_eq!(list["items"][0], one);
+}
+
+#[tokio::test]
+async fn pages_show_one_state() {
+    let api = five().await;
+    let first = api.get(&format!("{CONFIG_MAPS}?limit=2")).await.ok();
+    assert_eq!(names(&first), ["a", "b"]);
+    assert_eq!(first["metadata"]["remainingItemCount"], json!(3));
+    api.delete("/api/v1/namespaces/a/configmaps/c", None).await.ok();
+    api.config_map("bb", json!({})).await;
+    let token = first["metadata"]["continue"].as_str().expect("a token");
+    let second = api.get(&format!("{CONFIG_MAPS}?limit=2&continue={token}")).await.ok();
+    assert_eq!(names(&second), ["c", "d"], "as it was when the list began");
+    assert_eq!(second["metadata"]["resourceVersion"], first["metadata"]["resourceVersion"]);
+    let token = second["metadata"]["continue"].as_str().expect("a token");
+    let last = api.get(&format!("{CONFIG_MAPS}?limit=2&continue={token}")).await.ok();
+    assert_eq!(names(&last), ["e"]);
+    assert_eq!(last["metadata"].get("continue"), None);
+    assert_eq!(names(&api.get(CONFIG_MAPS).await.ok()), ["a", "b", "bb", "d", "e"]);
+
+    let (code, _) = api.get(&format!("{CONFIG_MAPS}?continue=x")).await.refused();
+    assert_eq!(code, 400);
+    let version = first["metadata"]["resourceVersion"].as_str().expect("a version");
+    let (code, message) = api.get(&format!("{CONFIG_MAPS}?continue={token}&resourceVersion={version}")).await.refused();
+    assert_eq!((code, message.as_str()), (400, "specifying resource version is not allowed when using continue"));
+}
+
+#[tokio::test]
+async fn states_that_are_not_there() {
+    let api = five().await;
+    let (code, message) = api.get(&format!("{CONFIG_MAPS}?resourceVersion=999999999")).await.refused();
+    assert_eq!(code, 504);
+    assert!(message.starts_with("Timeout: Too large resource version: 999999999, current: "), "{message}");
+    for (query, code) in [
+        ("resourceVersion=x", 400),
+        ("limit=x", 400),
+        ("resourceVersionMatch=Exact", 422),
+        ("resourceVersion=0&resourceVersionMatch=Exact", 422),
+        ("resourceVersion=1&resourceVersionMatch=Bogus", 422),
+        ("sendInitialEvents=true", 422),
+        ("resourceVersion=2&resourceVersionMatch=Exact", 410),
+    ] {
+        assert_eq!(api.get(&format!("{CONFIG_MAPS}?{query}")).await.refused().0, code, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn tables_and_metadata_alone() {
+    let api = five().await;
+    let accept = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
+    let table = api.get_as(&format!("{CONFIG_MAPS}?limit=1"), accept).await.ok();
+    assert_eq!((&table["kind"], &table["apiVersion"]), (&json!("Table"), &json!("meta.k8s.io/v1")));
+    assert_eq!(table["columnDefinitions"][0]["name"], "Name");
+    assert_eq!(table["rows"][0]["cells"][0], "a");
+    assert_eq!(table["rows"][0]["object"]["kind"], "PartialObjectMetadata");
+    assert_eq!(table["rows"][0]["object"]["metadata"]["name"], "a");
+    assert!(table["metadata"]["continue"].is_string());
+    let whole = api.get_as(&format!("{CONFIG_MAPS}/a?includeObject=Object"), accept).await.ok();
+    assert_eq!(whole["rows"][0]["object"], api.get(&format!("{CONFIG_MAPS}/a")).await.ok());
+    let none = api.get_as(&format!("{CONFIG_MAPS}/a?includeObject=None"), accept).await.ok();
+    assert_eq!(none["rows"][0]["object"], Value::Null);
+
+    let accept = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io";
+    let list = api.get_as(CONFIG_MAPS, accept).await.ok();
+    assert_eq!(list["kind"], "PartialObjectMetadataList");
+    assert_eq!(list["items"][4]["metadata"], api.get(&format!("{CONFIG_MAPS}/e")).await.ok()["metadata"]);
+    assert_eq!(list["items"][4].get("data"), None);
+
+    let yaml = api.get_as(&format!("{CONFIG_MAPS}/a"), "application/yaml").await;
+    assert!(yaml.text.starts_with("apiVersion: v1\ndata:\n  k: v\nkind: ConfigMap\n"), "{}", yaml.text);
+    let (code, _) = api.get_as(CONFIG_MAPS, "text/plain").await.refused();
+    assert_eq!(code, 406);
+}
