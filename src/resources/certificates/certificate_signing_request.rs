@@ -104,6 +104,14 @@ impl Strategy for CertificateSigningRequest {
         Messages::new()
     }
 
+    fn subresource(&self, name: &str) -> Option<&dyn Strategy> {
+        match name {
+            "approval" => Some(&Approval),
+            "status" => self.status(),
+            _ => None,
+        }
+    }
+
     fn status(&self) -> Option<&dyn Strategy> {
         Some(&Status)
     }
