@@ -39,8 +39,9 @@ pub(super) fn token(token: Option<String>, file: Option<&Path>) -> Result<Option
 }
 
 pub(super) fn run(args: Args) -> Result<ExitCode> {
-    let token = token(args.token, args.token_file.as_deref())?
-        .context("no token: give --token, --token-file or ORCH_TOKEN; the server has it in /var/lib/orch/server/token")?;
+    let token = token(args.token, args.token_file.as_deref())?.context(
+        "no token: give --token, --token-file or ORCH_TOKEN; the server has it in /var/lib/orch/server/token",
+    )?;
     let options =
         AgentOptions { data_directory: args.data_dir, server: args.server, token, node: args.node.into_options()? };
     crate::cluster::agent::run(options)

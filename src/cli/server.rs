@@ -28,7 +28,13 @@ pub(super) struct Args {
     #[arg(long, value_name = "NAME")]
     tls_san: Vec<String>,
     /// Where to write the kubeconfig of the administrator
-    #[arg(long, short = 'o', env = "ORCH_KUBECONFIG_OUTPUT", value_name = "FILE", default_value = "/etc/orch/orch.yaml")]
+    #[arg(
+        long,
+        short = 'o',
+        env = "ORCH_KUBECONFIG_OUTPUT",
+        value_name = "FILE",
+        default_value = "/etc/orch/orch.yaml"
+    )]
     write_kubeconfig: PathBuf,
     /// Permissions of that kubeconfig
     #[arg(long, env = "ORCH_KUBECONFIG_MODE", value_name = "MODE", default_value = "600", value_parser = |text: &str| parse_mode(text))]

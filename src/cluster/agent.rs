@@ -1,6 +1,7 @@
 //! Composes an agent: join, then a node.
 
 use super::join::client::{Identity, Joined, join, server_uri};
+use super::kubelet_access::KubeletAccess;
 use super::node::{self, Node};
 use super::options::AgentOptions;
 use super::pki;
@@ -9,7 +10,6 @@ use super::process;
 use super::supervisor::Supervisor;
 use super::token::Token;
 use crate::client::{ClientCertificate, TlsOptions, over_tls};
-use super::kubelet_access::KubeletAccess;
 use crate::net::addresses;
 use crate::net::tls::{self, Credentials, ProvenClientCertificate};
 use anyhow::{Context, Result, bail};
@@ -41,11 +41,8 @@ async fn serve(options: AgentOptions, shutdown: CancellationToken) -> Result<()>
     }
     let machine = addresses::watch().await?;
     let node_addresses = node::node_addresses(&options.node, machine.clone(), Ipv4Addr::LOCALHOST);
-    let mut identity = Identity {
-        node_name: node::name(&options.node)?,
-        machine_id: node::machine_id(),
-        serving_names: Vec::new(),
-    };
+    let mut identity =
+        Identity { node_name: node::name(&options.node)?, machine_id: node::machine_id(), serving_names: Vec::new() };
     identity.serving_names = serving_names(&identity.node_name, &node_addresses.borrow());
     let joined = tokio::select! {
         () = shutdown.cancelled() => return Ok(()),
@@ -53,7 +50,11 @@ async fn serve(options: AgentOptions, shutdown: CancellationToken) -> Result<()>
     };
     let certificates = Certificates::new(&joined)?;
     let client = |certificate: &Arc<ClientCertificate>| {
-        let options = TlsOptions { server: server.clone(), ca: joined.authorities.clone().into_bytes(), certificate: certificate.clone() };
+        let options = TlsOptions {
+            server: server.clone(),
+            ca: joined.authorities.clone().into_bytes(),
+            certificate: certificate.clone(),
+        };
         over_tls(options).context("make a client of the server")
     };
     let kubelet_client = client(&certificates.kubelet)?;
@@ -72,7 +73,8 @@ async fn serve(options: AgentOptions, shutdown: CancellationToken) -> Result<()>
         options: options.node,
     };
     node.start(&mut supervisor).await?;
-    let renewal = Renewal { server, token, presented: options.token, identity, certificates, addresses: node_addresses };
+    let renewal =
+        Renewal { server, token, presented: options.token, identity, certificates, addresses: node_addresses };
     supervisor.spawn("certificates", renewal.run(joined.kubelet_client.certificate_pem, shutdown.clone()));
     process::notify(&[sd_notify::NotifyState::Ready]);
     tracing::info!("this node runs");
@@ -95,7 +97,8 @@ struct Certificates {
 }
 
 fn client_certificate(credentials: &Credentials) -> Result<Arc<ClientCertificate>> {
-    let certificate = ClientCertificate::from_pem(credentials.certificate_pem.as_bytes(), credentials.key_pem.as_bytes());
+    let certificate =
+        ClientCertificate::from_pem(credentials.certificate_pem.as_bytes(), credentials.key_pem.as_bytes());
     Ok(Arc::new(certificate?))
 }
 
@@ -120,7 +123,9 @@ impl Certificates {
     }
 
     fn replace(&self, joined: &Joined) -> Result<()> {
-        let swap = |slot: &ClientCertificate, new: &Credentials| slot.replace(new.certificate_pem.as_bytes(), new.key_pem.as_bytes());
+        let swap = |slot: &ClientCertificate, new: &Credentials| {
+            slot.replace(new.certificate_pem.as_bytes(), new.key_pem.as_bytes())
+        };
         swap(&self.kubelet, &joined.kubelet_client)?;
         swap(&self.proxy, &joined.proxy_client)?;
         self.serving.send_replace(serving_config(joined)?);

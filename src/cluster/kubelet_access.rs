@@ -79,7 +79,8 @@ impl KubeletAccess {
             ..TokenReview::default()
         };
         let api: Api<TokenReview> = Api::all(self.client.clone());
-        let answer = api.create(&PostParams::default(), &review).await.map_err(|error| Refusal::Unknown(error.to_string()))?;
+        let answer =
+            api.create(&PostParams::default(), &review).await.map_err(|error| Refusal::Unknown(error.to_string()))?;
         let status = answer.status.unwrap_or_default();
         let Some(user) = status.user.filter(|_| status.authenticated == Some(true)) else {
             return Err(Refusal::Unauthenticated);
@@ -135,15 +136,14 @@ impl Authorizer for KubeletAccess {
             ..SubjectAccessReview::default()
         };
         let api: Api<SubjectAccessReview> = Api::all(self.client.clone());
-        let answer = api.create(&PostParams::default(), &review).await.map_err(|error| Refusal::Unknown(error.to_string()))?;
+        let answer =
+            api.create(&PostParams::default(), &review).await.map_err(|error| Refusal::Unknown(error.to_string()))?;
         let status = answer.status.unwrap_or_default();
         let (answer, life) = if status.allowed {
             (Ok(()), ALLOWED)
         } else {
-            let detail = format!(
-                "user={}, verb={}, resource=nodes, subresource={}",
-                user.name, access.verb, access.subresource
-            );
+            let detail =
+                format!("user={}, verb={}, resource=nodes, subresource={}", user.name, access.verb, access.subresource);
             (Err(format!("Forbidden ({detail})")), DENIED)
         };
         self.decisions.lock().put(key, answer.clone(), life);

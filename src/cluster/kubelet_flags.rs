@@ -82,7 +82,8 @@ fn duration(text: &str) -> Result<Duration> {
 /// `cpu=100m,memory=200Mi`.
 fn pairs(text: &str, separator: char) -> Result<BTreeMap<String, String>> {
     let pair = |item: &str| {
-        let (name, value) = item.split_once(separator).with_context(|| format!("{item:?}: write name{separator}value"))?;
+        let (name, value) =
+            item.split_once(separator).with_context(|| format!("{item:?}: write name{separator}value"))?;
         Ok((name.trim().to_owned(), value.trim().to_owned()))
     };
     text.split(',').filter(|item| !item.trim().is_empty()).map(pair).collect()

@@ -76,7 +76,8 @@ pub fn node_addresses(
     fallback: Ipv4Addr,
 ) -> watch::Receiver<Vec<IpAddr>> {
     let given = options.ip;
-    let current = move |machine: &MachineAddresses| vec![given.unwrap_or_else(|| machine.primary.unwrap_or(fallback).into())];
+    let current =
+        move |machine: &MachineAddresses| vec![given.unwrap_or_else(|| machine.primary.unwrap_or(fallback).into())];
     let (sender, receiver) = watch::channel(current(&machine.borrow_and_update()));
     tokio::spawn(async move {
         while machine.changed().await.is_ok() {
@@ -139,7 +140,10 @@ impl Node {
             "kubelet",
             Kubelet::run(config, runtime.clone(), runtime.clone(), self.kubelet_client.clone(), shutdown.clone()),
         );
-        supervisor.spawn("image archives", import_images(runtime.clone(), self.data_directory.join("images"), shutdown.clone()));
+        supervisor.spawn(
+            "image archives",
+            import_images(runtime.clone(), self.data_directory.join("images"), shutdown.clone()),
+        );
         supervisor.spawn("node network", self.network(runtime, ready, shutdown));
         Ok(())
     }
@@ -241,7 +245,8 @@ impl Node {
     }
 
     async fn pod_cidr(&self) -> Result<PodCidr> {
-        let own = InformerOptions { field_selector: Some(format!("metadata.name={}", self.name)), ..Default::default() };
+        let own =
+            InformerOptions { field_selector: Some(format!("metadata.name={}", self.name)), ..Default::default() };
         let informer: Informer<NodeView> = Informer::start(self.kubelet_client.clone(), own);
         let mut changes = informer.store().changes();
         while let Some((_, node)) = changes.recv().await {

@@ -73,7 +73,8 @@ fn kubelet_mounts(directory: &Path) -> Result<()> {
         .collect();
     points.sort_by_key(|point| std::cmp::Reverse(point.len()));
     for point in points {
-        nix::mount::umount2(point.as_str(), nix::mount::MntFlags::MNT_DETACH).with_context(|| format!("unmount {point}"))?;
+        nix::mount::umount2(point.as_str(), nix::mount::MntFlags::MNT_DETACH)
+            .with_context(|| format!("unmount {point}"))?;
     }
     Ok(())
 }

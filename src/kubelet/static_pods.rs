@@ -4,9 +4,9 @@
 //! a changed manifest is another pod and an unchanged one is found again after a restart.
 
 use super::context::Context;
-use crate::runtime::directory_watch::{DirectoryWatch, WatchFlags};
 use super::pod::{self, HASH_ANNOTATION, MIRROR_ANNOTATION, SOURCE_ANNOTATION};
 use crate::client::{self, DeleteOptions, kinds};
+use crate::runtime::directory_watch::{DirectoryWatch, WatchFlags};
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::{Pod, Toleration};
 use serde_json::Value;

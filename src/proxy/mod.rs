@@ -103,7 +103,8 @@ impl Sources {
         let services = Informer::start(client.clone(), InformerOptions::default());
         let slices = Informer::start(client, InformerOptions::default());
         let of_node = format!("spec.nodeName={}", config.node_name);
-        let pods = Informer::start(node_client, InformerOptions { field_selector: Some(of_node), ..Default::default() });
+        let pods =
+            Informer::start(node_client, InformerOptions { field_selector: Some(of_node), ..Default::default() });
         let sources = Self { services, slices, pods, changed };
         sources.follow(sources.services.store(), |view| !view.ports.is_empty());
         sources.follow(sources.slices.store(), |_| true);

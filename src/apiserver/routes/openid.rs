@@ -24,10 +24,7 @@ struct OpenId {
 /// `/.well-known/openid-configuration` and `/openid/v1/jwks`.
 pub fn routes(tokens: &Arc<Tokens>) -> Vec<(&'static str, Arc<dyn Route>)> {
     let route = |document| Arc::new(OpenId { tokens: tokens.clone(), document });
-    vec![
-        ("/.well-known/openid-configuration", route(Document::Discovery)),
-        ("/openid/v1/jwks", route(Document::Keys)),
-    ]
+    vec![("/.well-known/openid-configuration", route(Document::Discovery)), ("/openid/v1/jwks", route(Document::Keys))]
 }
 
 #[async_trait]

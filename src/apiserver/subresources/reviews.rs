@@ -19,11 +19,7 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// All of them. `audiences`: what the API server is called.
-pub fn handlers(
-    tokens: Arc<Tokens>,
-    audiences: Vec<String>,
-    rbac: Arc<Rbac>,
-) -> Vec<(&'static str, Arc<dyn Handler>)> {
+pub fn handlers(tokens: Arc<Tokens>, audiences: Vec<String>, rbac: Arc<Rbac>) -> Vec<(&'static str, Arc<dyn Handler>)> {
     vec![
         ("tokenreviews", Arc::new(token::TokenReview { tokens, audiences })),
         ("selfsubjectreviews", Arc::new(user::SelfSubjectReview)),

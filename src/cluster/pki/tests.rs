@@ -127,7 +127,10 @@ fn the_serving_certificate_follows_names_time_and_addresses() {
     );
     let valid = |pem: &str| tls::validity(&tls::certificates(pem).unwrap()[0]).unwrap();
     assert_eq!(valid(&first).0, SystemTime::UNIX_EPOCH);
-    assert!(valid(&first).1 > SystemTime::UNIX_EPOCH + Duration::from_secs(crate::api::version::built_at().unsigned_abs() + YEAR - 1));
+    assert!(
+        valid(&first).1
+            > SystemTime::UNIX_EPOCH + Duration::from_secs(crate::api::version::built_at().unsigned_abs() + YEAR - 1)
+    );
     assert_eq!(pki.serving.credentials().unwrap().certificate_pem, first, "not due");
     // Then the clock steps.
     now.store(Y2027 + 5 * YEAR, Ordering::Relaxed);

@@ -84,7 +84,11 @@ impl Locator {
         };
         let unavailable = |what: String| Status::service_unavailable(what);
         let Some(wanted) = wanted else {
-            return Err(unavailable(format!("no service port {} found for service {}", crate::api::field::go_quote(port), crate::api::field::go_quote(name))));
+            return Err(unavailable(format!(
+                "no service port {} found for service {}",
+                crate::api::field::go_quote(port),
+                crate::api::field::go_quote(name)
+            )));
         };
         let port_name = text(wanted, "/name");
         let slices = GroupResource::new("discovery.k8s.io", "endpointslices");

@@ -92,9 +92,9 @@ async fn kubelet_error(answer: Reply) -> Status {
     match code {
         StatusCode::BAD_REQUEST => Status::bad_request(text),
         StatusCode::NOT_FOUND => Status::failure(404, "NotFound", text),
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Status::internal(format!(
-            "Authorization error (the kubelet refuses the API server: {text})"
-        )),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+            Status::internal(format!("Authorization error (the kubelet refuses the API server: {text})"))
+        }
         _ => Status::internal(text),
     }
 }
@@ -119,10 +119,9 @@ fn parameters(query: &Query) -> String {
 fn validate(query: &Query) -> ErrorList {
     let mut errors = ErrorList::new();
     let number = |name: &str| query.get(name).and_then(|value| value.parse::<i64>().ok());
-    for (name, least, detail) in [
-        ("tailLines", 0, "must be greater than or equal to 0"),
-        ("limitBytes", 1, "must be greater than 0"),
-    ] {
+    for (name, least, detail) in
+        [("tailLines", 0, "must be greater than or equal to 0"), ("limitBytes", 1, "must be greater than 0")]
+    {
         if let Some(value) = number(name)
             && value < least
         {
@@ -131,7 +130,10 @@ fn validate(query: &Query) -> ErrorList {
     }
     match (number("sinceSeconds"), query.get("sinceTime").filter(|time| !time.is_empty())) {
         (Some(_), Some(_)) => {
-            errors.push(FieldError::forbidden(&Path::root(), "at most one of `sinceTime` or `sinceSeconds` may be specified"));
+            errors.push(FieldError::forbidden(
+                &Path::root(),
+                "at most one of `sinceTime` or `sinceSeconds` may be specified",
+            ));
         }
         (Some(seconds), None) if seconds < 1 => {
             errors.push(FieldError::invalid(&Path::new("sinceSeconds"), seconds, "must be greater than 0"));

@@ -85,7 +85,8 @@ mod tests {
     #[test]
     fn parameters_are_named_as_the_kubelet_does() {
         let query = |text: &str| Query::parse(&format!("/x?{text}").parse().unwrap());
-        let exec = query("command=sh&command=-c&command=echo%20a%26b&stdin=true&stdout=1&stderr=true&tty=false&container=c");
+        let exec =
+            query("command=sh&command=-c&command=echo%20a%26b&stdin=true&stdout=1&stderr=true&tty=false&container=c");
         assert_eq!(parameters(Kind::Exec, &exec), "input=1&output=1&error=1&command=sh&command=-c&command=echo+a%26b");
         assert_eq!(parameters(Kind::Attach, &query("stdin=1&stdout=1&stderr=1&tty=1")), "input=1&output=1&tty=1");
         assert_eq!(parameters(Kind::PortForward, &query("ports=80&ports=443")), "port=80%2C443");

@@ -142,8 +142,8 @@ fn validate(object: &Value, subject: Subject, namespace: &str) -> ErrorList {
         let detail = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
         errors.push(FieldError::invalid(&field, Value::Null, detail));
     }
-    let nobody = spec["user"].as_str().unwrap_or_default().is_empty()
-        && spec["groups"].as_array().is_none_or(Vec::is_empty);
+    let nobody =
+        spec["user"].as_str().unwrap_or_default().is_empty() && spec["groups"].as_array().is_none_or(Vec::is_empty);
     if subject != Subject::Requester && nobody {
         errors.push(FieldError::invalid(&root.child("user"), "", "at least one of user or group must be specified"));
     }
