@@ -9,6 +9,7 @@ pub mod files;
 pub mod join;
 mod kubelet_access;
 mod kubelet_flags;
+mod manifests;
 pub mod node;
 pub mod options;
 pub mod pki;

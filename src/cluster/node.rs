@@ -15,6 +15,7 @@ use crate::runtime::directory_watch::{DirectoryWatch, WatchFlags};
 use crate::runtime::{Informer, InformerOptions};
 use crate::{dns, proxy};
 use anyhow::{Context, Result};
+use sha2::{Digest, Sha256};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -112,13 +113,22 @@ fn taint(taint: &Taint) -> k8s_openapi::api::core::v1::Taint {
     }
 }
 
+/// Tells the nodes on one kernel apart; empty for the one in the usual place.
+fn instance(data_directory: &Path) -> String {
+    if data_directory == Path::new("/var/lib/orch/agent") {
+        return String::new();
+    }
+    let digest = Sha256::digest(data_directory.as_os_str().as_encoded_bytes());
+    digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+}
+
 impl Node {
     /// What the container runtime is opened with; also for the commands that work without a server.
     pub fn runtime_config(data_directory: &Path, options: &NodeOptions, mtu: u32) -> RuntimeConfig {
         RuntimeConfig {
             data_dir: data_directory.to_owned(),
             run_dir: options.run_directory.clone(),
-            instance: String::new(),
+            instance: instance(data_directory),
             pod_cidr: None,
             mtu,
             registries: options.registries.clone(),
@@ -152,6 +162,9 @@ impl Node {
         let mut config = kubelet::Config::new(&self.name, self.addresses.clone(), network_ready);
         config.root_directory = self.options.kubelet_directory.clone();
         config.pod_logs_directory = self.options.pod_log_directory.clone();
+        if let Some(logs) = self.options.pod_log_directory.parent() {
+            config.container_logs_directory = logs.join("containers");
+        }
         config.static_pod_directory = Some(self.data_directory.join("pod-manifests"));
         config.cluster_dns = vec![self.network.cluster_dns.into()];
         config.cluster_domain = self.network.cluster_domain.clone();

@@ -12,7 +12,7 @@ const MAX_THREADS: usize = 4;
 
 /// Log to standard error; `ORCH_LOG` filters, as `info,orch::kubelet=debug`.
 pub fn start_log() {
-    let filter = EnvFilter::try_from_env("ORCH_LOG").unwrap_or_else(|_| EnvFilter::new("info,hyper=warn,rustls=warn,hickory=error,hickory_server=error,hickory_net=error,hickory_resolver=error,netlink_proto=warn"));
+    let filter = EnvFilter::try_from_env("ORCH_LOG").unwrap_or_else(|_| EnvFilter::new("info,hyper=warn,rustls=warn,hickory_server=error,hickory_net=error,hickory_resolver=error,netlink_proto=warn,kube=warn,tower=warn"));
     let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(terminal).init();
 }

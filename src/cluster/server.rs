@@ -5,6 +5,7 @@ use super::files::{self, Layout};
 use super::join::ClusterNetwork;
 use super::join::server::{self as join, JOINERS, JoinAuthorizer};
 use super::kubelet_access::KubeletAccess;
+use super::manifests;
 use super::node::{self, Node};
 use super::options::ServerOptions;
 use super::pki::{self, Pki};
@@ -75,6 +76,7 @@ async fn serve(options: ServerOptions, shutdown: CancellationToken) -> Result<()
     );
     bootstrap::reconcile(server.clone()).await.context("write the cluster's default objects")?;
     write_kubeconfig(&options, &pki)?;
+    start_manifests(&mut supervisor, &options, &layout, &server).await?;
     start_control(&mut supervisor, &options, &pki, &server, &node_addresses);
     if !options.disable_agent {
         start_node(&mut supervisor, options.clone(), &layout, &pki, &server, network, node_addresses, machine).await?;
@@ -268,6 +270,21 @@ fn advertised(options: &ServerOptions, node: &watch::Receiver<Vec<IpAddr>>) -> w
         Some(address) => watch::channel(vec![address]).1,
         None => node.clone(),
     }
+}
+
+/// The cluster's own manifests, then those of the user.
+async fn start_manifests(
+    supervisor: &mut Supervisor,
+    options: &ServerOptions,
+    layout: &Layout,
+    server: &Server,
+) -> Result<()> {
+    let client = in_process(server.clone(), UserInfo::new("system:apiserver", &["system:masters"]));
+    if !options.disable.iter().any(|part| part == "dns") {
+        manifests::apply(&client, &manifests::cluster_dns(options.cluster_dns)).await.context("the cluster's DNS Service")?;
+    }
+    supervisor.spawn("manifests", manifests::run(layout.manifests(), client, supervisor.shutdown()));
+    Ok(())
 }
 
 fn start_control(

@@ -1,0 +1,114 @@
+//! Manifests that the server applies by itself: its own, and those in `<data>/server/manifests`, at
+//! the start and when one changes.
+
+use crate::runtime::directory_watch::{DirectoryWatch, WatchFlags};
+use anyhow::{Context, Result, bail};
+use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use kube::core::GroupVersionKind;
+use kube::discovery::{self, Scope};
+use serde_json::{Value, json};
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// The field manager of what is applied here.
+const MANAGER: &str = "orch-manifests";
+
+/// A manifest is no bigger than this: bytes.
+const LIMIT: u64 = 10 << 20;
+
+/// Files that are copied one after the other come together.
+const SETTLE: Duration = Duration::from_millis(200);
+
+/// The Service that owns the address of the cluster's DNS; each node answers for itself.
+pub fn cluster_dns(address: Ipv4Addr) -> Value {
+    let port = |name: &str, protocol: &str| json!({"name": name, "port": 53, "targetPort": 53, "protocol": protocol});
+    json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {
+            "name": "kube-dns",
+            "namespace": "kube-system",
+            "labels": {
+                "k8s-app": "kube-dns",
+                "kubernetes.io/cluster-service": "true",
+                "kubernetes.io/name": "CoreDNS",
+            },
+        },
+        "spec": {
+            "clusterIP": address.to_string(),
+            "clusterIPs": [address.to_string()],
+            "ports": [port("dns", "UDP"), port("dns-tcp", "TCP")],
+        },
+    })
+}
+
+/// Server-side apply of one object.
+pub async fn apply(client: &kube::Client, object: &Value) -> Result<()> {
+    let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let (version, kind, name) = (text("/apiVersion"), text("/kind"), text("/metadata/name"));
+    if version.is_empty() || kind.is_empty() || name.is_empty() {
+        bail!("an object needs apiVersion, kind and metadata.name");
+    }
+    let (group, version) = crate::api::gvk::split_api_version(version);
+    let found = discovery::pinned_kind(client, &GroupVersionKind::gvk(group, version, kind)).await;
+    let (resource, capabilities) = found.with_context(|| format!("kind {kind} of {group}/{version} is not served"))?;
+    let namespace = Some(text("/metadata/namespace")).filter(|namespace| !namespace.is_empty()).unwrap_or("default");
+    let api: Api<DynamicObject> = match capabilities.scope {
+        Scope::Cluster => Api::all_with(client.clone(), &resource),
+        Scope::Namespaced => Api::namespaced_with(client.clone(), namespace, &resource),
+    };
+    let parameters = PatchParams::apply(MANAGER).force();
+    api.patch(name, &parameters, &Patch::Apply(object)).await.with_context(|| format!("apply {kind} {name}"))?;
+    Ok(())
+}
+
+/// Apply the directory until the shutdown. A manifest that does not apply is reported, and tried
+/// again when it or another changes.
+pub async fn run(directory: PathBuf, client: kube::Client, shutdown: CancellationToken) -> Result<()> {
+    let flags = WatchFlags::CLOSE_WRITE | WatchFlags::MOVED_TO;
+    let changes = DirectoryWatch::new(&directory, flags).with_context(|| format!("watch {}", directory.display()))?;
+    loop {
+        match files(&directory) {
+            Ok(files) => {
+                for file in files {
+                    if let Err(error) = apply_file(&client, &file).await {
+                        tracing::error!("manifest {}: {error:#}", file.display());
+                    }
+                }
+            }
+            Err(error) => tracing::error!("{error:#}"),
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            changed = changes.changed() => changed.context("watch the manifests")?,
+        }
+        tokio::time::sleep(SETTLE).await;
+    }
+}
+
+fn files(directory: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(directory).with_context(|| format!("read {}", directory.display()))? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml" || extension == "json") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+async fn apply_file(client: &kube::Client, file: &Path) -> Result<()> {
+    let size = std::fs::metadata(file).context("read it")?.len();
+    if size > LIMIT {
+        bail!("{size} bytes, at most {LIMIT} are allowed");
+    }
+    let text = std::fs::read_to_string(file).context("read it")?;
+    let documents: Vec<Value> = serde_saphyr::from_multiple(&text).context("parse it")?;
+    for object in documents.iter().filter(|object| !object.is_null()) {
+        apply(client, object).await?;
+    }
+    Ok(())
+}
