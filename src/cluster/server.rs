@@ -18,7 +18,7 @@ use crate::api::ip::Cidr;
 use crate::apiserver::{self, Limits, Server, admission, authn, authz, bootstrap, subresources};
 use crate::client::dialer::{Direct, Kubelet as KubeletDialer};
 use crate::client::in_process;
-use crate::controllers;
+use crate::{controllers, scheduler};
 use crate::net::addresses::{self, MachineAddresses};
 use crate::resources::Registry;
 use crate::runtime::Informers;
@@ -316,6 +316,12 @@ fn start_control(
     let shutdown = supervisor.shutdown();
     supervisor.spawn("controllers", async move {
         controllers::run(context, shutdown).await;
+        Ok(())
+    });
+    let client = in_process(server.clone(), UserInfo::new("system:kube-scheduler", &[]));
+    let shutdown = supervisor.shutdown();
+    supervisor.spawn("scheduler", async move {
+        scheduler::run(scheduler::Context { informers, client }, shutdown).await;
         Ok(())
     });
 }
