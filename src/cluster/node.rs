@@ -30,6 +30,9 @@ pub const KUBELET_PORT: u16 = 10250;
 /// Of a link whose MTU nobody says: bytes.
 const ETHERNET_MTU: u32 = 1500;
 
+/// On small disks a share of 15 % is much, and the disk is the user's, too: as k3s has it.
+const EVICTION_HARD: [(&str, &str); 2] = [("imagefs.available", "5%"), ("nodefs.available", "5%")];
+
 /// After a change in the images directory.
 const SETTLE: Duration = Duration::from_millis(200);
 
@@ -173,6 +176,7 @@ impl Node {
         config.node_taints = self.options.taints.iter().map(taint).collect();
         config.kubelet_version = crate::api::version::KUBERNETES.to_owned();
         config.max_pods = self.options.max_pods;
+        config.eviction_hard.extend(EVICTION_HARD.map(|(signal, value)| (signal.to_owned(), value.to_owned())));
         config.server = Some(kubelet::ServerConfig {
             address: SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), KUBELET_PORT),
             tls: self.serving.clone(),

@@ -1,3 +1,5 @@
 //! End to end: the real binary with real containers, in throw-away network and mount namespaces.
 
+mod cluster;
 mod container;
+mod guestbook;
