@@ -18,11 +18,11 @@ use crate::api::ip::Cidr;
 use crate::apiserver::{self, Limits, Server, admission, authn, authz, bootstrap, subresources};
 use crate::client::dialer::{Direct, Kubelet as KubeletDialer};
 use crate::client::in_process;
-use crate::{controllers, scheduler};
 use crate::net::addresses::{self, MachineAddresses};
 use crate::resources::Registry;
 use crate::runtime::Informers;
 use crate::storage::{self, Health, SqliteStorage, Storage};
+use crate::{controllers, scheduler};
 use anyhow::{Context, Result, anyhow, bail};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
@@ -281,7 +281,9 @@ async fn start_manifests(
 ) -> Result<()> {
     let client = in_process(server.clone(), UserInfo::new("system:apiserver", &["system:masters"]));
     if !options.disable.iter().any(|part| part == "dns") {
-        manifests::apply(&client, &manifests::cluster_dns(options.cluster_dns)).await.context("the cluster's DNS Service")?;
+        manifests::apply(&client, &manifests::cluster_dns(options.cluster_dns))
+            .await
+            .context("the cluster's DNS Service")?;
     }
     supervisor.spawn("manifests", manifests::run(layout.manifests(), client, supervisor.shutdown()));
     Ok(())

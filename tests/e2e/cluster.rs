@@ -48,7 +48,11 @@ fn images() -> PathBuf {
 }
 
 fn run(program: &str, arguments: &[&str]) -> Output {
-    Command::new(program).args(arguments).stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("{program}: {error}"))
+    Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap_or_else(|error| panic!("{program}: {error}"))
 }
 
 fn must(program: &str, arguments: &[&str]) -> String {
@@ -133,7 +137,8 @@ impl Machine {
         fs::create_dir_all(&directory).expect("a directory");
         for name in names {
             let file = format!("{name}.tar");
-            fs::copy(images().join(&file), directory.join(&file)).unwrap_or_else(|error| panic!("image {name}: {error}"));
+            fs::copy(images().join(&file), directory.join(&file))
+                .unwrap_or_else(|error| panic!("image {name}: {error}"));
         }
     }
 

@@ -13,7 +13,8 @@ fn example() -> String {
 }
 
 fn post(machine: &Machine, message: &str) {
-    machine.wait("an entry is taken", || machine.http("POST", URL, &format!("{{\"message\": \"{message}\"}}")).0 == 201);
+    machine
+        .wait("an entry is taken", || machine.http("POST", URL, &format!("{{\"message\": \"{message}\"}}")).0 == 201);
 }
 
 fn pods(machine: &Machine, app: &str) -> Vec<String> {
@@ -70,7 +71,8 @@ fn a_newcomer_runs_the_example() {
 
 /// A new version and back again, while requests go on: none is lost.
 fn roll_out_under_requests(machine: &Machine) {
-    let (stop, sent, lost) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+    let (stop, sent, lost) =
+        (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
