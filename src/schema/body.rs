@@ -77,7 +77,7 @@ pub fn decode_body(
             }
             Err(error) => return Err(unrecognized(schema, &error, body)),
         },
-        MediaType::Protobuf => return Err(unrecognized(schema, "protobuf bodies are not read yet", body)),
+        MediaType::Protobuf => return super::protobuf::decode_body(schema, body),
     };
     // Nearly every body is of the endpoint's kind: one pass. The rest is read again to say why not.
     let Decoded { object, strict, kind, api_version } = match decode(schema, json) {
@@ -100,7 +100,7 @@ fn matches(schema: &Schema, decoded: &Decoded) -> bool {
 }
 
 /// The kind that a body is read as: what it does not say is the endpoint's.
-fn with_defaults(schema: &Schema, kind: &str, api_version: &str) -> GroupVersionKind {
+pub(super) fn with_defaults(schema: &Schema, kind: &str, api_version: &str) -> GroupVersionKind {
     let (group, version) = split_api_version(api_version);
     let default = &schema.gvk;
     let kind = if kind.is_empty() { &default.kind } else { kind };
@@ -113,7 +113,7 @@ fn with_defaults(schema: &Schema, kind: &str, api_version: &str) -> GroupVersion
     }
 }
 
-fn cannot_be_handled(schema: &Schema, gvk: &GroupVersionKind, error: &str) -> Status {
+pub(super) fn cannot_be_handled(schema: &Schema, gvk: &GroupVersionKind, error: &str) -> Status {
     Status::bad_request(format!(
         "{} in version {} cannot be handled as a {}: {error}",
         gvk.kind,
@@ -122,7 +122,7 @@ fn cannot_be_handled(schema: &Schema, gvk: &GroupVersionKind, error: &str) -> St
     ))
 }
 
-fn unrecognized(schema: &Schema, error: &str, body: &[u8]) -> Status {
+pub(super) fn unrecognized(schema: &Schema, error: &str, body: &[u8]) -> Status {
     Status::bad_request(format!(
         "the object provided is unrecognized (must be of type {}): {error} ({})",
         schema.gvk.kind,
@@ -160,32 +160,39 @@ fn explain(schema: &Schema, json: &[u8], body: &[u8], result: Result<Decoded, De
         let error = result.err().map_or_else(String::new, |error| error.0);
         return cannot_be_handled(schema, &gvk, &error);
     }
-    let Some(actual) = builtin().schema(&gvk) else {
+    if let Some(actual) = builtin().schema(&gvk)
+        && let Err(DecodeError(error)) = decode(&actual, json)
+    {
+        return cannot_be_handled(schema, &gvk, &error);
+    }
+    other_kind(schema, &gvk)
+}
+
+/// A body of another kind, or of another version, than the endpoint's.
+pub(super) fn other_kind(schema: &Schema, gvk: &GroupVersionKind) -> Status {
+    let Some(actual) = builtin().schema(gvk) else {
         let error = format!(
             "no kind {} is registered for version {} in scheme {}",
             go_quote(&gvk.kind),
             go_quote(&gvk.api_version()),
             go_quote(scheme_of(&schema.gvk.group))
         );
-        return cannot_be_handled(schema, &gvk, &error);
+        return cannot_be_handled(schema, gvk, &error);
     };
-    match decode(&actual, json) {
-        Err(DecodeError(error)) => cannot_be_handled(schema, &gvk, &error),
-        Ok(_) if gvk.group == schema.gvk.group && gvk.kind == schema.gvk.kind => Status::bad_request(format!(
+    if gvk.group == schema.gvk.group && gvk.kind == schema.gvk.kind {
+        return Status::bad_request(format!(
             "the API version in the data ({}) does not match the expected API version ({})",
             gvk.api_version(),
             schema.gvk.api_version()
-        )),
-        Ok(_) => {
-            let internal = internal_package(schema);
-            let error = format!(
-                "converting ({}) to ({internal}.{}): unknown conversion",
-                actual.table.go_name(actual.root),
-                schema.gvk.kind
-            );
-            cannot_be_handled(schema, &gvk, &error)
-        }
+        ));
     }
+    let error = format!(
+        "converting ({}) to ({}.{}): unknown conversion",
+        actual.table.go_name(actual.root),
+        internal_package(schema),
+        schema.gvk.kind
+    );
+    cannot_be_handled(schema, gvk, &error)
 }
 
 /// Where Kubernetes declares the registry of a group's kinds: part of its text.

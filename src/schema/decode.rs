@@ -149,7 +149,7 @@ fn zero_struct(table: &TypeTable, id: Option<StructId>) -> Map<String, Value> {
 }
 
 /// The fields that Go writes though they are not set.
-fn add_always(table: &TypeTable, id: StructId, map: &mut Map<String, Value>) {
+pub(super) fn add_always(table: &TypeTable, id: StructId, map: &mut Map<String, Value>) {
     for flat in table.fields(id).iter().filter(|flat| flat.always) {
         let name = table.name(flat.field.name);
         if !map.contains_key(name) {

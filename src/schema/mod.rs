@@ -12,6 +12,7 @@ pub mod fields;
 mod go_print;
 pub mod managed;
 pub mod patch;
+pub mod protobuf;
 mod quantity;
 pub mod scalars;
 pub mod scan;
