@@ -2,7 +2,7 @@
 //! schema up to the row's.
 
 use super::state::State;
-use crate::api::Status;
+use crate::api::{GroupVersionKind, Status};
 use crate::resources::Row;
 use crate::resources::pipeline;
 use crate::schema::{self, FieldValidation, MediaType};
@@ -146,20 +146,24 @@ pub fn track(
 
 /// The JSON of an object as protobuf, in its envelope. None: the kind has no protobuf form.
 pub fn protobuf(schema: Option<&schema::Schema>, json: &[u8]) -> Option<Bytes> {
-    let _ = (schema, json);
-    None
+    let object = serde_json::from_slice(json).ok()?;
+    schema::protobuf::encode(schema?, &object).map(Bytes::from)
 }
 
 /// The JSON of a list of the row's objects as protobuf.
 pub fn protobuf_list(row: &Row, json: &[u8]) -> Option<Bytes> {
-    let _ = (row, json);
-    None
+    let mut list: Value = serde_json::from_slice(json).ok()?;
+    let schema = row.schema.as_ref()?;
+    let gvk = GroupVersionKind::from_api_version(list["apiVersion"].as_str()?, list["kind"].as_str()?);
+    let items: Vec<Vec<u8>> =
+        list["items"].as_array()?.iter().map(|item| schema::protobuf::encode_item(schema, item)).collect();
+    schema::protobuf::encode_list(&gvk, &list["metadata"].take(), &items).map(Bytes::from)
 }
 
 /// A frame of a watch in protobuf.
 pub fn protobuf_event(schema: Option<&schema::Schema>, kind: &str, json: &[u8]) -> Option<Bytes> {
-    let _ = (schema, kind, json);
-    None
+    let object = protobuf(schema, json)?;
+    Some(schema::protobuf::encode_event(kind, &object).into())
 }
 
 /// The OpenAPI v3 document of a group version.

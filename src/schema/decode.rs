@@ -9,6 +9,7 @@ use super::scalars;
 use super::scan::{MAX_DEPTH, Scanner, Syntax, Token, syntax_error};
 use super::table::{Flat, ListType, Schema, Shape, StructId, TypeId, TypeTable};
 use crate::api::field::go_quote;
+use crate::api::quantity::Quantity;
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 
@@ -375,7 +376,10 @@ impl<'t> Walk<'t, '_> {
                 "{".into()
             }
         };
-        super::quantity::canonical(text.trim()).map(Value::String).map_err(Stop::Error)
+        match Quantity::parse(text.trim()) {
+            Ok(quantity) => Ok(Value::String(quantity.to_string())),
+            Err(error) => Err(Stop::Error(error.to_string())),
+        }
     }
 
     fn any(&mut self, token: Token, _path: &Path) -> Result<Value, Stop> {

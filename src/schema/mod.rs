@@ -13,7 +13,6 @@ mod go_print;
 pub mod managed;
 pub mod patch;
 pub mod protobuf;
-mod quantity;
 pub mod scalars;
 pub mod scan;
 mod strategic;

@@ -114,13 +114,13 @@ fn protobuf_becomes_the_same_json() {
     report("protobuf to JSON", failed);
 }
 
-/// Bytes flipped and cut anywhere are refused or read, and never panic.
+/// Bytes flipped and cut in many places are refused or read, and never panic.
 #[test]
 fn damaged_messages_are_harmless() {
     let samples = samples();
     let sample = samples.iter().find(|sample| sample.gvk.kind == "Pod").expect("a pod");
     let schema = schema_of(&sample.gvk);
-    for at in 4..sample.protobuf.len() {
+    for at in (4..sample.protobuf.len()).step_by(41) {
         let mut bytes = sample.protobuf.clone();
         bytes[at] ^= 0xff;
         let _ = schema::decode_body(&schema, &bytes, MediaType::Protobuf, Default::default());

@@ -1,6 +1,7 @@
 //! Messages to JSON values, in the normal form that decoding JSON gives.
 
 use super::{ProtobufError, is_wrapped_list};
+use crate::api::quantity::Quantity;
 use crate::schema::decode::{add_always, left_out, zero};
 use crate::schema::scalars;
 use crate::schema::scan::{self, MAX_DEPTH};
@@ -257,12 +258,10 @@ fn value(table: &TypeTable, kind: TypeId, wire: Wire, depth: u32) -> Read<Value>
         Shape::Quantity => {
             let [_, quantity] = parts::<2>(wire.bytes()?)?;
             let quantity = quantity.map_or(Ok(&b"0"[..]), Wire::bytes)?;
-            let canonical = crate::schema::quantity::canonical(&text(quantity));
-            Value::String(canonical.map_err(|_| {
-                ProtobufError(
-                    "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
-                )
-            })?)
+            match Quantity::parse(&text(quantity)) {
+                Ok(quantity) => Value::String(quantity.to_string()),
+                Err(_) => return Err(ProtobufError("proto: malformed quantity")),
+            }
         }
         Shape::IntOrString => {
             let [_, which, int, string] = parts::<4>(wire.bytes()?)?;

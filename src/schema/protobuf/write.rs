@@ -62,9 +62,11 @@ pub(super) fn envelope(out: &mut Vec<u8>, api_version: &str, kind: &str, write: 
 
 /// The fields of a value of a struct type.
 pub(super) fn message(table: &TypeTable, kind: TypeId, value: &Value, out: &mut Vec<u8>) {
-    static EMPTY: Map<String, Value> = Map::new();
     if let Some(id) = table.as_struct(kind) {
-        fields(table, id, value.as_object().unwrap_or(&EMPTY), out);
+        match value {
+            Value::Object(map) => fields(table, id, map, out),
+            _ => fields(table, id, &Map::new(), out),
+        }
     }
 }
 
