@@ -1,6 +1,13 @@
-//! Build-time facts: when the source was last changed.
+//! Build-time facts: when the source was last changed, and the descriptions of types and fields.
 
+use flate2::Compression;
+use flate2::write::ZlibEncoder;
+use k8s_openapi::{api, apiextensions_apiserver, apimachinery, kube_aggregator};
+use schemars::SchemaGenerator;
+use serde_json::Value;
 use std::env;
+use std::io::Write;
+use std::path::Path;
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -8,6 +15,8 @@ fn main() {
     println!("cargo::rerun-if-changed=Cargo.toml");
     println!("cargo::rerun-if-env-changed=SOURCE_DATE_EPOCH");
     println!("cargo::rustc-env=ORCH_BUILT_AT={}", built_at());
+    let out = env::var_os("OUT_DIR").expect("cargo sets it");
+    write_descriptions(&Path::new(&out).join("descriptions.z"));
 }
 
 /// Reproducible builds give it; else the last commit; else now. Seconds since the epoch.
@@ -19,4 +28,60 @@ fn built_at() -> u64 {
     };
     let now = || SystemTime::now().duration_since(UNIX_EPOCH).map(|now| now.as_secs()).unwrap_or_default();
     given.or_else(committed).unwrap_or_else(now)
+}
+
+macro_rules! add {
+    ($generator:ident, $($path:path { $($kind:ident)* })*) => { $($({
+        use $path as versions;
+        $generator.subschema_for::<versions::$kind>();
+    })*)* };
+}
+
+/// The texts of `kubectl explain`, compressed into the binary: lines of `T<definition>\t<text>` and `F<field>\t<text>`; a line break in a text is `\x01`.
+fn write_descriptions(path: &Path) {
+    let mut generator = SchemaGenerator::default();
+    add! { generator,
+        api::admissionregistration::v1 { MutatingAdmissionPolicy MutatingAdmissionPolicyBinding MutatingWebhookConfiguration
+            ValidatingAdmissionPolicy ValidatingAdmissionPolicyBinding ValidatingWebhookConfiguration }
+        api::apps::v1 { ControllerRevision DaemonSet Deployment ReplicaSet StatefulSet }
+        api::authentication::v1 { SelfSubjectReview TokenRequest TokenReview }
+        api::authorization::v1 { LocalSubjectAccessReview SelfSubjectAccessReview SelfSubjectRulesReview SubjectAccessReview }
+        api::autoscaling::v1 { HorizontalPodAutoscaler Scale }
+        api::autoscaling::v2 { HorizontalPodAutoscaler }
+        api::batch::v1 { CronJob Job }
+        api::certificates::v1 { CertificateSigningRequest }
+        api::coordination::v1 { Lease }
+        api::core::v1 { Binding ComponentStatus ConfigMap Endpoints Event LimitRange Namespace Node PersistentVolume
+            PersistentVolumeClaim Pod PodTemplate ReplicationController ResourceQuota Secret Service ServiceAccount }
+        api::discovery::v1 { EndpointSlice }
+        api::events::v1 { Event }
+        api::flowcontrol::v1 { FlowSchema PriorityLevelConfiguration }
+        api::networking::v1 { IPAddress Ingress IngressClass NetworkPolicy ServiceCIDR }
+        api::node::v1 { RuntimeClass }
+        api::policy::v1 { Eviction PodDisruptionBudget }
+        api::rbac::v1 { ClusterRole ClusterRoleBinding Role RoleBinding }
+        api::resource::v1 { DeviceClass ResourceClaim ResourceClaimTemplate ResourceSlice }
+        api::scheduling::v1 { PriorityClass }
+        api::storage::v1 { CSIDriver CSINode CSIStorageCapacity StorageClass VolumeAttachment VolumeAttributesClass }
+        apiextensions_apiserver::pkg::apis::apiextensions::v1 { CustomResourceDefinition }
+        kube_aggregator::pkg::apis::apiregistration::v1 { APIService }
+        apimachinery::pkg::apis::meta::v1 { APIGroup APIGroupList APIResourceList APIVersions DeleteOptions Status WatchEvent }
+    }
+    let mut text = String::new();
+    let mut line = |mark: char, name: &str, schema: &Value| {
+        if let Some(description) = schema.get("description").and_then(Value::as_str) {
+            text.push_str(&format!("{mark}{name}\t{}\n", description.replace('\n', "\x01")));
+        } else if mark == 'T' {
+            text.push_str(&format!("T{name}\t\n"));
+        }
+    };
+    for (name, schema) in generator.definitions() {
+        line('T', name, schema);
+        for (field, schema) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
+            line('F', field, schema);
+        }
+    }
+    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(text.as_bytes()).expect("a Vec takes it");
+    std::fs::write(path, encoder.finish().expect("a Vec takes it")).expect("OUT_DIR is writable");
 }

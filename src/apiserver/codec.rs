@@ -1,10 +1,11 @@
 //! Bodies in and out of a row's schema: decoding requests, and bringing stored objects of another
 //! schema up to the row's.
 
+use super::discovery::verb_name;
 use super::state::State;
 use crate::api::{GroupVersionKind, Status};
-use crate::resources::Row;
-use crate::resources::pipeline;
+use crate::resources::{Row, Verb, pipeline};
+use crate::schema::openapi::{Served, ServedSubresource};
 use crate::schema::{self, FieldValidation, MediaType};
 use crate::storage::Body as Stored;
 use axum::body::Body;
@@ -166,19 +167,25 @@ pub fn protobuf_event(schema: Option<&schema::Schema>, kind: &str, json: &[u8]) 
     Some(schema::protobuf::encode_event(kind, &object).into())
 }
 
-/// The OpenAPI v3 document of a group version.
-pub fn openapi_v3(group: &str, version: &str, rows: &[std::sync::Arc<Row>]) -> Option<Vec<u8>> {
-    let _ = (group, version, rows);
-    None
-}
-
-/// The OpenAPI v2 document of everything.
-pub fn openapi_v2(rows: &[std::sync::Arc<Row>]) -> Option<Vec<u8>> {
-    let _ = rows;
-    None
-}
-
-pub fn openapi_v2_protobuf(rows: &[std::sync::Arc<Row>]) -> Option<Vec<u8>> {
-    let _ = rows;
-    None
+/// The rows as a document tells of them.
+pub fn served(rows: &[std::sync::Arc<Row>]) -> Vec<Served> {
+    let verbs = |verbs: &[Verb]| verbs.iter().map(|&verb| verb_name(verb)).collect();
+    rows.iter()
+        .map(|row| Served {
+            gvk: row.gvk.clone(),
+            plural: row.plural.to_string(),
+            namespaced: row.namespaced,
+            verbs: verbs(row.verbs),
+            subresources: row
+                .subresources
+                .iter()
+                .map(|subresource| ServedSubresource {
+                    name: subresource.name.to_string(),
+                    gvk: subresource.kind.clone().unwrap_or_else(|| row.gvk.clone()),
+                    verbs: verbs(subresource.verbs),
+                })
+                .collect(),
+            schema: row.schema.clone(),
+        })
+        .collect()
 }

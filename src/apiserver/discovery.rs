@@ -179,7 +179,7 @@ fn group_list(rows: &Rows) -> Value {
     json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": groups })
 }
 
-fn verb_name(verb: Verb) -> &'static str {
+pub(super) fn verb_name(verb: Verb) -> &'static str {
     match verb {
         Verb::Create => "create",
         Verb::Delete => "delete",

@@ -1,51 +1,42 @@
 //! `/openapi/v3`, `/openapi/v3/<group version>` and `/openapi/v2`: written by the schema room from
-//! the type table and the registry, made once per state of the registry.
+//! the type table and the registry.
 
 use super::codec;
-use super::discovery::HexOf;
 use super::respond::{self, Reply};
 use super::state::State;
 use crate::api::Status;
-use crate::resources::Rows;
-use bytes::Bytes;
+use crate::resources::{Row, Rows};
+use crate::schema;
+use crate::schema::openapi::Served;
 use http::header::{ACCEPT, CACHE_CONTROL, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, LOCATION, VARY};
 use http::{Response, StatusCode};
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha512};
 use std::collections::HashMap;
+use std::sync::Arc;
 
+/// The hash of each document, for one state of the registry. Documents themselves are written when
+/// they are asked for: they are large and rare.
 #[derive(Default)]
 pub struct Cache {
-    documents: Mutex<(u64, HashMap<String, Document>)>,
+    hashes: Mutex<(u64, HashMap<String, String>)>,
 }
 
-#[derive(Clone)]
+/// A document and its hash, upper-case hex; written only when it is sent.
 struct Document {
-    body: Bytes,
-    /// SHA-512 in upper-case hex.
     hash: String,
+    served: Vec<Served>,
 }
 
 impl Cache {
-    fn get(&self, rows: &Rows, name: &str, make: impl FnOnce() -> Option<Vec<u8>>) -> Option<Document> {
-        {
-            let mut documents = self.documents.lock();
-            if documents.0 != rows.generation {
-                *documents = (rows.generation, HashMap::new());
-            }
-            if let Some(document) = documents.1.get(name) {
-                return Some(document.clone());
-            }
+    fn get(&self, rows: &Rows, name: &str, of: &[Arc<Row>]) -> Document {
+        let served = codec::served(of);
+        let mut hashes = self.hashes.lock();
+        if hashes.0 != rows.generation {
+            *hashes = (rows.generation, HashMap::new());
         }
-        // Outside the lock: it takes a while.
-        let body: Bytes = make()?.into();
-        let document = Document { hash: format!("{:X}", HexOf(&Sha512::digest(&body))), body };
-        let mut documents = self.documents.lock();
-        if documents.0 == rows.generation {
-            documents.1.insert(name.to_owned(), document.clone());
-        }
-        Some(document)
+        let hash = hashes.1.entry(name.to_owned()).or_insert_with(|| schema::openapi::hash(&served)).clone();
+        Document { hash, served }
     }
 }
 
@@ -71,7 +62,15 @@ fn group_version(rows: &Rows, cache: &Cache, name: &str) -> Option<Document> {
         _ => return None,
     };
     let rows_of = rows.group(group)?.version(version)?;
-    cache.get(rows, name, || codec::openapi_v3(group, version, &rows_of.rows))
+    Some(cache.get(rows, name, &rows_of.rows))
+}
+
+fn write_group_version(name: &str, document: &Document) -> Vec<u8> {
+    let (group, version) = match name.split('/').collect::<Vec<_>>().as_slice() {
+        ["apis", group, version] => (*group, *version),
+        parts => ("", parts.last().copied().unwrap_or_default()),
+    };
+    schema::openapi::v3(group, version, &document.served)
 }
 
 /// None: not a path of OpenAPI.
@@ -92,21 +91,15 @@ pub fn serve(state: &State, headers: &HeaderMap, hash: Option<&str>, path: &str)
         }
         "/openapi/v2" => {
             let protobuf = accepts_protobuf(headers);
-            let name = if protobuf { "v2 protobuf" } else { "v2" };
-            let document = cache.get(&rows, name, || {
-                let all: Vec<_> = rows.iter().cloned().collect();
-                if protobuf { codec::openapi_v2_protobuf(&all) } else { codec::openapi_v2(&all) }
-            });
+            let all: Vec<_> = rows.iter().cloned().collect();
+            let document = cache.get(&rows, "v2", &all);
             let content_type = if protobuf {
                 HeaderValue::from_static("application/com.github.proto-openapi.spec.v2.v1.0+protobuf")
             } else {
                 respond::JSON
             };
-            Some(
-                document.map(|document| reply(headers, document, content_type, false)).ok_or_else(|| {
-                    Status::not_acceptable("only the following media types are accepted: application/json")
-                }),
-            )
+            let write = || if protobuf { schema::openapi::v2_protobuf } else { schema::openapi::v2 }(&document.served);
+            Some(Ok(reply(headers, &document.hash, content_type, false, write)))
         }
         path => {
             let name = path.strip_prefix("/openapi/v3/")?;
@@ -119,7 +112,8 @@ pub fn serve(state: &State, headers: &HeaderMap, hash: Option<&str>, path: &str)
                 reply.headers_mut().insert(LOCATION, HeaderValue::from_str(&url).expect("a path"));
                 return Some(Ok(reply));
             }
-            Some(Ok(reply(headers, document, respond::JSON, hash.is_some())))
+            let write = || write_group_version(name, &document);
+            Some(Ok(reply(headers, &document.hash, respond::JSON, hash.is_some(), write)))
         }
     }
 }
@@ -130,14 +124,20 @@ fn accepts_protobuf(headers: &HeaderMap) -> bool {
     first.contains("proto-openapi.spec.v2")
 }
 
-fn reply(headers: &HeaderMap, document: Document, content_type: HeaderValue, immutable: bool) -> Reply {
-    let etag = HeaderValue::from_str(&format!("\"{}\"", document.hash)).expect("hex");
+fn reply(
+    headers: &HeaderMap,
+    hash: &str,
+    content_type: HeaderValue,
+    immutable: bool,
+    write: impl FnOnce() -> Vec<u8>,
+) -> Reply {
+    let etag = HeaderValue::from_str(&format!("\"{hash}\"")).expect("hex");
     let mut reply = if headers.get(IF_NONE_MATCH) == Some(&etag) {
         let mut reply = Response::new(axum::body::Body::empty());
         *reply.status_mut() = StatusCode::NOT_MODIFIED;
         reply
     } else {
-        respond::bytes(StatusCode::OK, content_type, document.body)
+        respond::bytes(StatusCode::OK, content_type, write())
     };
     let caching = if immutable { "public, immutable, max-age=31536000" } else { "no-cache, private" };
     reply.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static(caching));

@@ -38,8 +38,9 @@ pub(super) fn read(text: &str) -> TypeTable {
                 reader.builder.version(if group == "-" { "" } else { group }, version, path);
             }
             (Some("struct"), Some(name)) => {
-                let id = reader.builder.declare(package, name);
-                reader.structs.insert(format!("{package}.{name}"), (id, words.next() == Some("atomic")));
+                let atomic = words.next() == Some("atomic");
+                let id = reader.builder.declare(package, name, atomic);
+                reader.structs.insert(format!("{package}.{name}"), (id, atomic));
             }
             _ => {}
         }

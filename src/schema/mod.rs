@@ -11,6 +11,7 @@ mod facts;
 pub mod fields;
 mod go_print;
 pub mod managed;
+pub mod openapi;
 pub mod patch;
 pub mod protobuf;
 pub mod scalars;

@@ -12,6 +12,8 @@ use super::table::{Schema, Shape, TypeId, TypeTable};
 use crate::api::{GroupVersionKind, Status};
 use serde_json::Value;
 
+pub(super) use write::{bytes as put_bytes, integer as put_integer};
+
 const MAGIC: &[u8] = b"k8s\0";
 
 /// A message that does not read.

@@ -156,6 +156,7 @@ pub(super) struct Struct {
     /// By name.
     pub flat: Range<u32>,
     pub has_always: bool,
+    pub atomic: bool,
 }
 
 /// See the module's text.
@@ -235,6 +236,11 @@ impl TypeTable {
         let fields = self.fields(id);
         let at = fields.binary_search_by(|flat| self.name(flat.field.name).cmp(name)).ok()?;
         Some(&fields[at])
+    }
+
+    /// Whether every field of this type is owned as a whole by its declaration.
+    pub fn struct_is_atomic(&self, id: StructId) -> bool {
+        self.structs[id.0 as usize].atomic
     }
 
     pub(super) fn has_always(&self, id: StructId) -> bool {
@@ -392,9 +398,9 @@ impl Builder {
     }
 
     /// A struct whose fields follow with [`Builder::fill`].
-    pub fn declare(&mut self, package: &str, name: &str) -> StructId {
+    pub fn declare(&mut self, package: &str, name: &str, atomic: bool) -> StructId {
         let (go, package) = (self.intern(name), self.intern(package));
-        self.table.structs.push(Struct { go, package, declared: 0..0, flat: 0..0, has_always: false });
+        self.table.structs.push(Struct { go, package, declared: 0..0, flat: 0..0, has_always: false, atomic });
         StructId(self.table.structs.len() as u32 - 1)
     }
 

@@ -7,6 +7,7 @@ mod apiserver_discovery;
 mod apiserver_list;
 mod apiserver_services;
 mod apiserver_watch;
+mod schema_decode;
 mod schema_roundtrip;
 mod simulated_disk;
 mod storage;

@@ -21,12 +21,12 @@ fn tag(number: u16, wire: u64, out: &mut Vec<u8>) {
     varint(u64::from(number) << 3 | wire, out);
 }
 
-fn integer(number: u16, value: i64, out: &mut Vec<u8>) {
+pub(in crate::schema) fn integer(number: u16, value: i64, out: &mut Vec<u8>) {
     tag(number, VARINT, out);
     varint(value as u64, out);
 }
 
-pub(super) fn bytes(number: u16, value: &[u8], out: &mut Vec<u8>) {
+pub(in crate::schema) fn bytes(number: u16, value: &[u8], out: &mut Vec<u8>) {
     tag(number, BYTES, out);
     varint(value.len() as u64, out);
     out.extend_from_slice(value);

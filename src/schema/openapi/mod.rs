@@ -1,0 +1,269 @@
+//! OpenAPI documents of what is served, written from the type table when they are asked for.
+//!
+//! [`v3`] writes the document of a group version, [`v2`] and [`v2_protobuf`] that of everything.
+//! Documents are written piece by piece and nothing of them stays; [`hash`] tells whether one
+//! changed without writing it.
+
+mod definitions;
+mod descriptions;
+mod gnostic;
+mod paths;
+
+use super::table::Schema;
+use crate::api::GroupVersionKind;
+use definitions::Definitions;
+use serde_json::{Value, json};
+use std::fmt::Write;
+
+/// One served resource, as a document tells of it.
+#[derive(Clone, Debug)]
+pub struct Served {
+    pub gvk: GroupVersionKind,
+    pub plural: String,
+    pub namespaced: bool,
+    /// `create`, `list`, …
+    pub verbs: Vec<&'static str>,
+    pub subresources: Vec<ServedSubresource>,
+    /// None: an object of any shape.
+    pub schema: Option<Schema>,
+}
+
+#[derive(Clone, Debug)]
+pub struct ServedSubresource {
+    pub name: String,
+    /// What it takes and gives.
+    pub gvk: GroupVersionKind,
+    pub verbs: Vec<&'static str>,
+}
+
+/// Which specification.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Edition {
+    V2,
+    V3,
+}
+
+impl Edition {
+    fn reference(self, definition: &str) -> String {
+        match self {
+            Self::V2 => format!("#/definitions/{definition}"),
+            Self::V3 => format!("#/components/schemas/{definition}"),
+        }
+    }
+}
+
+const TITLE: &str = "Kubernetes";
+
+/// Changes when the document of these rows would: 32 hex digits.
+pub fn hash(rows: &[Served]) -> String {
+    let mut text = String::from(crate::api::version::KUBERNETES);
+    for row in rows {
+        let schema = row.schema.as_ref().map_or(0, |schema| schema.hash);
+        let _ = write!(text, "|{} {} {} {:?} {schema:x}", row.gvk, row.plural, row.namespaced, row.verbs);
+        for subresource in &row.subresources {
+            let _ = write!(text, "/{} {} {:?}", subresource.name, subresource.gvk, subresource.verbs);
+        }
+    }
+    use sha2::Digest;
+    sha2::Sha256::digest(text.as_bytes()).iter().take(16).map(|byte| format!("{byte:02X}")).collect()
+}
+
+/// Members of an object, one by one.
+struct Members<'o> {
+    out: &'o mut Vec<u8>,
+    first: bool,
+}
+
+impl<'o> Members<'o> {
+    fn open(out: &'o mut Vec<u8>, name: &str) -> Self {
+        out.extend_from_slice(format!("\"{name}\":{{").as_bytes());
+        Self { out, first: true }
+    }
+
+    fn put(&mut self, name: &str, value: &Value) {
+        if !std::mem::replace(&mut self.first, false) {
+            self.out.push(b',');
+        }
+        self.out.extend_from_slice(Value::from(name).to_string().as_bytes());
+        self.out.push(b':');
+        self.out.extend_from_slice(value.to_string().as_bytes());
+    }
+
+    fn close(self) {
+        self.out.push(b'}');
+    }
+}
+
+/// The OpenAPI v3 document of the rows of one group version.
+pub fn v3(group: &str, version: &str, rows: &[Served]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(256 * 1024);
+    let info = json!({"title": TITLE, "version": crate::api::version::KUBERNETES});
+    out.extend_from_slice(format!("{{\"openapi\":\"3.0.0\",\"info\":{info},").as_bytes());
+    let mut members = Members::open(&mut out, "paths");
+    paths::of_group_version(Edition::V3, group, version, rows, &mut |path, item| members.put(path, &item));
+    members.close();
+    out.extend_from_slice(b",\"components\":{");
+    let mut members = Members::open(&mut out, "schemas");
+    Definitions::new(Edition::V3, rows).each(&mut |name, schema| members.put(name, &schema));
+    members.close();
+    let security = json!({"BearerToken": {"type": "apiKey", "description": "Bearer Token authentication",
+        "name": "authorization", "in": "header"}});
+    out.extend_from_slice(format!(",\"securitySchemes\":{security}}}}}").as_bytes());
+    out
+}
+
+fn v2_head() -> Value {
+    json!({"swagger": "2.0", "info": {"title": TITLE, "version": crate::api::version::KUBERNETES}})
+}
+
+fn v2_security() -> Value {
+    json!({"BearerToken": {"description": "Bearer Token authentication", "type": "apiKey", "name": "authorization", "in": "header"}})
+}
+
+fn group_versions(rows: &[Served]) -> Vec<(String, String)> {
+    let mut all: Vec<(String, String)> =
+        rows.iter().map(|row| (row.gvk.group.clone(), row.gvk.version.clone())).collect();
+    all.sort();
+    all.dedup();
+    all
+}
+
+fn v2_paths(rows: &[Served], put: &mut dyn FnMut(&str, Value)) {
+    for (group, version) in group_versions(rows) {
+        let of: Vec<Served> =
+            rows.iter().filter(|row| row.gvk.group == group && row.gvk.version == version).cloned().collect();
+        paths::of_group_version(Edition::V2, &group, &version, &of, put);
+    }
+}
+
+/// The OpenAPI v2 document of all rows.
+pub fn v2(rows: &[Served]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(1024 * 1024);
+    let head = v2_head().to_string();
+    out.extend_from_slice(&head.as_bytes()[..head.len() - 1]);
+    out.push(b',');
+    let mut members = Members::open(&mut out, "paths");
+    v2_paths(rows, &mut |path, item| members.put(path, &item));
+    members.close();
+    out.push(b',');
+    let mut members = Members::open(&mut out, "definitions");
+    Definitions::new(Edition::V2, rows).each(&mut |name, schema| members.put(name, &schema));
+    members.close();
+    let security = v2_security();
+    out.extend_from_slice(
+        format!(",\"securityDefinitions\":{security},\"security\":[{{\"BearerToken\":[]}}]}}").as_bytes(),
+    );
+    out
+}
+
+/// The same as `openapi.v2.Document` of gnostic.
+pub fn v2_protobuf(rows: &[Served]) -> Vec<u8> {
+    let mut document = gnostic::Document::new(&v2_head());
+    v2_paths(rows, &mut |path, item| document.path(path, &item));
+    document.end_paths();
+    Definitions::new(Edition::V2, rows).each(&mut |name, schema| document.definition(name, &schema));
+    document.finish(&v2_security())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn served(api_version: &str, kind: &str, plural: &str) -> Served {
+        let gvk = GroupVersionKind::from_api_version(api_version, kind);
+        Served {
+            schema: crate::schema::builtin_schema(&gvk),
+            gvk: gvk.clone(),
+            plural: plural.to_owned(),
+            namespaced: true,
+            verbs: vec!["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"],
+            subresources: vec![ServedSubresource {
+                name: "status".to_owned(),
+                gvk,
+                verbs: vec!["get", "patch", "update"],
+            }],
+        }
+    }
+
+    fn document() -> Value {
+        let bytes = v3("apps", "v1", &[served("apps/v1", "Deployment", "deployments")]);
+        serde_json::from_slice(&bytes).expect("JSON")
+    }
+
+    #[test]
+    fn every_reference_has_its_definition() {
+        fn references(value: &Value, out: &mut Vec<String>) {
+            match value {
+                Value::Object(map) => {
+                    if let Some(Value::String(reference)) = map.get("$ref") {
+                        out.push(reference.clone());
+                    }
+                    map.values().for_each(|value| references(value, out));
+                }
+                Value::Array(list) => list.iter().for_each(|value| references(value, out)),
+                _ => {}
+            }
+        }
+        let rows = [served("apps/v1", "Deployment", "deployments"), served("v1", "Pod", "pods")];
+        for document in [document(), serde_json::from_slice(&v2(&rows)).expect("JSON")] {
+            let mut all = Vec::new();
+            references(&document, &mut all);
+            assert!(all.len() > 100);
+            for reference in all {
+                let pointer = reference.trim_start_matches('#');
+                assert!(document.pointer(pointer).is_some(), "{reference}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_schema_has_what_clients_read() {
+        let document = document();
+        let schemas = &document["components"]["schemas"];
+        let deployment = &schemas["io.k8s.api.apps.v1.Deployment"];
+        assert_eq!(deployment["x-kubernetes-group-version-kind"][0]["kind"], "Deployment");
+        assert!(deployment["description"].as_str().is_some_and(|text| text.contains("declarative updates")));
+        let pod = &schemas["io.k8s.api.core.v1.PodSpec"];
+        let containers = &pod["properties"]["containers"];
+        assert_eq!(containers["x-kubernetes-patch-merge-key"], "name");
+        assert_eq!(containers["x-kubernetes-list-map-keys"], json!(["name"]));
+        assert!(containers["description"].as_str().is_some_and(|text| !text.is_empty()));
+        assert_eq!(pod["required"], json!(["containers"]));
+    }
+
+    #[test]
+    fn a_patch_takes_field_validation() {
+        let document = document();
+        let patch = &document["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"]["patch"];
+        assert_eq!(patch["operationId"], "patchAppsV1NamespacedDeployment");
+        assert_eq!(
+            patch["x-kubernetes-group-version-kind"],
+            json!({"group": "apps", "kind": "Deployment", "version": "v1"})
+        );
+        let names: Vec<_> = patch["parameters"].as_array().into_iter().flatten().map(|p| p["name"].clone()).collect();
+        assert!(names.contains(&json!("fieldValidation")), "{names:?}");
+        assert!(names.contains(&json!("dryRun")), "{names:?}");
+    }
+
+    #[test]
+    fn a_hash_follows_the_rows() {
+        let one = [served("apps/v1", "Deployment", "deployments")];
+        let mut other = one.clone();
+        other[0].verbs.pop();
+        assert_eq!(hash(&one), hash(&one));
+        assert_ne!(hash(&one), hash(&other));
+    }
+
+    #[test]
+    fn protobuf_holds_the_names_and_texts() {
+        let bytes = v2_protobuf(&[served("apps/v1", "Deployment", "deployments")]);
+        for part in [
+            "io.k8s.api.apps.v1.Deployment",
+            "x-kubernetes-group-version-kind",
+            "patchAppsV1NamespacedDeployment",
+            "dryRun",
+        ] {
+            assert!(bytes.windows(part.len()).any(|window| window == part.as_bytes()), "{part}");
+        }
+    }
+}

@@ -1,0 +1,337 @@
+//! The paths of a group version and the operations on them.
+
+use super::definitions::kind_definition;
+use super::{Edition, Served};
+use crate::api::GroupVersionKind;
+use serde_json::{Map, Value, json};
+
+const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
+const MEDIA_TYPES: &[&str] = &["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
+const STREAM_TYPES: &[&str] = &["application/json;stream=watch", "application/vnd.kubernetes.protobuf;stream=watch"];
+const PATCH_TYPES: &[&str] = &[
+    "application/apply-patch+yaml",
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/strategic-merge-patch+json",
+];
+
+/// Query parameters: name, type, description.
+type Parameter = (&'static str, &'static str, &'static str);
+
+const PRETTY: Parameter = ("pretty", "string", "If 'true', then the output is pretty printed.");
+const DRY_RUN: Parameter = ("dryRun", "string", "When present, indicates that modifications should not be persisted.");
+const FIELD_MANAGER: Parameter =
+    ("fieldManager", "string", "The name associated with the actor that makes these changes.");
+const FIELD_VALIDATION: Parameter =
+    ("fieldValidation", "string", "What to do about unknown and duplicate fields: Ignore, Warn or Strict.");
+const FORCE: Parameter = ("force", "boolean", "Take fields from other managers; only for apply patches.");
+const DELETE: &[Parameter] = &[
+    DRY_RUN,
+    ("gracePeriodSeconds", "integer", "The duration in seconds before the object should be deleted."),
+    ("orphanDependents", "boolean", "Deprecated: use propagationPolicy."),
+    (
+        "propagationPolicy",
+        "string",
+        "Whether and how garbage collection is performed: Orphan, Background or Foreground.",
+    ),
+];
+const LIST: &[Parameter] = &[
+    ("allowWatchBookmarks", "boolean", "Request watch events of type BOOKMARK."),
+    ("continue", "string", "Where a list goes on, from the reply before."),
+    ("fieldSelector", "string", "Restrict the returned objects by their fields."),
+    ("labelSelector", "string", "Restrict the returned objects by their labels."),
+    ("limit", "integer", "The maximum number of objects in a reply."),
+    ("resourceVersion", "string", "A constraint on what resource versions a request may be served from."),
+    ("resourceVersionMatch", "string", "How resourceVersion is applied to lists."),
+    ("sendInitialEvents", "boolean", "Begin a watch with the objects there are."),
+    ("timeoutSeconds", "integer", "Timeout of the call."),
+    ("watch", "boolean", "Watch for changes instead of listing."),
+];
+
+/// Every path of a group version, with its item.
+pub fn of_group_version(
+    edition: Edition,
+    group: &str,
+    version: &str,
+    rows: &[Served],
+    put: &mut dyn FnMut(&str, Value),
+) {
+    let base = if group.is_empty() { format!("/api/{version}") } else { format!("/apis/{group}/{version}") };
+    let tag = tag(group, version);
+    let writer = Writer { edition, tag: &tag };
+    let resources = GroupVersionKind::new("", "v1", "APIResourceList");
+    let mut get = writer.operation("get", "get available resources", &format!("get{}APIResources", camel(&tag)), None);
+    writer.replies(&mut get, &[200], kind_definition(&resources).as_deref(), MEDIA_TYPES);
+    put(&format!("{base}/"), json!({"get": get}));
+    for row in rows {
+        writer.row(&base, row, put);
+    }
+}
+
+/// `apps_v1`, `core_v1`, `rbacAuthorization_v1`
+fn tag(group: &str, version: &str) -> String {
+    let name = group.strip_suffix(".k8s.io").unwrap_or(if group.is_empty() { "core" } else { group });
+    let mut parts = name.split('.');
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        out.push_str(&upper(part));
+    }
+    format!("{out}_{version}")
+}
+
+fn upper(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map(|first| first.to_ascii_uppercase().to_string() + chars.as_str()).unwrap_or_default()
+}
+
+/// `apps_v1` to `AppsV1`
+fn camel(tag: &str) -> String {
+    tag.split('_').map(upper).collect()
+}
+
+struct Writer<'a> {
+    edition: Edition,
+    tag: &'a str,
+}
+
+impl Writer<'_> {
+    fn row(&self, base: &str, row: &Served, put: &mut dyn FnMut(&str, Value)) {
+        let has = |verb: &str| row.verbs.contains(&verb);
+        let (plural, kind) = (&row.plural, &row.gvk.kind);
+        let (collection, scope) = if row.namespaced {
+            (format!("{base}/namespaces/{{namespace}}/{plural}"), "Namespaced")
+        } else {
+            (format!("{base}/{plural}"), "")
+        };
+        let name = camel(self.tag);
+        let object = kind_definition(&row.gvk);
+        let object = object.as_deref();
+        let list_kind = GroupVersionKind::new(&row.gvk.group, &row.gvk.version, &format!("{kind}List"));
+        let list = kind_definition(&list_kind);
+        let mut item = Map::new();
+        if has("list") {
+            item.insert("get".to_owned(), self.list(row, &format!("list{name}{scope}{kind}"), list.as_deref()));
+        }
+        if has("create") {
+            let id = format!("create{name}{scope}{kind}");
+            let article = if kind.starts_with(['A', 'E', 'I', 'O', 'U']) { "an" } else { "a" };
+            let mut post = self.operation("post", &format!("create {article} {kind}"), &id, Some(&row.gvk));
+            self.query(&mut post, &[DRY_RUN, FIELD_MANAGER, FIELD_VALIDATION]);
+            self.body(&mut post, object, &["*/*"]);
+            self.replies(&mut post, &[200, 201, 202], object, MEDIA_TYPES);
+            item.insert("post".to_owned(), post);
+        }
+        if has("deletecollection") {
+            let id = format!("delete{name}Collection{scope}{kind}");
+            let mut delete =
+                self.operation("deletecollection", &format!("delete collection of {kind}"), &id, Some(&row.gvk));
+            self.query(&mut delete, &[&DELETE[..1], &LIST[1..8], &DELETE[1..]].concat());
+            self.body(&mut delete, Some(&format!("{META}.DeleteOptions")), &["*/*"]);
+            self.replies(&mut delete, &[200], Some(&format!("{META}.Status")), MEDIA_TYPES);
+            item.insert("delete".to_owned(), delete);
+        }
+        self.item(&collection, row.namespaced, false, item, put);
+
+        let named = format!("{collection}/{{name}}");
+        let item = self.object(&format!("{name}{scope}{kind}"), "", &row.gvk, &row.gvk, object, &row.verbs, kind);
+        self.item(&named, row.namespaced, true, item, put);
+        for subresource in &row.subresources {
+            let suffix: String = subresource.name.split('/').map(upper).collect();
+            let object = kind_definition(&subresource.gvk);
+            let title = format!("{} of the specified {kind}", subresource.name);
+            let item = self.object(
+                &format!("{name}{scope}{kind}"),
+                &suffix,
+                &subresource.gvk,
+                &subresource.gvk,
+                object.as_deref(),
+                &subresource.verbs,
+                &title,
+            );
+            self.item(&format!("{named}/{}", subresource.name), row.namespaced, true, item, put);
+        }
+        if row.namespaced && has("list") {
+            let id = format!("list{name}{kind}ForAllNamespaces");
+            let item = Map::from_iter([("get".to_owned(), self.list(row, &id, list.as_deref()))]);
+            self.item(&format!("{base}/{plural}"), false, false, item, put);
+        }
+    }
+
+    /// The operations on one object or on a subresource of it.
+    #[allow(clippy::too_many_arguments)]
+    fn object(
+        &self,
+        name: &str,
+        suffix: &str,
+        gvk: &GroupVersionKind,
+        reply: &GroupVersionKind,
+        object: Option<&str>,
+        verbs: &[&'static str],
+        title: &str,
+    ) -> Map<String, Value> {
+        let has = |verb: &str| verbs.contains(&verb);
+        let specified = if suffix.is_empty() { format!("the specified {}", reply.kind) } else { title.to_owned() };
+        let write = [DRY_RUN, FIELD_MANAGER, FIELD_VALIDATION];
+        let mut item = Map::new();
+        if has("get") {
+            let mut get =
+                self.operation("get", &format!("read {specified}"), &format!("read{name}{suffix}"), Some(gvk));
+            self.replies(&mut get, &[200], object, MEDIA_TYPES);
+            item.insert("get".to_owned(), get);
+        }
+        if has("create") && !suffix.is_empty() {
+            let mut post =
+                self.operation("post", &format!("create {specified}"), &format!("create{name}{suffix}"), Some(gvk));
+            self.query(&mut post, &write);
+            self.body(&mut post, object, &["*/*"]);
+            self.replies(&mut post, &[200, 201, 202], object, MEDIA_TYPES);
+            item.insert("post".to_owned(), post);
+        }
+        if has("update") {
+            let mut put =
+                self.operation("put", &format!("replace {specified}"), &format!("replace{name}{suffix}"), Some(gvk));
+            self.query(&mut put, &write);
+            self.body(&mut put, object, &["*/*"]);
+            self.replies(&mut put, &[200, 201], object, MEDIA_TYPES);
+            item.insert("put".to_owned(), put);
+        }
+        if has("patch") {
+            let description = format!("partially update {specified}");
+            let mut patch = self.operation("patch", &description, &format!("patch{name}{suffix}"), Some(gvk));
+            self.query(&mut patch, &[write[0], write[1], write[2], FORCE]);
+            self.body(&mut patch, Some(&format!("{META}.Patch")), PATCH_TYPES);
+            self.replies(&mut patch, &[200, 201], object, MEDIA_TYPES);
+            item.insert("patch".to_owned(), patch);
+        }
+        if has("delete") {
+            let article = if gvk.kind.starts_with(['A', 'E', 'I', 'O', 'U']) { "an" } else { "a" };
+            let description = format!("delete {article} {}", gvk.kind);
+            let mut delete = self.operation("delete", &description, &format!("delete{name}{suffix}"), Some(gvk));
+            self.query(&mut delete, DELETE);
+            self.body(&mut delete, Some(&format!("{META}.DeleteOptions")), &["*/*"]);
+            self.replies(&mut delete, &[200, 202], Some(&format!("{META}.Status")), MEDIA_TYPES);
+            item.insert("delete".to_owned(), delete);
+        }
+        item
+    }
+
+    fn list(&self, row: &Served, id: &str, list: Option<&str>) -> Value {
+        let description = format!("list or watch objects of kind {}", row.gvk.kind);
+        let mut get = self.operation("list", &description, id, Some(&row.gvk));
+        self.query(&mut get, LIST);
+        self.replies(&mut get, &[200], list, &[MEDIA_TYPES, STREAM_TYPES].concat());
+        get
+    }
+
+    fn operation(&self, action: &str, description: &str, id: &str, gvk: Option<&GroupVersionKind>) -> Value {
+        let mut operation = json!({"tags": [self.tag], "description": description, "operationId": id});
+        if let Some(gvk) = gvk {
+            operation["x-kubernetes-action"] = action.into();
+            operation["x-kubernetes-group-version-kind"] =
+                json!({"group": gvk.group, "kind": gvk.kind, "version": gvk.version});
+        }
+        if self.edition == Edition::V2 {
+            operation["schemes"] = json!(["https"]);
+            operation["consumes"] = json!(["*/*"]);
+        }
+        operation
+    }
+
+    fn parameter(&self, place: &str, (name, kind, description): Parameter) -> Value {
+        let mut parameter = json!({"name": name, "in": place, "description": description});
+        match self.edition {
+            Edition::V3 => parameter["schema"] = json!({"type": kind, "uniqueItems": true}),
+            Edition::V2 => {
+                parameter["type"] = kind.into();
+                parameter["uniqueItems"] = true.into();
+            }
+        }
+        if place == "path" {
+            parameter["required"] = true.into();
+        }
+        parameter
+    }
+
+    fn query(&self, operation: &mut Value, parameters: &[Parameter]) {
+        let list: Vec<Value> = parameters.iter().map(|&parameter| self.parameter("query", parameter)).collect();
+        match operation["parameters"].as_array_mut() {
+            Some(parameters) => parameters.extend(list),
+            None => operation["parameters"] = Value::Array(list),
+        }
+    }
+
+    fn schema(&self, definition: Option<&str>) -> Value {
+        definition.map_or_else(|| json!({"type": "object"}), |name| json!({"$ref": self.edition.reference(name)}))
+    }
+
+    fn body(&self, operation: &mut Value, definition: Option<&str>, types: &[&str]) {
+        let schema = self.schema(definition);
+        match self.edition {
+            Edition::V3 => {
+                let content: Map<String, Value> =
+                    types.iter().map(|&media| (media.to_owned(), json!({"schema": schema}))).collect();
+                operation["requestBody"] = json!({"content": content, "required": true});
+            }
+            Edition::V2 => {
+                if types != ["*/*"] {
+                    operation["consumes"] = json!(types);
+                }
+                let body = json!({"name": "body", "in": "body", "required": true, "schema": schema});
+                match operation["parameters"].as_array_mut() {
+                    Some(parameters) => parameters.insert(0, body),
+                    None => operation["parameters"] = json!([body]),
+                }
+            }
+        }
+    }
+
+    fn replies(&self, operation: &mut Value, codes: &[u16], definition: Option<&str>, types: &[&str]) {
+        let schema = self.schema(definition);
+        let mut responses = Map::new();
+        for code in codes {
+            let description = match code {
+                200 => "OK",
+                201 => "Created",
+                _ => "Accepted",
+            };
+            let response = match self.edition {
+                Edition::V2 => json!({"description": description, "schema": schema}),
+                Edition::V3 => {
+                    let content: Map<String, Value> =
+                        types.iter().map(|&media| (media.to_owned(), json!({"schema": schema}))).collect();
+                    json!({"description": description, "content": content})
+                }
+            };
+            responses.insert(code.to_string(), response);
+        }
+        responses.insert("401".to_owned(), json!({"description": "Unauthorized"}));
+        operation["responses"] = Value::Object(responses);
+        if self.edition == Edition::V2 {
+            operation["produces"] = json!(types);
+        }
+    }
+
+    fn item(
+        &self,
+        path: &str,
+        namespaced: bool,
+        named: bool,
+        mut item: Map<String, Value>,
+        put: &mut dyn FnMut(&str, Value),
+    ) {
+        if item.is_empty() {
+            return;
+        }
+        let mut parameters = Vec::new();
+        if named {
+            parameters.push(self.parameter("path", ("name", "string", "name of the object")));
+        }
+        if namespaced {
+            let description = "object name and auth scope, such as for teams and projects";
+            parameters.push(self.parameter("path", ("namespace", "string", description)));
+        }
+        parameters.push(self.parameter("query", PRETTY));
+        item.insert("parameters".to_owned(), Value::Array(parameters));
+        put(path, Value::Object(item));
+    }
+}
