@@ -65,7 +65,7 @@ fn write_descriptions(path: &Path) {
         api::storage::v1 { CSIDriver CSINode CSIStorageCapacity StorageClass VolumeAttachment VolumeAttributesClass }
         apiextensions_apiserver::pkg::apis::apiextensions::v1 { CustomResourceDefinition }
         kube_aggregator::pkg::apis::apiregistration::v1 { APIService }
-        apimachinery::pkg::apis::meta::v1 { APIGroup APIGroupList APIResourceList APIVersions DeleteOptions Status WatchEvent }
+        apimachinery::pkg::apis::meta::v1 { APIGroup APIGroupList APIResourceList APIVersions DeleteOptions Status }
     }
     let mut text = String::new();
     let mut line = |mark: char, name: &str, schema: &Value| {

@@ -39,7 +39,7 @@ fn bodies_that_are_no_objects() {
             {"apiVersion":"v1","kind":"ConfigMap","metadata":{}}
             {"apiVersion":"v1","kind":"ConfigMap","metadata":{}}
             400 the object provided is unrecognized (must be of type ConfigMap): couldn't get version/kind; json parse error: json: cannot unmarshal number into Go struct field .kind of type string ({"kind":7})
-            400 the object provided is unrecognized (must be of type ConfigMap): unexpected GroupVersion string: a/b/c ({"apiVersion":"a/b/c","kind":"X ...)
+            400 the object provided is unrecognized (must be of type ConfigMap): unexpected GroupVersion string: a/b/c ({"apiVersion":"a/b/c","kind":" ...)
         "#]],
     );
 }
