@@ -70,7 +70,8 @@ pub struct Config {
 #[derive(Clone)]
 pub struct ServerConfig {
     pub address: SocketAddr,
-    /// Swapped when certificates are renewed.
+    /// As it is now. Client certificates are optional and only proven to be held: the authorizer
+    /// checks who signed them.
     pub tls: watch::Receiver<Arc<rustls::ServerConfig>>,
     pub authorizer: Arc<dyn Authorizer>,
 }

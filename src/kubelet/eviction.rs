@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -55,11 +55,13 @@ pub struct Eviction {
     pods: Arc<Pods>,
     /// When each signal was last seen below its threshold.
     met: HashMap<&'static str, Instant>,
+    /// On the file system with the images, once it is known.
+    image_root: Option<PathBuf>,
 }
 
 impl Eviction {
     pub fn new(context: Arc<Context>, pods: Arc<Pods>) -> Self {
-        Self { context, pods, met: HashMap::new() }
+        Self { context, pods, met: HashMap::new(), image_root: None }
     }
 
     /// Look at every signal, evict one pod if one must go, and tell the pressure.
@@ -88,28 +90,20 @@ impl Eviction {
         }
     }
 
-    async fn signals(&self) -> Vec<Signal> {
+    async fn signals(&mut self) -> Vec<Signal> {
         let mut out = Vec::new();
         if let Ok(text) = std::fs::read_to_string("/proc/meminfo")
             && let (Some(available), Some(total)) = (meminfo(&text, "MemAvailable"), meminfo(&text, "MemTotal"))
         {
             out.push(Signal { name: "memory.available", available, total });
         }
-        if let Ok(stat) = rustix::fs::statvfs(&self.context.config.root_directory) {
-            let available = stat.f_bavail * stat.f_frsize;
-            out.push(Signal { name: "nodefs.available", available, total: stat.f_blocks * stat.f_frsize });
-            if stat.f_files > 0 {
-                out.push(Signal { name: "nodefs.inodesFree", available: stat.f_favail, total: stat.f_files });
-            }
+        out.extend(file_system(&self.context.config.root_directory, "nodefs.available", "nodefs.inodesFree"));
+        if self.image_root.is_none() {
+            // Asked once: it may count every file of the store.
+            self.image_root = self.context.image_service.filesystem().await.ok().map(|usage| usage.mountpoint);
         }
-        if let Ok(usage) = self.context.image_service.filesystem().await {
-            let (available, total) = (usage.available_bytes, usage.capacity_bytes);
-            if total > 0 {
-                out.push(Signal { name: "imagefs.available", available, total });
-            }
-            if usage.inodes > 0 {
-                out.push(Signal { name: "imagefs.inodesFree", available: usage.inodes_free, total: usage.inodes });
-            }
+        if let Some(root) = &self.image_root {
+            out.extend(file_system(root, "imagefs.available", "imagefs.inodesFree"));
         }
         out.extend(pids());
         out
@@ -173,7 +167,7 @@ impl Eviction {
                     continue;
                 }
                 let spec = pod::spec(&state.pod);
-                let limited: Vec<(String, Quantity, std::path::PathBuf)> = spec
+                let limited: Vec<(String, Quantity, PathBuf)> = spec
                     .volumes
                     .iter()
                     .flatten()
@@ -195,6 +189,18 @@ impl Eviction {
             }
         }
     }
+}
+
+/// Room and inodes of the file system that a path is on.
+fn file_system(path: &Path, room: &'static str, inodes: &'static str) -> Vec<Signal> {
+    let Ok(stat) = rustix::fs::statvfs(path) else { return Vec::new() };
+    let available = stat.f_bavail * stat.f_frsize;
+    let mut out = vec![Signal { name: room, available, total: stat.f_blocks * stat.f_frsize }];
+    // Some file systems have no fixed number of them.
+    if stat.f_files > 0 {
+        out.push(Signal { name: inodes, available: stat.f_favail, total: stat.f_files });
+    }
+    out
 }
 
 /// Bytes on disk below a directory, links not followed.

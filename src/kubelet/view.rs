@@ -62,10 +62,7 @@ impl PodView {
     /// Neither a process nor a sandbox of it lives.
     pub fn is_stopped(&self) -> bool {
         !self.sandboxes.iter().any(|sandbox| sandbox.ready)
-            && !self
-                .containers
-                .iter()
-                .any(|container| matches!(container.state, ContainerState::Running | ContainerState::Unknown))
+            && !self.containers.iter().any(|container| container.state == ContainerState::Running)
     }
 
     /// The sandboxes of this view, read again.

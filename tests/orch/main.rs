@@ -7,6 +7,8 @@ mod apiserver_discovery;
 mod apiserver_list;
 mod apiserver_services;
 mod apiserver_watch;
+mod fake_runtime;
+mod kubelet;
 mod schema_decode;
 mod schema_roundtrip;
 mod simulated_disk;

@@ -90,7 +90,8 @@ impl Node {
         let mut addresses = config.node_addresses.clone();
         let mut network = config.network_ready.clone();
         let mut pressure = Pressure::default();
-        let mut report_at = Instant::now();
+        self.report(&pressure, false).await;
+        let mut report_at = Instant::now() + config.node_status_report;
         loop {
             if Instant::now() >= report_at {
                 report_at = Instant::now() + config.node_status_report;
@@ -106,17 +107,12 @@ impl Node {
                         self.report(&pressure, false).await;
                     }
                 }
-                changed = addresses.changed() => {
-                    if changed.is_err() {
-                        return std::future::pending().await;
-                    }
+                () = next(&mut addresses) => {
                     self.pods.refresh_statuses();
                     self.report(&pressure, false).await;
                 }
-                changed = network.changed() => {
-                    if changed.is_err() {
-                        return std::future::pending().await;
-                    }
+                () = next(&mut network) => {
+                    self.pods.refresh_statuses();
                     self.report(&pressure, false).await;
                 }
                 change = gone.recv() => {
@@ -279,6 +275,13 @@ impl Node {
             Err(error) if client::is_not_found(&error) => self.register().await,
             Err(error) => tracing::warn!(node = %name, %error, "write the node's status"),
         }
+    }
+}
+
+/// The next change; never, once nobody can make one. Cancel-safe.
+async fn next<T>(receiver: &mut watch::Receiver<T>) {
+    if receiver.changed().await.is_err() {
+        std::future::pending().await
     }
 }
 

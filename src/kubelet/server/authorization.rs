@@ -7,13 +7,14 @@ use rustls_pki_types::CertificateDer;
 /// What a caller shows of itself.
 #[derive(Clone, Debug, Default)]
 pub struct Caller {
-    /// Verified against the client CA by the TLS listener; the leaf first. Empty: none shown.
+    /// The leaf first; the caller has proven to hold its key, who signed it is the authorizer's to
+    /// check. Empty: none shown.
     pub certificates: Vec<CertificateDer<'static>>,
     pub bearer_token: Option<String>,
 }
 
 /// An access to the node object, as SubjectAccessReview has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Access {
     /// `get`, `create` …
     pub verb: &'static str,

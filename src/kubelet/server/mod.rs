@@ -8,7 +8,9 @@ mod container_logs;
 mod query;
 mod remote;
 
-pub use authorization::{Access, Authorizer, Caller, Refusal, access};
+pub use authorization::{Access, Authorizer, Caller, Refusal};
+
+use authorization::access;
 
 use super::config::ServerConfig;
 use super::context::Context;

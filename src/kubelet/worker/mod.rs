@@ -40,6 +40,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 const KILL_RETRY: Duration = Duration::from_secs(5);
+const OBSERVE_RETRY: Duration = Duration::from_secs(1);
 
 /// What is wanted of a pod.
 #[derive(Clone, Debug)]
@@ -88,6 +89,19 @@ pub struct Worker {
     stale: bool,
     cleaned: bool,
     deadline_at: Option<Instant>,
+    told_of_network: bool,
+    /// Not to be ended again before.
+    kill_at: Option<Instant>,
+    /// A look at the runtime that failed is repeated.
+    observe_again: Option<tokio::task::JoinHandle<()>>,
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        if let Some(task) = &self.observe_again {
+            task.abort();
+        }
+    }
 }
 
 impl Worker {
@@ -107,6 +121,9 @@ impl Worker {
             stale: false,
             cleaned: false,
             deadline_at: None,
+            told_of_network: false,
+            kill_at: None,
+            observe_again: None,
         }
     }
 
@@ -181,20 +198,16 @@ impl Worker {
         match view.refresh(&*self.shared.context.runtime).await {
             Ok(()) => {
                 let mut state = self.shared.state.lock();
-                // A step may have added a sandbox meanwhile.
-                for sandbox in &state.view.sandboxes {
-                    if !view.sandboxes.iter().any(|known| known.id == sandbox.id) && sandbox.ready {
-                        view.sandboxes.push(sandbox.clone());
-                    }
-                }
-                view.sort();
                 state.view = view;
                 state.note_exits(Instant::now());
             }
             Err(error) => {
                 tracing::warn!(pod = %self.shared.key, %error, "read the pod's containers");
-                self.retry_at = Some(Instant::now() + Duration::from_secs(1));
-                self.shared.wake.raise(0);
+                let wake = self.shared.wake.clone();
+                self.observe_again = Some(tokio::spawn(async move {
+                    tokio::time::sleep(OBSERVE_RETRY).await;
+                    wake.raise(RUNTIME);
+                }));
             }
         }
     }
@@ -212,7 +225,7 @@ impl Worker {
         }
         state.pod = desired.pod.clone();
         drop(state);
-        if references_changed {
+        if references_changed && !self.cleaned {
             let references = references(&desired.pod);
             self.shared.context.objects.register(&self.shared.key.uid, &references, &self.shared.wake);
         }
@@ -356,6 +369,7 @@ impl Worker {
                 return false;
             }
             self.step = None;
+            self.kill_at = None;
         }
         if self.retry_at.is_some_and(|at| now < at) {
             return false;
@@ -380,7 +394,6 @@ impl Worker {
         future: impl Future<Output = Result<(), String>> + Send + 'static,
     ) {
         self.step = Some(Step { kind, future: Box::pin(future), cancel });
-        self.shared.wake.raise(0);
     }
 
     fn begin_sync(&mut self, desired: &Desired) {
@@ -391,15 +404,17 @@ impl Worker {
             put_off(&mut actions, &state, now);
             actions
         };
+        if actions.create_sandbox && self.lacks_network(&desired.pod) {
+            return;
+        }
         let shared = self.shared.clone();
         let pod = desired.pod.clone();
         if !actions.is_empty() {
+            // What is not ready yet is set up from the newest objects in any case.
+            self.stale &= self.shared.state.lock().volumes_ready();
             let cancel = CancellationToken::new();
             let token = cancel.clone();
-            let work = async move {
-                start::sync(&shared, &pod, &actions, &token).await;
-                Ok(())
-            };
+            let work = async move { start::sync(&shared, &pod, &actions, &token).await };
             self.begin_cancellable(StepKind::Sync, cancel, work);
             return;
         }
@@ -412,7 +427,7 @@ impl Worker {
             let all = std::mem::take(&mut self.stale);
             let work = async move {
                 if !shared.state.lock().volumes_ready() {
-                    mounts::set_up(&shared, &pod).await;
+                    mounts::set_up(&shared, &pod).await?;
                 }
                 mounts::refresh(&shared, &pod, all).await;
                 resize::apply(&shared, &pod).await;
@@ -420,6 +435,17 @@ impl Worker {
             };
             self.begin(StepKind::Refresh, work);
         }
+    }
+
+    /// A pod that needs the pod network waits for it; the node wakes it.
+    fn lacks_network(&mut self, pod: &Pod) -> bool {
+        let context = &self.shared.context;
+        let missing = context.config.network_ready.borrow().as_ref().err().cloned();
+        let Some(missing) = missing.filter(|_| !pod::uses_host_network(pod)) else { return false };
+        if !std::mem::replace(&mut self.told_of_network, true) {
+            context.warning(&pod::subject(pod), "NetworkNotReady", format!("network is not ready: {missing}"));
+        }
+        true
     }
 
     /// The grace period that the kill is to have: None: the spec's.
@@ -431,6 +457,12 @@ impl Worker {
     }
 
     fn begin_kill(&mut self, desired: &Desired) {
+        let now = Instant::now();
+        if self.kill_at.is_some_and(|at| now < at) {
+            return;
+        }
+        // What is still there after all were ended is asked again, but not in a circle.
+        self.kill_at = Some(now + KILL_RETRY);
         let grace = self.grace(desired);
         let shared = self.shared.clone();
         let pod = desired.pod.clone();
@@ -491,6 +523,9 @@ impl Worker {
         add(self.publisher.retry_at());
         if self.step.is_none() {
             add(self.retry_at);
+            if self.stage == Stage::Terminating {
+                add(self.kill_at);
+            }
         }
         if self.stage == Stage::Running {
             add(self.deadline_at);

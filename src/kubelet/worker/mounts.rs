@@ -15,12 +15,12 @@ const RETRY_MAX: Duration = Duration::from_secs(122);
 const SERVICES_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Make every volume ready that is not; true: all are. What fails is told by events and put off.
-pub async fn set_up(shared: &Shared, pod: &Pod) -> bool {
+pub async fn set_up(shared: &Shared, pod: &Pod) -> Result<bool, String> {
     let directory = shared.directory();
     if let Err(error) = make_directories(&directory) {
         let message = format!("error making pod data directories: {error}");
-        shared.context.warning(&pod::subject(pod), "Failed", message);
-        return false;
+        shared.context.warning(&pod::subject(pod), "Failed", message.clone());
+        return Err(message);
     }
     shared.context.objects.synced(&references(pod)).await;
     let services = shared.context.services.store().synced();
@@ -43,7 +43,7 @@ pub async fn set_up(shared: &Shared, pod: &Pod) -> bool {
             .collect()
     };
     run(shared, pod, &due).await;
-    shared.state.lock().volumes_ready()
+    Ok(shared.state.lock().volumes_ready())
 }
 
 /// Set up again what follows from changed objects, changed metadata or aged tokens. `all`: every

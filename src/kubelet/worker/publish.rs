@@ -154,7 +154,7 @@ impl Publisher {
             self.call = Some(Box::pin(async move {
                 match objects.delete(&kinds::PODS, &namespace, &name, &options).await {
                     Ok(_) => Done::Deleted,
-                    Err(error) if client::is_not_found(&error) || client::is_conflict(&error) => Done::Absent,
+                    Err(error) if client::is_not_found(&error) => Done::Absent,
                     Err(error) => Done::Failed(error.to_string()),
                 }
             }));
@@ -195,8 +195,8 @@ impl Publisher {
 async fn write(objects: &client::Objects, namespace: &str, name: &str, body: &Value) -> Done {
     match objects.patch(&kinds::PODS, namespace, name, "status", Patch::Strategic, body).await {
         Ok(_) => Done::Written(Box::default()),
-        // The pod of that name is gone or another one.
-        Err(error) if client::is_not_found(&error) || client::is_conflict(&error) => Done::Absent,
+        Err(error) if client::is_not_found(&error) => Done::Absent,
+        // A conflict may be another pod of the name: then the informer tells that ours is gone.
         Err(error) => Done::Failed(error.to_string()),
     }
 }

@@ -24,9 +24,11 @@ const RETRY: Duration = Duration::from_secs(10);
 const SANDBOX_RETRY_BASE: Duration = Duration::from_secs(1);
 const SANDBOX_RETRY_MAX: Duration = Duration::from_secs(10);
 
-/// Carry out `actions`; returns early, at a point where nothing is half done, when cancelled.
-pub async fn sync(shared: &Shared, pod: &Pod, actions: &Actions, cancel: &CancellationToken) {
+/// Carry out `actions`; returns early, at a point where nothing is half done, when cancelled. An
+/// error means that something could not be ended.
+pub async fn sync(shared: &Shared, pod: &Pod, actions: &Actions, cancel: &CancellationToken) -> Result<(), String> {
     let mut killed = HashSet::new();
+    let mut errors = Vec::new();
     if actions.kill_pod {
         if actions.create_sandbox && !shared.state.lock().view.sandboxes.is_empty() {
             let message = "Pod sandbox changed, it will be killed and re-created.";
@@ -34,7 +36,7 @@ pub async fn sync(shared: &Shared, pod: &Pod, actions: &Actions, cancel: &Cancel
         }
         if let Err(error) = stop::kill_pod(shared, pod, None).await {
             shared.context.warning(&pod::subject(pod), "FailedKillPod", format!("error killing pod: {error}"));
-            return;
+            return Err(error);
         }
     } else {
         let kills = actions.kill.iter().map(|kill| stop::kill_container(shared, pod, kill));
@@ -43,8 +45,11 @@ pub async fn sync(shared: &Shared, pod: &Pod, actions: &Actions, cancel: &Cancel
                 Ok(()) => {
                     killed.insert(kill.id.clone());
                 }
-                Err(error) => tracing::warn!(pod = %shared.key, container = %kill.name, %error, "kill a container"),
+                Err(error) => errors.push(format!("kill container {}: {error}", kill.name)),
             }
+        }
+        if !errors.is_empty() {
+            return Err(errors.join("; "));
         }
         if !killed.is_empty() {
             refresh(shared).await;
@@ -52,19 +57,16 @@ pub async fn sync(shared: &Shared, pod: &Pod, actions: &Actions, cancel: &Cancel
     }
     let nothing_to_start =
         actions.start.is_empty() && actions.start_init.is_empty() && actions.start_ephemeral.is_empty();
-    if cancel.is_cancelled() || nothing_to_start {
-        return;
-    }
-    if !mounts::set_up(shared, pod).await || cancel.is_cancelled() {
-        return;
+    if cancel.is_cancelled() || nothing_to_start || !mounts::set_up(shared, pod).await? || cancel.is_cancelled() {
+        return Ok(());
     }
     let sandbox = match (&actions.sandbox, actions.create_sandbox) {
         (_, true) => match create_sandbox(shared, pod, actions.attempt).await {
             Some(id) => id,
-            None => return,
+            None => return Ok(()),
         },
         (Some(id), false) => id.clone(),
-        (None, false) => return,
+        (None, false) => return Ok(()),
     };
     let round = Round { shared, pod, sandbox, killed, cancel };
     for &index in &actions.start_ephemeral {
@@ -92,6 +94,7 @@ pub async fn sync(shared: &Shared, pod: &Pod, actions: &Actions, cancel: &Cancel
         }
     }
     round.start_together(&batch).await;
+    Ok(())
 }
 
 async fn refresh(shared: &Shared) {

@@ -22,7 +22,6 @@ impl Strategy for PodStatus {
     fn prepare_update(&self, object: &mut Value, old: &Value, _: &Context) {
         object.copy("spec", old);
         let metadata = object.object_mut("metadata");
-        metadata.clear("deletionTimestamp");
         metadata.copy("ownerReferences", old.at("metadata"));
         let before = old.at("status");
         let status = object.object_mut("status");
