@@ -32,6 +32,9 @@ struct TestNode {
 
 impl TestNode {
     async fn start() -> Self {
+        let filter = tracing_subscriber::EnvFilter::from_env("ORCH_LOG");
+        // Only the first test of a process gets to set it.
+        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
         let storage: Arc<dyn Storage> = SqliteStorage::in_memory().await;
         let (authorizers, _) = apiserver::authz::standard(&storage);
         let server = Server::new(apiserver::Config {
