@@ -144,11 +144,11 @@ fn objects_come_back_as_go_writes_them() {
         "Pod",
         &[
             r#"{"metadata":{"creationTimestamp":"2024-01-01T02:00:00+02:00"},"spec":{"containers":[{"name":"c","resources":{"limits":{"memory":"1024Ki","cpu":0.5}},"livenessProbe":{"httpGet":{"port":80}},"env":[{"name":"A","value":""}]}]}}"#,
-            "metadata:\n  name: y\nspec:\n  hostNetwork: yes\n  containers: []\n",
+            "metadata:\n  name: web\nspec:\n  hostNetwork: yes\n  containers: []\n",
         ],
         expect![[r#"
             {"apiVersion":"v1","kind":"Pod","metadata":{"creationTimestamp":"2024-01-01T00:00:00Z"},"spec":{"containers":[{"env":[{"name":"A"}],"livenessProbe":{"httpGet":{"port":80}},"name":"c","resources":{"limits":{"cpu":"500m","memory":"1Mi"}}}]},"status":{}}
-            {"apiVersion":"v1","kind":"Pod","metadata":{"name":"y"},"spec":{"containers":null,"hostNetwork":true},"status":{}}
+            {"apiVersion":"v1","kind":"Pod","metadata":{"name":"web"},"spec":{"containers":null,"hostNetwork":true},"status":{}}
         "#]],
     );
 }
