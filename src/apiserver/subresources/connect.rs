@@ -30,3 +30,6 @@ pub fn handlers(kubelet: Kubelet, storage: Arc<dyn Storage>) -> Vec<(&'static st
         ("nodes/proxy", proxy(proxy::Target::Node)),
     ]
 }
+
+#[cfg(test)]
+mod tests;
