@@ -2,10 +2,13 @@
 //! in-process, with a fake container runtime. No root, no ports.
 
 mod apiserver;
+mod apiserver_corpus;
 mod apiserver_delete;
 mod apiserver_discovery;
 mod apiserver_list;
+mod apiserver_rows;
 mod apiserver_services;
+mod apiserver_tls;
 mod apiserver_watch;
 mod fake_runtime;
 mod kubelet;
