@@ -57,7 +57,8 @@ pub fn served_verb_of(info: &RequestInfo) -> Option<Verb> {
 
 /// To the handler of the verb, or of the subresource.
 pub async fn route(call: Call<'_>) -> Result<Reply, Status> {
-    let Some(text) = call.row.deprecated else { return dispatch(call).await };
+    let served = call.info.subresource.is_empty() || call.row.subresource(&call.info.subresource).is_some();
+    let Some(text) = call.row.deprecated.filter(|_| served) else { return dispatch(call).await };
     let mut reply = dispatch(call).await.unwrap_or_else(|status| respond::status(&status));
     respond::warn_first(&mut reply, text);
     Ok(reply)
