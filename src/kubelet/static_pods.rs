@@ -9,6 +9,7 @@ use crate::client::{self, DeleteOptions, kinds};
 use crate::runtime::directory_watch::{DirectoryWatch, WatchFlags};
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::{Pod, Toleration};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use std::collections::{HashMap, VecDeque};
@@ -172,15 +173,13 @@ pub fn create_mirror(context: &Arc<Context>, pod: &Arc<Pod>) {
         let namespace = mirror.metadata.namespace.clone().unwrap_or_default();
         let mut backoff =
             crate::runtime::Backoff::new(std::time::Duration::from_secs(1), std::time::Duration::from_secs(60));
-        let body = match serde_json::to_value(&mirror) {
-            Ok(body) => body,
-            Err(error) => {
-                tracing::error!(%error, "encode a mirror pod");
-                return;
-            }
-        };
         loop {
-            match context.client.create(&kinds::PODS, &namespace, body.clone()).await {
+            let result = async {
+                let owned =
+                    serde_json::to_value(with_owner(&context, &mirror).await?).map_err(kube::Error::SerdeError)?;
+                context.client.create(&kinds::PODS, &namespace, owned).await
+            };
+            match result.await {
                 Ok(_) => return,
                 Err(error) if client::is_already_exists(&error) || client::is_forbidden(&error) => {
                     tracing::debug!(%error, "create a mirror pod");
@@ -193,6 +192,22 @@ pub fn create_mirror(context: &Arc<Context>, pod: &Arc<Pod>) {
             }
         }
     });
+}
+
+/// A node may create mirror pods only as its own.
+async fn with_owner(context: &Context, mirror: &Pod) -> Result<Pod, kube::Error> {
+    let name = &context.config.node_name;
+    let node = context.client.get(&kinds::NODES, "", name).await?;
+    let mut mirror = mirror.clone();
+    mirror.metadata.owner_references = Some(vec![OwnerReference {
+        api_version: "v1".to_owned(),
+        kind: "Node".to_owned(),
+        name: name.clone(),
+        uid: node["metadata"]["uid"].as_str().unwrap_or_default().to_owned(),
+        controller: Some(true),
+        block_owner_deletion: None,
+    }]);
+    Ok(mirror)
 }
 
 /// Remove an image whose static pod is gone or another one.

@@ -20,7 +20,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_tungstenite::tungstenite::protocol::Message;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message};
 use tokio_util::io::StreamReader;
 use tokio_util::sync::{CancellationToken, PollSender};
 
@@ -143,7 +144,9 @@ impl Socket {
     /// After everything that is under way, close, and wait a moment for the client to do the same.
     pub async fn close(mut self) {
         let farewell = async {
-            if self.outgoing.send(Message::Close(None)).await.is_ok() {
+            // Without a code clients take it for a broken connection.
+            let normally = CloseFrame { code: CloseCode::Normal, reason: "".into() };
+            if self.outgoing.send(Message::Close(Some(normally))).await.is_ok() {
                 self.gone.cancelled().await;
             }
         };
