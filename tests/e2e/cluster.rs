@@ -164,7 +164,8 @@ impl Machine {
 
     /// kubectl, whatever becomes of it.
     pub fn try_kubectl(&self, arguments: &[&str]) -> Output {
-        self.command("kubectl").args(arguments).output().expect("kubectl starts")
+        // A hang is a failure, and is to be seen.
+        self.command("timeout").args(["120", "kubectl"]).args(arguments).output().expect("kubectl starts")
     }
 
     /// kubectl, which must succeed; its output.
