@@ -113,9 +113,6 @@ download() {
     $SUDO mv -f "$BINARY.new" "$BINARY"
     say "installed $BINARY"
   fi
-  if [ ! -e "$BIN_DIR/kubectl" ] && ! command -v kubectl >/dev/null 2>&1; then
-    say "there is no kubectl here: \"orch kubectl\" is one"
-  fi
 }
 
 state() { # what a restart depends on
@@ -212,6 +209,6 @@ check_machine
 if [ -d /run/systemd/system ]; then service_systemd
 elif command -v rc-service >/dev/null 2>&1; then service_openrc
 else say "neither systemd nor OpenRC is here: start it yourself with \"$BINARY $EXEC\""; fi
-if [ "$COMMAND" = server ]; then say "kubeconfig: /etc/orch/orch.yaml; try: orch kubectl get nodes"; fi
+if [ "$COMMAND" = server ]; then say "kubeconfig: /etc/orch/orch.yaml; try: KUBECONFIG=/etc/orch/orch.yaml kubectl get nodes"; fi
 exit 0
 }
