@@ -1,3 +1,5 @@
+//! Runtime state to pod status, case by case.
+
 use super::*;
 use crate::api::cri::{self, ContainerState, PodSandboxConfig, PodSandboxStatus};
 use serde_json::{Value, json};

@@ -1,3 +1,5 @@
+//! Volumes as a pod finds them: contents, modes, live updates, what is missing.
+
 use super::*;
 use crate::kubelet::env::LookupError;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};

@@ -1,3 +1,5 @@
+//! Spec and runtime state to actions, case by case.
+
 use super::*;
 use crate::api::cri::{PodSandboxConfig, PodSandboxStatus};
 use serde_json::{Value, json};
