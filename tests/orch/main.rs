@@ -20,3 +20,4 @@ mod storage_crash;
 mod storage_damage;
 mod storage_snapshot;
 mod tidy;
+mod validation;

@@ -10,7 +10,7 @@ pub mod heartbeat;
 pub mod metadata;
 
 use super::{Context, Row, Strategy};
-use crate::api::{ErrorList, Status, time};
+use crate::api::{ErrorList, GroupVersionKind, Status, time};
 use crate::storage::Index;
 use serde_json::{Map, Value, json};
 
@@ -161,7 +161,9 @@ fn refuse(row: &Row, object: &Value, errors: ErrorList) -> Result<(), Status> {
     if errors.is_empty() {
         return Ok(());
     }
-    Err(Status::invalid(&row.gvk, metadata_str(object, "name"), &errors))
+    // Of the kind that is stored, as Kubernetes names it: an events.k8s.io Event is plain `Event`.
+    let kind = GroupVersionKind::new(&row.stored.group, &row.version, &row.kind);
+    Err(Status::invalid(&kind, metadata_str(object, "name"), &errors))
 }
 
 /// What selectors and preconditions need of the object.
