@@ -18,6 +18,7 @@ mod simulated_disk;
 mod storage;
 mod storage_crash;
 mod storage_damage;
+mod storage_model;
 mod storage_snapshot;
 mod tidy;
 mod validation;
