@@ -169,7 +169,7 @@ async fn crashes_lose_nothing_that_was_acknowledged() {
     let home = tempfile::tempdir().unwrap();
     let mut crashed_while_opening = 0;
     let mut round = 0;
-    let all = rounds(3000);
+    let all = rounds(2000);
     while round < all {
         // A new disk now and then; in between, each crash hits what the last one left.
         let disk = SimulatedDisk::new();

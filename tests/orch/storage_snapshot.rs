@@ -194,7 +194,7 @@ async fn a_damaged_store_starts_from_the_newest_automatic_snapshot_that_is_whole
     assert_eq!(store.health(), Health::Good);
     let recovery = store.recovery().expect("it says what happened");
     assert!(recovery.reason.contains("does not match its checksum"), "{}", recovery.reason);
-    assert_eq!(recovery.snapshot, saved[2]);
+    assert_eq!(recovery.snapshot.as_ref(), Some(&saved[2]));
     let kept = recovery.replaced.kept.clone().expect("the damaged file is kept");
     assert!(fs::read(kept.join("orch.db")).unwrap() == damaged);
     assert_eq!(names(&store), states[2]);

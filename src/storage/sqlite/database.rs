@@ -5,14 +5,16 @@
 //! reserved revision, and count and sum over all rows, so that a page that went stale or away is
 //! noticed as surely as a flipped byte.
 
-use super::Options;
 use super::directory::Directory;
 use super::rows::{Meta, checksum_of, fingerprint, integer};
+use super::{Options, disk};
 use crate::storage::Entry;
 use crate::storage::live::Tree;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, params};
 use std::cell::Cell;
+use std::fs::File;
+use std::io::{ErrorKind, Read};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -22,7 +24,8 @@ const APPLICATION: i32 = 0x6f72_6368;
 pub const FORMAT: i32 = 1;
 /// Bytes that a page takes in the WAL.
 const FRAME: u64 = PAGE + 24;
-const PAGE: u64 = 4096;
+/// Of the database file.
+pub const PAGE: u64 = 4096;
 /// Free pages that are left alone: they are used again soon.
 const SPARE_PAGES: i64 = 1024;
 /// Free pages given back at once.
@@ -109,14 +112,15 @@ impl Database {
     /// Opens the file and makes its tables where there are none. `fresh`: nothing was ever written here.
     pub fn open(directory: &Directory, options: &Options) -> Result<Self, Unusable> {
         let connection = match directory.database() {
-            Some(path) => connect(&path, options)?,
+            Some(path) => {
+                check_header(&path)?;
+                connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE, options)?
+            }
             None => Connection::open_in_memory()?,
         };
         let wal = directory.database().is_some();
         Self::prepare(&connection, options, wal)?;
-        let this = Self { connection, wal_high: 0, wal };
-        this.check_format()?;
-        Ok(this)
+        Ok(Self { connection, wal_high: 0, wal })
     }
 
     /// A whole database in a new file, without WAL: for a snapshot. Synced by the caller.
@@ -125,7 +129,8 @@ impl Database {
             Some(ErrorCode::DiskFull) => Failure::Full(error.to_string()),
             _ => Failure::Fatal(describe(&error)),
         };
-        let connection = Connection::open(path).map_err(fail)?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
+        let connection = connect(path, flags, &Options::default()).map_err(fail)?;
         connection
             .execute_batch(
                 "PRAGMA page_size=4096; PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=OFF;
@@ -145,11 +150,10 @@ impl Database {
 
     /// A finished file, only to be read.
     pub fn open_detached(path: &Path) -> Result<Self, Unusable> {
-        let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        check_header(path)?;
+        let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY, &Options::default())?;
         connection.execute_batch("PRAGMA cache_size=-1024; PRAGMA mmap_size=0; PRAGMA cell_size_check=ON;")?;
-        let this = Self { connection, wal_high: 0, wal: false };
-        this.check_format()?;
-        Ok(this)
+        Ok(Self { connection, wal_high: 0, wal: false })
     }
 
     fn prepare(connection: &Connection, options: &Options, wal: bool) -> Result<(), Unusable> {
@@ -177,18 +181,6 @@ impl Database {
             Ok(())
         }));
         Ok(())
-    }
-
-    fn check_format(&self) -> Result<(), Unusable> {
-        let application: i32 = self.connection.query_row("PRAGMA application_id", [], |row| row.get(0))?;
-        let format: i32 = self.connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-        match (application, format) {
-            (APPLICATION, FORMAT) => Ok(()),
-            (APPLICATION, newer) if newer > FORMAT => Err(Unusable::Newer(newer)),
-            (0, 0) if self.tables()? == 0 => Ok(()),
-            (APPLICATION, other) => Err(Unusable::Damaged(format!("format {other} was never written"))),
-            _ => Err(Unusable::Foreign),
-        }
     }
 
     pub(super) fn connection(&self) -> &Connection {
@@ -298,6 +290,11 @@ impl Database {
         Ok(())
     }
 
+    /// The first page of the file that is not as it was written; the WAL must be empty.
+    pub fn first_bad_page(&self) -> Result<Option<u32>, Failure> {
+        if self.wal { disk::first_bad_page(&self.connection).map_err(Failure::Fatal) } else { Ok(None) }
+    }
+
     /// Gives free pages back to the file system, some at a time; how many are left. `all` of them: the disk is full.
     pub fn vacuum(&mut self, all: bool) -> Result<i64, Failure> {
         let free = |this: &Self| this.connection.query_row("PRAGMA freelist_count", [], |row| row.get::<_, i64>(0));
@@ -318,6 +315,30 @@ impl Database {
     }
 }
 
+/// Whether the file is ours and of a format that is known, from its header alone: what a newer orch
+/// has written may be unreadable in every other way. A missing or empty file is about to be made.
+fn check_header(path: &Path) -> Result<(), Unusable> {
+    let mut header = Vec::new();
+    match File::open(path).and_then(|file| file.take(100).read_to_end(&mut header)) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(Unusable::Io(error.to_string())),
+        Ok(0) => return Ok(()),
+        Ok(_) => {}
+    }
+    if header.len() < 100 || !header.starts_with(b"SQLite format 3\0") {
+        return Err(Unusable::Damaged("its header is not one of SQLite".to_owned()));
+    }
+    let number = |at: usize| i32::from_be_bytes(header[at..at + 4].try_into().expect("four bytes"));
+    match (number(68), number(60)) {
+        (APPLICATION, FORMAT) => Ok(()),
+        (APPLICATION, newer) if newer > FORMAT => Err(Unusable::Newer(newer)),
+        (APPLICATION, other) => Err(Unusable::Damaged(format!("format {other} was never written"))),
+        // The moment between making the file and the first commit.
+        (0, 0) if number(40) == 0 => Ok(()),
+        _ => Err(Unusable::Foreign),
+    }
+}
+
 fn describe(error: &rusqlite::Error) -> String {
     match error.sqlite_error() {
         Some(inner) => format!("{error} (SQLite code {})", inner.extended_code),
@@ -325,14 +346,10 @@ fn describe(error: &rusqlite::Error) -> String {
     }
 }
 
-fn connect(path: &Path, options: &Options) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-        | OpenFlags::SQLITE_OPEN_CREATE
-        | OpenFlags::SQLITE_OPEN_NO_MUTEX
-        | OpenFlags::SQLITE_OPEN_EXRESCODE;
-    let slow = (!options.sync_delay.is_zero()).then(|| super::slow::register(options.sync_delay));
-    match options.vfs.as_ref().or(slow.as_ref()) {
-        Some(vfs) => Connection::open_with_flags_and_vfs(path, flags, vfs.as_str()),
-        None => Connection::open_with_flags(path, flags),
-    }
+fn connect(path: &Path, flags: OpenFlags, options: &Options) -> rusqlite::Result<Connection> {
+    let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_EXRESCODE;
+    let vfs = disk::register(options.vfs.as_deref(), options.sync_delay);
+    let connection = Connection::open_with_flags_and_vfs(path, flags, vfs.as_str())?;
+    disk::reserve(&connection);
+    Ok(connection)
 }

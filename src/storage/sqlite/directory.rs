@@ -42,9 +42,10 @@ impl Directory {
             }
             Err(TryLockError::Error(source)) => return Err(OpenError::Io { path: lock_path, source }),
         }
-        lock.set_len(0)
-            .and_then(|()| writeln!(lock, "{}", std::process::id()))
-            .map_err(|source| OpenError::Io { path: lock_path, source })?;
+        if let Err(error) = lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id())) {
+            // Only another server's message misses it; a full disk must not keep this one from starting.
+            tracing::warn!(path = %lock_path.display(), %error, "write the process number");
+        }
         Ok(Self { path: Some(path.to_owned()), _lock: Some(lock) })
     }
 

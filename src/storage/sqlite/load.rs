@@ -14,8 +14,10 @@ const BACKWARD_TO: &str = "SELECT id, key, revision, schema, checksum, body FROM
 pub struct Loaded {
     pub tree: Tree,
     pub meta: Meta,
-    /// What is wrong with it, one line each; empty: every byte that is served is as it was written.
+    /// What is wrong with its objects, one line each; empty: they are exactly what was written.
     pub damage: Vec<String>,
+    /// What is wrong around the objects; looked at only when they are whole.
+    pub structure: Option<String>,
 }
 
 #[derive(Default)]
@@ -60,14 +62,21 @@ impl Database {
             if highest > meta.reserved {
                 damage.push(format!("revision {} is above the reserved {}", highest.0, meta.reserved.0));
             }
-            let found: String = self.connection().query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-            if found != "ok" {
-                damage.push(found);
-            }
         }
+        let structure = if damage.is_empty() { self.check_structure()? } else { None };
         let meta = meta.unwrap_or(Meta { reserved: highest, ..Meta::default() });
         tree.revision = meta.reserved.max(highest);
-        Ok(Loaded { tree, meta, damage })
+        Ok(Loaded { tree, meta, damage, structure })
+    }
+
+    fn check_structure(&self) -> Result<Option<String>, Unusable> {
+        let found: rusqlite::Result<String> =
+            self.connection().query_row("PRAGMA quick_check(1)", [], |row| row.get(0));
+        match found.map_err(Unusable::from) {
+            Ok(found) => Ok((found != "ok").then_some(found)),
+            Err(Unusable::Damaged(what)) => Ok(Some(what)),
+            Err(other) => Err(other),
+        }
     }
 
     pub fn load_meta(&self) -> Result<Meta, Unusable> {

@@ -7,12 +7,12 @@
 mod ballast;
 mod database;
 mod directory;
+mod disk;
 mod load;
 mod opening;
 mod replace;
 mod rows;
 mod sequence;
-mod slow;
 pub mod snapshot;
 mod writer;
 
@@ -98,12 +98,13 @@ pub enum OpenError {
     Database { path: PathBuf, reason: String },
 }
 
-/// A start from a snapshot, because the database was damaged.
+/// A start from something else than the database, because that was damaged.
 #[derive(Clone, Debug)]
 pub struct Recovery {
     /// What was wrong.
     pub reason: String,
-    pub snapshot: PathBuf,
+    /// None: every object was whole and nothing is lost, only the file was written anew.
+    pub snapshot: Option<PathBuf>,
     pub replaced: Replaced,
 }
 
@@ -169,7 +170,7 @@ impl SqliteStorage {
         Ok(Arc::new(Self { shared, recovery, requests }))
     }
 
-    /// Where the store was damaged and started from a snapshot.
+    /// What was damaged, where the store did not start from its database as it was.
     pub fn recovery(&self) -> Option<&Recovery> {
         self.recovery.as_ref()
     }

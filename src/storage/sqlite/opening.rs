@@ -24,7 +24,7 @@ pub fn open(path: Option<&Path>, options: Options) -> Result<(Writer, Option<Rec
     let directory = path.map_or_else(|| Ok(Directory::in_memory()), Directory::lock)?;
     match load(&directory, &options)? {
         Found::Whole(store) => Ok((begin(directory, options, store)?, None)),
-        Found::Damaged { reason, tree } => recover(directory, options, reason, tree),
+        Found::Damaged(damaged) => recover(directory, options, damaged),
     }
 }
 
@@ -33,40 +33,54 @@ struct Whole {
     database: Database,
     sidecar: Option<Sidecar>,
     loaded: Loaded,
+    /// The disk is full, even without the ballast.
+    full: Option<String>,
+}
+
+struct Damaged {
+    reason: String,
+    /// The objects that are whole.
+    tree: Tree,
+    /// Nothing is missing: only the file around the objects is damaged.
+    complete: bool,
 }
 
 enum Found {
     Whole(Box<Whole>),
-    /// With the objects that are whole.
-    Damaged {
-        reason: String,
-        tree: Tree,
-    },
+    Damaged(Damaged),
 }
 
 fn begin(directory: Directory, options: Options, store: Box<Whole>) -> Result<Writer, OpenError> {
-    let Whole { mut database, sidecar, loaded } = *store;
-    database.checkpoint(true).map_err(|failure| failed(&directory, failure))?;
-    let ballast =
-        directory.ballast().filter(|_| options.ballast_bytes > 0).map(|path| Ballast::new(path, options.ballast_bytes));
+    let Whole { database, sidecar, loaded, full } = *store;
+    let ballast = ballast(&directory, &options);
     let shared = share(loaded.tree, &options, Health::Good);
-    let room = ballast.as_ref().map_or(Ok(true), Ballast::restore);
+    let room = match &full {
+        None => ballast.as_ref().map_or(Ok(true), Ballast::restore),
+        Some(_) => Ok(false),
+    };
     let mut writer = Writer::new(shared, options, directory, Disk { database, sidecar, ballast }, loaded.meta);
     match room {
         Ok(true) => {}
-        Ok(false) => writer.enter_full("there is no room for the ballast".to_owned()),
+        Ok(false) => writer.enter_full(full.unwrap_or_else(|| "there is no room for the ballast".to_owned())),
         Err(error) => tracing::warn!(%error, "make the ballast"),
     }
     Ok(writer)
 }
 
-/// Starts from the newest automatic snapshot that is whole, else read-only with what is left.
-fn recover(
-    directory: Directory,
-    options: Options,
-    reason: String,
-    tree: Tree,
-) -> Result<(Writer, Option<Recovery>), OpenError> {
+fn ballast(directory: &Directory, options: &Options) -> Option<Ballast> {
+    let path = directory.ballast().filter(|_| options.ballast_bytes > 0)?;
+    Some(Ballast::new(path, options.ballast_bytes))
+}
+
+/// Starts from a file written anew where no object is lost, else from the newest automatic snapshot
+/// that is whole, else read-only with what is left.
+fn recover(directory: Directory, options: Options, damaged: Damaged) -> Result<(Writer, Option<Recovery>), OpenError> {
+    let Damaged { reason, tree, complete } = damaged;
+    if complete && options.vfs.is_none() {
+        let replaced = replace(&directory, &tree, "damaged")?;
+        tracing::error!(reason, "the database is damaged, but no object of it: it was written anew");
+        return restart(directory, options, Recovery { reason, snapshot: None, replaced });
+    }
     let candidates = options.snapshots.as_deref().map(snapshot::list).transpose().unwrap_or_else(|error| {
         tracing::error!(%error, "list the automatic snapshots");
         None
@@ -77,11 +91,7 @@ fn recover(
         match replaced {
             Ok(replaced) => {
                 tracing::error!(reason, snapshot = %candidate.path.display(), "started from a snapshot");
-                let Found::Whole(store) = load(&directory, &options)? else {
-                    return Err(OpenError::Damaged { path: place(&directory), reason: "damaged again".to_owned() });
-                };
-                let recovery = Recovery { reason, snapshot: candidate.path, replaced };
-                return Ok((begin(directory, options, store)?, Some(recovery)));
+                return restart(directory, options, Recovery { reason, snapshot: Some(candidate.path), replaced });
             }
             Err(error) => tracing::error!(%error, "a snapshot cannot be used"),
         }
@@ -96,11 +106,22 @@ fn recover(
     Ok((Writer::read_only(shared, options, directory, reason), None))
 }
 
+fn restart(
+    directory: Directory,
+    options: Options,
+    recovery: Recovery,
+) -> Result<(Writer, Option<Recovery>), OpenError> {
+    match load(&directory, &options)? {
+        Found::Whole(store) => Ok((begin(directory, options, store)?, Some(recovery))),
+        Found::Damaged(Damaged { reason, .. }) => Err(OpenError::Damaged { path: place(&directory), reason }),
+    }
+}
+
 /// The objects of a store that are whole, damaged or not.
 pub fn readable(directory: &Directory) -> Result<Tree, OpenError> {
     match load(directory, &Options::default())? {
         Found::Whole(store) => Ok(store.loaded.tree),
-        Found::Damaged { tree, .. } => Ok(tree),
+        Found::Damaged(damaged) => Ok(damaged.tree),
     }
 }
 
@@ -133,13 +154,13 @@ fn load(directory: &Directory, options: &Options) -> Result<Found, OpenError> {
     }
     let refuse = |unusable| refused(place(directory), unusable);
     let floor = noted.map_or(Revision::default(), |noted| noted.reserved);
-    let lost = |reason: String, mut tree: Tree| {
+    let damaged = |reason: String, mut tree: Tree, complete: bool| {
         tree.revision = tree.revision.max(floor);
-        Ok(Found::Damaged { reason, tree })
+        Ok(Found::Damaged(Damaged { reason, tree, complete }))
     };
-    let database = match Database::open(directory, options) {
+    let mut database = match Database::open(directory, options) {
         Ok(database) => database,
-        Err(Unusable::Damaged(reason)) => return lost(reason, Tree::default()),
+        Err(Unusable::Damaged(reason)) => return damaged(reason, Tree::default(), false),
         Err(other) => return Err(refuse(other)),
     };
     if database.is_empty().map_err(refuse)? {
@@ -152,7 +173,7 @@ fn load(directory: &Directory, options: &Options) -> Result<Found, OpenError> {
     }
     let mut loaded = match database.load() {
         Ok(loaded) => loaded,
-        Err(Unusable::Damaged(reason)) => return lost(reason, Tree::default()),
+        Err(Unusable::Damaged(reason)) => return damaged(reason, Tree::default(), false),
         Err(other) => return Err(refuse(other)),
     };
     if let Some(noted) = noted
@@ -165,10 +186,33 @@ fn load(directory: &Directory, options: &Options) -> Result<Found, OpenError> {
             noted.sequence
         ));
     }
-    if loaded.damage.is_empty() {
-        Ok(Found::Whole(Box::new(Whole { database, sidecar, loaded })))
-    } else {
-        lost(summary(&loaded.damage), loaded.tree)
+    if !loaded.damage.is_empty() {
+        return damaged(summary(&loaded.damage), loaded.tree, false);
+    }
+    if let Some(reason) = loaded.structure {
+        return damaged(reason, loaded.tree, true);
+    }
+    let full = match settle(&mut database, directory, options) {
+        Ok(()) => None,
+        Err(Failure::Full(reason)) => Some(reason),
+        Err(failure) => return Err(failed(directory, failure)),
+    };
+    if full.is_none()
+        && let Some(page) = database.first_bad_page().map_err(|failure| failed(directory, failure))?
+    {
+        return damaged(format!("page {page} does not match its checksum"), loaded.tree, true);
+    }
+    Ok(Found::Whole(Box::new(Whole { database, sidecar, loaded, full })))
+}
+
+/// Empties the WAL; a full disk gives up its ballast for that.
+fn settle(database: &mut Database, directory: &Directory, options: &Options) -> Result<(), Failure> {
+    match (database.checkpoint(true), ballast(directory, options)) {
+        (Err(Failure::Full(_)), Some(ballast)) => {
+            ballast.release().map_err(|error| Failure::Fatal(format!("release the ballast: {error}")))?;
+            database.checkpoint(true)
+        }
+        (settled, _) => settled,
     }
 }
 
