@@ -96,7 +96,7 @@ async fn open_store(layout: &Layout) -> Result<Arc<SqliteStorage>> {
     let options = storage::Options { snapshots: Some(layout.snapshots()), ..storage::Options::default() };
     let store = SqliteStorage::open(&layout.store(), options).await.context("open the store")?;
     if let Some(recovery) = store.recovery() {
-        tracing::error!("{}: the store starts from the snapshot {}", recovery.reason, recovery.snapshot.display());
+        tracing::error!("{recovery}");
     }
     Ok(store)
 }

@@ -309,7 +309,7 @@ async fn the_wal_stays_small_under_load_and_during_a_backup() {
     let load = |task: usize| {
         let store = store.clone();
         async move {
-            for number in 0..60 {
+            for number in 0..40 {
                 let name = format!("pod-{task}-{number}");
                 let size = if number % 20 == 0 { 1 << 20 } else { 3000 };
                 store.create(pod(&name), body(&name, &"x".repeat(size)), Durability::Durable).await.unwrap();
@@ -328,7 +328,7 @@ async fn the_wal_stays_small_under_load_and_during_a_backup() {
     // 4 MB until it is moved into the file, and one batch of at most 4 MB and an object on top.
     let longest = disk.longest_wal();
     assert!((4 << 20..12 << 20).contains(&longest), "the WAL had {longest} bytes");
-    assert_eq!(store.snapshot().count(&Prefix::resource(&pods())), 24 * 60);
+    assert_eq!(store.snapshot().count(&Prefix::resource(&pods())), 24 * 40);
     store.close().await.unwrap();
 }
 

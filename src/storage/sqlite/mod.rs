@@ -10,6 +10,7 @@ mod directory;
 mod disk;
 mod load;
 mod opening;
+mod plan;
 mod replace;
 mod rows;
 mod sequence;
@@ -22,12 +23,14 @@ use super::pins::Pins;
 use super::{Body, Durability, Entry, Error, Key, Prefix, Result, Revision, Snapshot, Storage, Watch};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
+use plan::{Operation, Outcome};
 pub use replace::Replaced;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
-use writer::{Operation, Outcome, Request};
+use writer::Request;
 
 /// How a store is opened.
 #[derive(Clone, Debug)]
@@ -106,6 +109,20 @@ pub struct Recovery {
     /// None: every object was whole and nothing is lost, only the file was written anew.
     pub snapshot: Option<PathBuf>,
     pub replaced: Replaced,
+}
+
+impl fmt::Display for Recovery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the database was damaged: {}; ", self.reason)?;
+        match &self.snapshot {
+            Some(snapshot) => write!(f, "the store starts from the snapshot {}", snapshot.display())?,
+            None => f.write_str("no object is lost, the file was written anew")?,
+        }
+        match &self.replaced.kept {
+            Some(kept) => write!(f, "; the damaged one is kept in {}", kept.display()),
+            None => Ok(()),
+        }
+    }
 }
 
 /// What a store can do at the moment.

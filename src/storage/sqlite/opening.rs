@@ -78,7 +78,6 @@ fn recover(directory: Directory, options: Options, damaged: Damaged) -> Result<(
     let Damaged { reason, tree, complete } = damaged;
     if complete && options.vfs.is_none() {
         let replaced = replace(&directory, &tree, "damaged")?;
-        tracing::error!(reason, "the database is damaged, but no object of it: it was written anew");
         return restart(directory, options, Recovery { reason, snapshot: None, replaced });
     }
     let candidates = options.snapshots.as_deref().map(snapshot::list).transpose().unwrap_or_else(|error| {
@@ -90,7 +89,6 @@ fn recover(directory: Directory, options: Options, damaged: Damaged) -> Result<(
             .and_then(|(_, tree, _)| Ok(replace(&directory, &tree, "damaged")?));
         match replaced {
             Ok(replaced) => {
-                tracing::error!(reason, snapshot = %candidate.path.display(), "started from a snapshot");
                 return restart(directory, options, Recovery { reason, snapshot: Some(candidate.path), replaced });
             }
             Err(error) => tracing::error!(%error, "a snapshot cannot be used"),

@@ -7,12 +7,11 @@
 use super::ballast::Ballast;
 use super::database::{Database, Failure, RowWrite};
 use super::directory::Directory;
+use super::plan::{Operation, Outcome, Plan, Rows};
 use super::rows::{Meta, fingerprint};
 use super::sequence::{Committed, Sidecar};
 use super::{Health, Options, Shared};
-use crate::storage::live::Tree;
-use crate::storage::{Body, Change, Durability, Entry, Error, Key, Result, Revision};
-use imbl::OrdMap;
+use crate::storage::{Error, Result, Revision};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -27,8 +26,6 @@ const LAZY_ROWS: usize = 1024;
 const LAZY_BYTES: usize = 1 << 20;
 /// Revisions reserved ahead with every commit.
 const BLOCK: u64 = 10_000;
-/// What an object that is being deleted may grow by on a full disk: its deletion mark and last status.
-const DELETION_GROWTH: usize = 4 << 10;
 /// How often a full disk is looked at again, at most.
 const FULL_RETRY: Duration = Duration::from_secs(1);
 
@@ -38,39 +35,6 @@ pub enum Request {
     Close(oneshot::Sender<Result<()>>),
 }
 
-#[derive(Clone)]
-pub enum Operation {
-    Create { key: Key, body: Body, durability: Durability },
-    Update { key: Key, expected: Revision, body: Body, durability: Durability },
-    Delete { key: Key, expected: Revision },
-}
-
-impl Operation {
-    fn bytes(&self) -> usize {
-        match self {
-            Self::Create { body, .. } | Self::Update { body, .. } => body.len(),
-            Self::Delete { .. } => 0,
-        }
-    }
-}
-
-/// The written state, or the removed one; and the revision of the write.
-#[derive(Debug)]
-pub struct Outcome {
-    pub entry: Arc<Entry>,
-    pub revision: Revision,
-}
-
-/// What a commit has to do to one row.
-#[derive(Clone)]
-struct Pending {
-    /// The fingerprint of the row as the database has it; None: it has none.
-    stored: Option<u64>,
-    /// None: remove it.
-    entry: Option<Arc<Entry>>,
-}
-
-type Rows = OrdMap<u64, Pending>;
 type Reply = oneshot::Sender<Result<Outcome>>;
 
 /// What is open on disk.
@@ -103,15 +67,6 @@ pub struct Writer {
     full: Option<FullDisk>,
     /// Locked until the writer is done.
     directory: Directory,
-}
-
-/// A batch, worked out but not written.
-struct Plan {
-    tree: Tree,
-    pending: Rows,
-    changes: Vec<Arc<Change>>,
-    outcomes: Vec<Result<Outcome>>,
-    durable: bool,
 }
 
 #[derive(Default)]
@@ -241,7 +196,9 @@ impl Writer {
             return Err(error.clone());
         }
         for _ in 0..2 {
-            let plan = self.plan(operations);
+            let full = self.full.is_some().then(|| self.full_error());
+            let tree = (**self.shared.tree.load()).clone();
+            let plan = Plan::new(tree, self.pending.clone(), operations, full.as_ref());
             match self.write(&plan, flush) {
                 Ok(()) => return Ok(self.show(plan)),
                 Err(Failure::Full(reason)) => self.enter_full(reason),
@@ -252,44 +209,6 @@ impl Writer {
             }
         }
         Err(self.full_error())
-    }
-
-    fn plan(&self, operations: &[Operation]) -> Plan {
-        let mut plan = Plan {
-            tree: (**self.shared.tree.load()).clone(),
-            pending: self.pending.clone(),
-            changes: Vec::with_capacity(operations.len()),
-            outcomes: Vec::with_capacity(operations.len()),
-            durable: false,
-        };
-        for operation in operations {
-            let outcome = self.check(&plan.tree, operation).map(|old| plan.apply(operation, old));
-            plan.outcomes.push(outcome);
-        }
-        plan
-    }
-
-    /// The state that the operation replaces, where it may.
-    fn check(&self, tree: &Tree, operation: &Operation) -> Result<Option<Arc<Entry>>> {
-        let (key, expected) = match operation {
-            Operation::Create { key, .. } => (key, None),
-            Operation::Update { key, expected, .. } | Operation::Delete { key, expected } => (key, Some(*expected)),
-        };
-        let old = tree.find(key).cloned();
-        match (&old, expected) {
-            (Some(_), None) => return Err(Error::Exists),
-            (None, Some(_)) => return Err(Error::NotFound),
-            (Some(old), Some(expected)) if old.revision != expected => {
-                return Err(Error::Conflict { current: old.revision });
-            }
-            _ => {}
-        }
-        match (operation, &old) {
-            _ if self.full.is_none() => Ok(old),
-            (Operation::Delete { .. }, _) => Ok(old),
-            (Operation::Update { body, .. }, Some(was)) if relieves(body, &was.body) => Ok(old),
-            _ => Err(self.full_error()),
-        }
     }
 
     fn write(&mut self, plan: &Plan, flush: bool) -> std::result::Result<(), Failure> {
@@ -430,40 +349,6 @@ impl Writer {
     }
 }
 
-impl Plan {
-    fn apply(&mut self, operation: &Operation, old: Option<Arc<Entry>>) -> Outcome {
-        let revision = Revision(self.tree.revision.0 + 1);
-        self.tree.revision = revision;
-        let (key, body, durability) = match operation {
-            Operation::Create { key, body, durability } | Operation::Update { key, body, durability, .. } => {
-                (key, Some(body.clone()), *durability)
-            }
-            Operation::Delete { key, .. } => (key, None, Durability::Durable),
-        };
-        let created = old.as_ref().map_or(revision, |old| old.created);
-        let new = body.map(|body| Arc::new(Entry { key: key.clone(), revision, created, body }));
-        match &new {
-            Some(new) => self.tree.insert(new.clone()),
-            None => {
-                self.tree.remove(key);
-            }
-        }
-        let stored = match self.pending.get(&created.0) {
-            Some(row) => row.stored,
-            None => old.as_deref().map(fingerprint),
-        };
-        if new.is_none() && stored.is_none() {
-            self.pending.remove(&created.0);
-        } else {
-            self.pending.insert(created.0, Pending { stored, entry: new.clone() });
-        }
-        self.durable |= durability == Durability::Durable;
-        let entry = new.clone().or_else(|| old.clone()).expect("a delete has a state to remove");
-        self.changes.push(Arc::new(Change::new(revision, key.clone(), old, new)));
-        Outcome { entry, revision }
-    }
-}
-
 impl Disk {
     fn note(&self, meta: &Meta) -> std::result::Result<(), Failure> {
         let Some(sidecar) = &self.sidecar else { return Ok(()) };
@@ -492,11 +377,4 @@ impl Disk {
         }
         self.database.close()
     }
-}
-
-/// Whether an update is part of making room: it shrinks, or goes on with a deletion.
-fn relieves(new: &Body, old: &Body) -> bool {
-    const MARK: &[u8] = b"\"deletionTimestamp\":\"";
-    new.len() <= old.len()
-        || new.len() <= old.len() + DELETION_GROWTH && new.stored().windows(MARK.len()).any(|part| part == MARK)
 }
