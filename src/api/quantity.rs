@@ -82,7 +82,8 @@ impl Quantity {
         let mut mantissa: i128 = if digits.is_empty() { 0 } else { digits.parse().map_err(|_| ParseError::Numeric)? };
         let mut exponent = -i32::try_from(parts.fraction.len()).map_err(|_| ParseError::Numeric)?;
         let mut format = format;
-        let short = digits.len() <= 18;
+        // A point without digits behind it is never printed.
+        let short = digits.len() <= 18 && (!parts.fraction.is_empty() || !text.contains('.'));
         let canonical = match format {
             Format::BinarySi => short && parts.fraction.is_empty() && power % 10 == 0 && mantissa & 7 != 0,
             Format::DecimalSi | Format::DecimalExponent => {

@@ -80,6 +80,7 @@ fn sealed(path: &Path) -> Result<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write;
 
     #[test]
     fn neither_form_can_be_written() {
@@ -93,7 +94,9 @@ mod tests {
         for form in forms {
             let path = format!("/proc/self/fd/{}", form.as_raw_fd());
             assert!(fs::metadata(&path).expect("there").len() > 0);
-            assert!(fs::OpenOptions::new().write(true).open(&path).is_err_and(|error| {
+            // A mount refuses to be opened for writing, a seal refuses the write.
+            let written = fs::OpenOptions::new().write(true).open(&path).and_then(|mut file| file.write_all(b"x"));
+            assert!(written.is_err_and(|error| {
                 matches!(error.raw_os_error(), Some(libc::EROFS | libc::EPERM | libc::EACCES | libc::ETXTBSY))
             }));
         }

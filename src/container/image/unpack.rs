@@ -231,6 +231,8 @@ fn unpack(root: &Path, packed: impl Read, request: &Request) -> Result<Unpacked>
         limit: allowed.min(request.limits.bytes),
         digest: Sha256::new(),
     };
+    // Modes are those of the archive; this process does nothing else.
+    nix::sys::stat::umask(nix::sys::stat::Mode::empty());
     let unpacked = unpack_tar(root, &mut stream, &request.limits)?;
     // What follows the archive's end counts for the digest.
     io::copy(&mut stream, &mut io::sink()).context("read the layer's end")?;
@@ -257,7 +259,6 @@ pub fn decompress<'a>(packed: impl Read + 'a) -> Result<Box<dyn Read + 'a>> {
 }
 
 fn unpack_tar(root: &Path, stream: impl Read, limits: &Limits) -> Result<Unpacked> {
-    nix::sys::stat::umask(nix::sys::stat::Mode::empty());
     let mut archive = tar::Archive::new(stream);
     let mut unpacked = Unpacked::default();
     let mut directories = Vec::new();
