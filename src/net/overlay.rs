@@ -8,7 +8,9 @@ use anyhow::{Context, Result};
 use futures::TryStreamExt;
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::link::{InfoData, InfoVxlan, LinkAttribute, LinkInfo};
-use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState};
+use rtnetlink::packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
+};
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
 use rtnetlink::{Handle, LinkUnspec, LinkVxlan, RouteMessageBuilder};
 use std::collections::{BTreeMap, BTreeSet};
@@ -157,7 +159,8 @@ impl Overlay {
             let answer =
                 neighbours.add(index, network.0.into()).link_layer_address(&hardware).state(NeighbourState::Permanent);
             answer.replace().execute().await.with_context(named)?;
-            let mut forward = neighbours.add_bridge(index, &hardware).replace();
+            // Without a bridge above it, the entry is the link's own.
+            let mut forward = neighbours.add_bridge(index, &hardware).flags(NeighbourFlags::Own).replace();
             let message = forward.message_mut();
             message
                 .attributes

@@ -49,7 +49,9 @@ fn the_default_profile_holds_in_the_container_and_in_exec() {
         let first: Vec<String> =
             node.log("main").iter().map(|line| line.trim_start_matches("stdout F ").to_owned()).collect();
         // What the shell ignores depends on how it starts the last command.
-        let rights = |lines: &str| lines.lines().filter(|line| !line.starts_with("SigIgn")).map(str::to_owned).collect::<Vec<_>>();
+        let rights = |lines: &str| {
+            lines.lines().filter(|line| !line.starts_with("SigIgn")).map(str::to_owned).collect::<Vec<_>>()
+        };
         assert_eq!(rights(&first.join("\n")), rights(&inside), "exec has the rights of the container, no more");
         assert_ne!(node.exec(&id, "unshare -m true").await.exit_code, 0);
         assert_ne!(node.exec(&id, "mount -t tmpfs x /mnt").await.exit_code, 0);
