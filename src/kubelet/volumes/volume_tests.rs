@@ -145,6 +145,8 @@ async fn empty_directories_live_as_long_as_the_pod() {
     let path = set_up_in(&directory, volume.clone(), json!({})).await.expect("ready");
     assert_eq!(std::fs::metadata(&path).expect("it is there").permissions().mode() & 0o777, 0o777);
     std::fs::write(path.join("kept"), "x").expect("written");
+    // Explicitly: the process's umask is not this test's.
+    std::fs::set_permissions(path.join("kept"), std::fs::Permissions::from_mode(0o644)).expect("changed");
     set_up_in(&directory, volume, json!({})).await.expect("ready");
     assert_eq!(files(&path), "kept 644 x");
     tear_down(directory.path(), &NoMounts).expect("removed");
