@@ -221,7 +221,8 @@ impl NodeHealth {
             Zone::Normal => EVICTION_INTERVAL,
         };
         let has = node.has_taint(NOT_READY, "NoExecute") || node.has_taint(UNREACHABLE, "NoExecute");
-        if node.is_ready() || has {
+        let ready = Condition::find(&node.conditions, "Ready").map_or("", |condition| &condition.status);
+        if has || !matches!(ready, "False" | "Unknown") {
             return Ok(Eviction::Allowed);
         }
         let now = Instant::now();

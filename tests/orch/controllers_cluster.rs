@@ -1,0 +1,270 @@
+//! Namespaces, nodes, Services, certificates: what keeps a cluster together.
+
+use crate::cluster::{Setup, TestCluster, deployment, is_rolled_out, service};
+use base64::Engine;
+use orch::api::UserInfo;
+use orch::client::{DeleteOptions, Objects, in_process, kinds};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+#[tokio::test]
+async fn a_second_reconcile_changes_nothing() {
+    let mut cluster = TestCluster::start().await;
+    cluster.add_node("n1").await;
+    cluster.add_node("n2").await;
+    cluster.create(&kinds::NAMESPACES, "", json!({ "metadata": { "name": "shop" } })).await;
+    for namespace in ["default", "shop"] {
+        cluster.create(&kinds::SERVICES, namespace, service("web")).await;
+        cluster.create(&kinds::DEPLOYMENTS, namespace, deployment("web", 3)).await;
+    }
+    let mut headless = service("db");
+    headless["spec"]["clusterIP"] = "None".into();
+    cluster.create(&kinds::SERVICES, "default", headless).await;
+    let mut unready = deployment("db", 1);
+    unready["spec"]["template"]["metadata"]["labels"]["test/unready"] = "yes".into();
+    cluster.create(&kinds::DEPLOYMENTS, "default", unready).await;
+    cluster.until_object(&kinds::DEPLOYMENTS, "shop", "web", "is rolled out", is_rolled_out).await;
+    assert_eq!(cluster.reconcile_again().await, Vec::<&str>::new());
+}
+
+#[tokio::test]
+async fn a_namespace_goes_with_all_it_holds() {
+    let mut cluster = TestCluster::start().await;
+    cluster.add_node("n1").await;
+    cluster.create(&kinds::NAMESPACES, "", json!({ "metadata": { "name": "shop" } })).await;
+    cluster.until_object(&kinds::SERVICE_ACCOUNTS, "shop", "default", "is there", |_| true).await;
+    let root = cluster.until_object(&kinds::CONFIG_MAPS, "shop", "kube-root-ca.crt", "is there", |_| true).await;
+    assert_eq!(root["data"]["ca.crt"], "the root");
+    cluster.create(&kinds::SERVICES, "shop", service("web")).await;
+    cluster.create(&kinds::DEPLOYMENTS, "shop", deployment("web", 2)).await;
+    cluster.until_object(&kinds::DEPLOYMENTS, "shop", "web", "is rolled out", is_rolled_out).await;
+    cluster.delete(&kinds::NAMESPACES, "", "shop", DeleteOptions::default()).await;
+    cluster.until_gone(&kinds::NAMESPACES, "", "shop").await;
+    for kind in [kinds::PODS, kinds::DEPLOYMENTS, kinds::SERVICES, kinds::ENDPOINT_SLICES, kinds::CONFIG_MAPS] {
+        assert_eq!(cluster.list(&kind, "shop", "").await, Vec::<Value>::new(), "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn a_deleted_root_ca_or_service_account_comes_back() {
+    let cluster = TestCluster::start().await;
+    for (kind, name) in [(kinds::SERVICE_ACCOUNTS, "default"), (kinds::CONFIG_MAPS, "kube-root-ca.crt")] {
+        let first = cluster.until_object(&kind, "default", name, "is there", |_| true).await;
+        cluster.delete(&kind, "default", name, DeleteOptions::default()).await;
+        let uid = &first["metadata"]["uid"];
+        cluster.until_object(&kind, "default", name, "is made anew", |live| live["metadata"]["uid"] != *uid).await;
+    }
+}
+
+#[tokio::test]
+async fn endpoints_follow_readiness() {
+    let mut cluster = TestCluster::start().await;
+    cluster.add_node("n1").await;
+    cluster.create(&kinds::SERVICES, "default", service("web")).await;
+    cluster.create(&kinds::DEPLOYMENTS, "default", deployment("web", 2)).await;
+    let ready = |endpoints: &Value, ready: usize, not_ready: usize| {
+        let count = |field: &str| endpoints["subsets"][0][field].as_array().map_or(0, Vec::len);
+        count("addresses") == ready && count("notReadyAddresses") == not_ready
+    };
+    let endpoints =
+        cluster.until_object(&kinds::ENDPOINTS, "default", "web", "has two", |live| ready(live, 2, 0)).await;
+    assert_eq!(endpoints["subsets"][0]["ports"], json!([{ "name": "http", "port": 8080, "protocol": "TCP" }]));
+    let pod = endpoints["subsets"][0]["addresses"][0]["targetRef"]["name"].as_str().expect("a pod").to_owned();
+    let unready = json!({ "conditions": [{ "type": "Ready", "status": "False" }] });
+    cluster.patch_status(&kinds::PODS, "default", &pod, unready).await;
+    cluster.until_object(&kinds::ENDPOINTS, "default", "web", "has one", |live| ready(live, 1, 1)).await;
+    cluster
+        .until("the slice says so", || async {
+            let slices = cluster.list(&kinds::ENDPOINT_SLICES, "default", "kubernetes.io/service-name=web").await;
+            let [slice] = slices.as_slice() else { return None };
+            let endpoints = slice["endpoints"].as_array()?;
+            let unready: Vec<&Value> =
+                endpoints.iter().filter(|endpoint| endpoint["conditions"]["ready"] == false).collect();
+            (endpoints.len() == 2 && unready.len() == 1 && unready[0]["targetRef"]["name"] == pod.as_str())
+                .then_some(())
+        })
+        .await;
+    cluster.delete(&kinds::SERVICES, "default", "web", DeleteOptions::default()).await;
+    cluster.until_gone(&kinds::ENDPOINTS, "default", "web").await;
+    cluster
+        .until("the slices go with their Service", || async {
+            let slices = cluster.list(&kinds::ENDPOINT_SLICES, "default", "kubernetes.io/service-name=web").await;
+            slices.is_empty().then_some(())
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn the_kubernetes_service_follows_the_machine() {
+    let cluster = TestCluster::start().await;
+    let address = |live: &Value, expected: &str| live["subsets"][0]["addresses"][0]["ip"] == expected;
+    cluster.until_object(&kinds::ENDPOINTS, "default", "kubernetes", "", |live| address(live, "192.0.2.1")).await;
+    let service = cluster.find(&kinds::SERVICES, "default", "kubernetes").await.expect("is there");
+    assert_eq!(service["spec"]["clusterIP"], "10.43.0.1");
+    cluster.advertise.send(vec![[192, 0, 2, 200].into()]).expect("somebody listens");
+    cluster.until_object(&kinds::ENDPOINTS, "default", "kubernetes", "", |live| address(live, "192.0.2.200")).await;
+    cluster
+        .until_object(&kinds::ENDPOINT_SLICES, "default", "kubernetes", "has the new address", |slice| {
+            slice["endpoints"][0]["addresses"] == json!(["192.0.2.200"])
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn nodes_get_pod_ranges_of_their_own() {
+    let mut cluster = TestCluster::start().await;
+    cluster.add_node("n1").await;
+    cluster.add_node("n2").await;
+    let mut ranges = Vec::new();
+    for name in ["n1", "n2"] {
+        let node = cluster
+            .until_object(&kinds::NODES, "", name, "has a range", |node| node["spec"]["podCIDR"].is_string())
+            .await;
+        ranges.push(node["spec"]["podCIDR"].as_str().expect("a range").to_owned());
+    }
+    ranges.sort();
+    assert_eq!(ranges, ["10.42.0.0/24", "10.42.1.0/24"]);
+}
+
+fn condition<'a>(object: &'a Value, kind: &str) -> &'a Value {
+    let mut conditions = object["status"]["conditions"].as_array().into_iter().flatten();
+    conditions.find(|condition| condition["type"] == kind).unwrap_or(&Value::Null)
+}
+
+#[tokio::test]
+async fn a_lost_node_loses_its_pods_and_comes_back() {
+    let setup = Setup { grace_period: Duration::from_millis(1500), ..Setup::default() };
+    let mut cluster = TestCluster::start_with(setup).await;
+    let healthy = cluster.add_node("n1").await;
+    let mut lost = cluster.add_node("n2").await;
+    cluster.create(&kinds::SERVICES, "default", service("web")).await;
+    let mut web = deployment("web", 2);
+    web["spec"]["template"]["spec"]["tolerations"] = json!([
+        { "key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 1 },
+        { "key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 1 },
+    ]);
+    web["spec"]["template"]["spec"]["topologySpreadConstraints"] = json!([{ "maxSkew": 1,
+        "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": { "matchLabels": { "app": "web" } } }]);
+    cluster.create(&kinds::DEPLOYMENTS, "default", web).await;
+    cluster.until_object(&kinds::DEPLOYMENTS, "default", "web", "is rolled out", is_rolled_out).await;
+    let heartbeat = tokio::spawn(async move {
+        loop {
+            healthy.renew().await;
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+    });
+    lost.stop();
+    let node = cluster
+        .until_object(&kinds::NODES, "", "n2", "is lost", |node| condition(node, "Ready")["status"] == "Unknown")
+        .await;
+    assert_eq!(condition(&node, "Ready")["reason"], "NodeStatusUnknown");
+    assert_eq!(condition(&node, "Ready")["message"], "Kubelet stopped posting node status.");
+    cluster
+        .until_object(&kinds::NODES, "", "n2", "is tainted", |node| {
+            let taints = node["spec"]["taints"].as_array().into_iter().flatten();
+            taints.filter(|taint| taint["key"] == "node.kubernetes.io/unreachable").count() == 2
+        })
+        .await;
+    // Its pods are marked for deletion, and replaced where there is a kubelet.
+    cluster
+        .until("two pods run on the healthy node", || async {
+            let pods = cluster.list(&kinds::PODS, "default", "app=web").await;
+            let runs = |pod: &&Value| pod["spec"]["nodeName"] == "n1" && pod["status"]["phase"] == "Running";
+            (pods.iter().filter(runs).count() == 2).then_some(())
+        })
+        .await;
+    cluster
+        .until_object(&kinds::ENDPOINTS, "default", "web", "leads to the healthy node only", |endpoints| {
+            let addresses = endpoints["subsets"][0]["addresses"].as_array();
+            addresses.is_some_and(|all| all.len() == 2 && all.iter().all(|address| address["nodeName"] == "n1"))
+        })
+        .await;
+    lost.come_back(&mut cluster).await;
+    cluster
+        .until_object(&kinds::NODES, "", "n2", "is well again", |node| {
+            condition(node, "Ready")["status"] == "True" && node["spec"]["taints"].as_array().is_none_or(Vec::is_empty)
+        })
+        .await;
+    cluster
+        .until("its old pods are gone", || async {
+            (cluster.list(&kinds::PODS, "default", "app=web").await.len() == 2).then_some(())
+        })
+        .await;
+    heartbeat.abort();
+}
+
+#[tokio::test]
+async fn a_deleted_pod_waits_for_its_kubelet() {
+    let mut cluster = TestCluster::start().await;
+    let node = cluster.add_node("n1").await;
+    let mut pod = json!({ "metadata": { "name": "a" }, "spec": { "containers": [{ "name": "a", "image": "x" }] } });
+    pod["spec"]["nodeName"] = "n1".into();
+    cluster.create(&kinds::PODS, "default", pod).await;
+    cluster.until_object(&kinds::PODS, "default", "a", "runs", |pod| pod["status"]["phase"] == "Running").await;
+    node.stop();
+    cluster.delete(&kinds::PODS, "default", "a", DeleteOptions::default().grace_period(30)).await;
+    let pod = cluster.find(&kinds::PODS, "default", "a").await.expect("waits for its kubelet");
+    assert!(pod["metadata"]["deletionTimestamp"].is_string());
+}
+
+#[tokio::test]
+async fn a_node_gets_its_client_certificate() {
+    let cluster = TestCluster::start().await;
+    let mut params = rcgen::CertificateParams::default();
+    params.distinguished_name.push(rcgen::DnType::CommonName, "system:node:n1");
+    params.distinguished_name.push(rcgen::DnType::OrganizationName, "system:nodes");
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let pem = params.serialize_request(&key).expect("signs").pem().expect("prints");
+    let request = |name: &str| {
+        json!({ "metadata": { "name": name }, "spec": {
+            "request": base64::engine::general_purpose::STANDARD.encode(&pem),
+            "signerName": "kubernetes.io/kube-apiserver-client-kubelet",
+            "usages": ["digital signature", "client auth"],
+        } })
+    };
+    let kind = kinds::CERTIFICATE_SIGNING_REQUESTS;
+    // A node may renew its own.
+    let rights = json!({
+        "metadata": { "name": "nodes-renew" },
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole",
+                     "name": "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient" },
+        "subjects": [{ "kind": "Group", "apiGroup": "rbac.authorization.k8s.io", "name": "system:nodes" }],
+    });
+    let bindings =
+        orch::client::Kind::cluster("rbac.authorization.k8s.io", "v1", "ClusterRoleBinding", "clusterrolebindings");
+    cluster.create(&bindings, "", rights).await;
+    let node = UserInfo::new("system:node:n1", &["system:nodes"]);
+    let node = Objects::new(in_process(cluster.server.clone(), node), "kubelet");
+    node.create(&kind, "", request("own")).await.expect("a node may ask");
+    let signed =
+        cluster.until_object(&kind, "", "own", "is signed", |live| live["status"]["certificate"].is_string()).await;
+    assert_eq!(condition(&signed, "Approved")["reason"], "AutoApproved");
+    let certificate = signed["status"]["certificate"].as_str().expect("base64");
+    let certificate = base64::engine::general_purpose::STANDARD.decode(certificate).expect("base64");
+    let (_, certificate) = x509_parser::pem::parse_x509_pem(&certificate).expect("PEM");
+    let certificate = certificate.parse_x509().expect("a certificate");
+    assert_eq!(certificate.subject().to_string(), "CN=system:node:n1, O=system:nodes");
+    // Somebody else's wish for the same waits for a person.
+    let other = UserInfo::new("system:node:n2", &["system:nodes"]);
+    let other = Objects::new(in_process(cluster.server.clone(), other), "kubelet");
+    other.create(&kind, "", request("foreign")).await.expect("a node may ask");
+    cluster.settle().await;
+    let waiting = cluster.find(&kind, "", "foreign").await.expect("is there");
+    assert_eq!(condition(&waiting, "Approved"), &Value::Null);
+}
+
+#[tokio::test]
+async fn an_idle_cluster_asks_for_nothing() {
+    let mut cluster = TestCluster::start().await;
+    cluster.add_node("n1").await;
+    cluster.create(&kinds::SERVICES, "default", service("web")).await;
+    cluster.create(&kinds::DEPLOYMENTS, "default", deployment("web", 2)).await;
+    cluster.until_object(&kinds::DEPLOYMENTS, "default", "web", "is rolled out", is_rolled_out).await;
+    cluster.settle().await;
+    let before = cluster.requests();
+    assert!(before > 100, "requests are counted");
+    // There is no condition for nothing: a while has to pass.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(cluster.requests(), before);
+}
