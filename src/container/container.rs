@@ -7,7 +7,7 @@ use super::rootfs::MountSource;
 use super::runtime::{Container, Runtime};
 use super::sandbox::{HOSTNAME, RESOLV_CONF, SHM, new_id};
 use super::shim::protocol::{Reply, Request, StartContainer};
-use super::shim::{DOCUMENT, RootMount, StagedMount, StartDocument, UserRequest};
+use super::shim::{DOCUMENT, FILTER, RootMount, StagedMount, StartDocument, UserRequest};
 use super::shim_client;
 use super::spec::{self, ImageConfig, Surroundings};
 use crate::api::cri::{
@@ -198,8 +198,11 @@ impl Runtime {
                 available: &runtime.capabilities,
                 open_files: runtime.open_files,
             };
-            let (spec, rules) = spec::build(&config, &around)?;
-            group.restrict_devices(&rules)?;
+            let spec::Built { spec, devices, seccomp } = spec::build(&config, &around)?;
+            group.restrict_devices(&devices)?;
+            if let Some(profile) = &seccomp {
+                record::write_bytes(&bundle.join(FILTER), &runtime.filter(profile)?)?;
+            }
             let user_namespace_of = sandbox.user_namespace.map(|_| pause.pid);
             let data = runtime.container_data(&record.sandbox_id, &record.id);
             let document = StartDocument {

@@ -71,6 +71,8 @@ pub struct Runtime {
     /// `CAP_…` names that this process could give.
     pub(super) capabilities: Vec<String>,
     pub(super) open_files: u64,
+    /// Compiled seccomp profiles: most containers have the same one.
+    filters: Mutex<BTreeMap<String, Arc<Vec<u8>>>>,
     events: broadcast::Sender<RuntimeEvent>,
     watchers: Mutex<JoinSet<()>>,
     pub(super) own: Weak<Runtime>,
@@ -109,6 +111,7 @@ impl Runtime {
             state: Mutex::default(),
             capabilities: capabilities.into_iter().map(|capability| capability.to_string()).collect(),
             open_files,
+            filters: Mutex::default(),
             events: broadcast::Sender::new(1024),
             watchers: Mutex::default(),
             own: own.clone(),
@@ -131,6 +134,23 @@ impl Runtime {
         tokio::task::spawn_blocking(move || link::ensure_gateway(&label, cidr)).await??;
         *self.pod_cidr.lock() = Some(cidr);
         Ok(())
+    }
+
+    /// The filter program of a seccomp profile.
+    pub(super) fn filter(&self, profile: &serde_json::Value) -> Result<Arc<Vec<u8>>> {
+        /// Profiles come from pods: what is kept of them is bounded.
+        const KEPT: usize = 16;
+        let text = profile.to_string();
+        if let Some(filter) = self.filters.lock().get(&text) {
+            return Ok(Arc::clone(filter));
+        }
+        let filter = Arc::new(super::spec::filter::compile(profile)?);
+        let mut filters = self.filters.lock();
+        if filters.len() >= KEPT {
+            filters.pop_first();
+        }
+        filters.insert(text, Arc::clone(&filter));
+        Ok(filter)
     }
 
     pub(super) fn sandbox_data(&self, id: &str) -> PathBuf {

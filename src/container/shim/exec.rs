@@ -4,12 +4,14 @@
 //! Not libcontainer's tenant builder: that drops the seccomp profile, stays outside the user namespace,
 //! trusts a bare pid, leaks a socket for each call and runs as root unless told otherwise.
 
-use super::launch::{execute, find_program};
+use super::confine::Confinement;
+use super::launch::{PROCESS, confinement, execute, find_program};
 use super::protocol::{self, ExecDocument};
 use super::server::HelperMessage;
 use anyhow::{Context, Result, bail};
-use libcontainer::oci_spec::runtime::Spec;
+use libcontainer::oci_spec::runtime::Process;
 use libcontainer::syscall::syscall::create_syscall;
+use serde_json::Value;
 use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
@@ -56,8 +58,10 @@ fn failed(error: &anyhow::Error) -> HelperMessage {
 }
 
 fn enter(plan: Plan, channel: RawFd) -> Result<()> {
-    let config = fs::read(plan.bundle.join("config.json")).context("read the container's configuration")?;
-    let spec: Spec = serde_json::from_slice(&config).context("parse the container's configuration")?;
+    let text = fs::read(plan.bundle.join(PROCESS)).context("read the container's process")?;
+    let value: Value = serde_json::from_slice(&text).context("parse the container's process")?;
+    let confinement = confinement(&plan.bundle, &value)?;
+    let process: Process = serde_json::from_value(value).context("parse the container's process")?;
     let mut fds = plan.fds.into_iter();
     let document: ExecDocument =
         serde_json::from_reader(fs::File::from(fds.next().context("the exec document is missing")?))
@@ -74,7 +78,7 @@ fn enter(plan: Plan, channel: RawFd) -> Result<()> {
     for file in &plan.cgroups {
         fs::write(file, "0").with_context(|| format!("join the container's cgroup by {}", file.display()))?;
     }
-    let namespaces = namespaces(plan.init, &spec)?;
+    let namespaces = namespaces(plan.init)?;
     // SAFETY: plain prctl; keeps processes of the container from looking into this one while it joins.
     unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) };
     for (kind, namespace) in &namespaces {
@@ -88,7 +92,7 @@ fn enter(plan: Plan, channel: RawFd) -> Result<()> {
     match pid {
         -1 => Err(std::io::Error::last_os_error()).context("fork into the container"),
         0 => {
-            let error = run(&spec, &document.arguments, stdio, plan.tty, channel);
+            let error = run(&process, &confinement, &document.arguments, stdio, plan.tty, channel);
             let _ = protocol::send(channel, &failed(&error), &[]);
             // SAFETY: as above.
             unsafe { libc::_exit(255) }
@@ -99,7 +103,7 @@ fn enter(plan: Plan, channel: RawFd) -> Result<()> {
 
 /// The namespaces to join, the user namespace first: it gives the right to join the others, and the
 /// mount namespace last: `/proc` is needed until then.
-fn namespaces(init: i32, spec: &Spec) -> Result<Vec<(i32, OwnedFd)>> {
+fn namespaces(init: i32) -> Result<Vec<(i32, OwnedFd)>> {
     let mut joined = Vec::new();
     for (name, kind) in [
         ("user", libc::CLONE_NEWUSER),
@@ -117,22 +121,34 @@ fn namespaces(init: i32, spec: &Spec) -> Result<Vec<(i32, OwnedFd)>> {
             joined.push((kind, theirs.into()));
         }
     }
-    if joined.is_empty() || spec.linux().is_none() {
+    if joined.is_empty() {
         bail!("the container has no namespaces of its own");
     }
     Ok(joined)
 }
 
 /// In the container, as a child of the shim; what comes back is why not.
-fn run(spec: &Spec, arguments: &[String], stdio: Vec<OwnedFd>, tty: bool, channel: RawFd) -> anyhow::Error {
-    match prepare(spec, arguments, stdio, tty, channel) {
+fn run(
+    process: &Process,
+    confinement: &Confinement,
+    arguments: &[String],
+    stdio: Vec<OwnedFd>,
+    tty: bool,
+    channel: RawFd,
+) -> anyhow::Error {
+    let prepared = prepare(process, stdio, tty, channel).and_then(|()| confinement.apply()).and_then(|()| {
+        // Where root may not go, its user may.
+        nix::unistd::chdir(process.cwd()).with_context(|| format!("chdir to {}", process.cwd().display()))?;
+        let name = arguments.first().context("there is no command")?;
+        find_program(name, &std::env::var("PATH").unwrap_or_default())
+    });
+    match prepared {
         Ok(path) => execute(&path, arguments),
         Err(error) => error,
     }
 }
 
-fn prepare(spec: &Spec, arguments: &[String], stdio: Vec<OwnedFd>, tty: bool, channel: RawFd) -> Result<PathBuf> {
-    let process = spec.process().as_ref().context("the configuration has no process")?;
+fn prepare(process: &Process, stdio: Vec<OwnedFd>, tty: bool, channel: RawFd) -> Result<()> {
     nix::unistd::setsid()?;
     match tty {
         true => terminal(process.user().uid(), channel)?,
@@ -169,35 +185,13 @@ fn prepare(spec: &Spec, arguments: &[String], stdio: Vec<OwnedFd>, tty: bool, ch
     if let Some(mask) = process.user().umask() {
         nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(mask));
     }
-    // Before the user changes, as at the container's start; once more after it if root may not.
-    let early = nix::unistd::chdir(process.cwd());
     let groups: Vec<nix::unistd::Gid> =
         process.user().additional_gids().iter().flatten().map(|gid| (*gid).into()).collect();
     nix::unistd::setgroups(&groups).context("set the groups")?;
     syscall.set_id(process.user().uid().into(), process.user().gid().into())?;
 
-    let seccomp = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
-    let no_new_privileges = process.no_new_privileges() == Some(true);
-    if no_new_privileges {
-        nix::sys::prctl::set_no_new_privs()?;
-    } else if let Some(seccomp) = seccomp {
-        // Needs CAP_SYS_ADMIN without that flag, so before the capabilities go.
-        libcontainer::seccomp::initialize_seccomp(seccomp).context("load the seccomp profile")?;
-    }
-    libcontainer::capabilities::reset_effective(syscall.as_ref())?;
-    if let Some(capabilities) = process.capabilities() {
-        libcontainer::capabilities::drop_privileges(capabilities, syscall.as_ref())?;
-    }
-    if early.is_err() {
-        nix::unistd::chdir(process.cwd()).with_context(|| format!("chdir to {}", process.cwd().display()))?;
-    }
-    let name = arguments.first().context("there is no command")?;
-    let path = find_program(name, &std::env::var("PATH").unwrap_or_default())?;
     super::close_on_exec_from(3);
-    if let (true, Some(seccomp)) = (no_new_privileges, seccomp) {
-        libcontainer::seccomp::initialize_seccomp(seccomp).context("load the seccomp profile")?;
-    }
-    Ok(path)
+    Ok(())
 }
 
 /// Give a pipe to the user; other files stay whose they are.

@@ -2,6 +2,7 @@
 //! libcontainer. The fork has mounts of its own, so nothing of them appears on the machine, and its
 //! memory goes with it. The container's first process becomes a child of the shim.
 
+use super::confine::Confinement;
 use super::container::Pump;
 use super::logs::Stream;
 use super::protocol::{self, StartContainer};
@@ -27,6 +28,10 @@ pub use users::UserRequest;
 pub const CONSOLE: &str = "console.sock";
 /// In the bundle, written by orch.
 pub const DOCUMENT: &str = "start.json";
+/// In the bundle, where the container is confined: the instructions of its system call filter.
+pub const FILTER: &str = "seccomp.bpf";
+/// In the bundle: the process as it is confined, for later commands in the container.
+pub const PROCESS: &str = "process.json";
 /// In the bundle: libcontainer's state.
 const STATE: &str = "state";
 /// In the bundle: where the root file system is mounted, and where volumes wait.
@@ -129,9 +134,15 @@ fn launch(request: &StartContainer, stdio: &Stdio, channel: RawFd) -> Result<Hel
     let staged = rootfs::prepare(bundle, &root, &document.root, &document.mounts)?;
     let user = users::resolve(&root, &document.user)?;
     complete(&mut document.spec, &root, &staged, &document.mounts, &user)?;
-    fs::write(bundle.join("config.json"), serde_json::to_vec(&document.spec)?).context("write config.json")?;
     own_stdio(stdio, &user, document.user_namespace)?;
-    clamp_oom_score_adj(&mut document.spec, bundle)?;
+    clamp_oom_score_adj(&mut document.spec)?;
+    write_private(&bundle.join(PROCESS), &document.spec["process"])?;
+    let confinement = confinement(bundle, &document.spec["process"])?;
+    // The executor confines; libcontainer would drop the right to load the filter before it.
+    if let Some(process) = document.spec["process"].as_object_mut() {
+        process.remove("capabilities");
+    }
+    write_private(&bundle.join("config.json"), &document.spec)?;
 
     let state = bundle.join(STATE);
     // A start that was cut short by the machine's end, or failed, may be tried again.
@@ -139,7 +150,7 @@ fn launch(request: &StartContainer, stdio: &Stdio, channel: RawFd) -> Result<Hel
     fs::create_dir_all(&state)?;
     let mut builder = ContainerBuilder::new(request.container.clone(), SyscallType::default())
         .with_root_path(state)?
-        .with_executor(Launch { channel })
+        .with_executor(Launch { channel, confinement })
         .with_console_socket(request.tty.then(|| bundle.join(CONSOLE)));
     if let [Some(stdin), Some(stdout), Some(stderr)] = &stdio.container {
         builder =
@@ -206,15 +217,31 @@ fn own_stdio(stdio: &Stdio, user: &ResolvedUser, user_namespace: Option<(u32, u3
 }
 
 /// Without CAP_SYS_RESOURCE a process cannot be made less likely to be killed: then it stays as it is.
-fn clamp_oom_score_adj(spec: &mut Value, bundle: &Path) -> Result<()> {
+fn clamp_oom_score_adj(spec: &mut Value) -> Result<()> {
     let Some(wanted) = spec["process"]["oomScoreAdj"].as_i64() else { return Ok(()) };
-    if super::set_oom_score_adj(wanted as i32) {
-        return Ok(());
-    }
-    if let Some(process) = spec["process"].as_object_mut() {
+    if !super::set_oom_score_adj(i32::try_from(wanted)?)
+        && let Some(process) = spec["process"].as_object_mut()
+    {
         process.remove("oomScoreAdj");
     }
-    fs::write(bundle.join("config.json"), serde_json::to_vec(spec)?).context("write config.json")
+    Ok(())
+}
+
+fn write_private(path: &Path, value: &Value) -> Result<()> {
+    crate::container::record::write_bytes(path, &serde_json::to_vec(value)?)
+}
+
+/// What a process of the container is confined to.
+pub fn confinement(bundle: &Path, process: &Value) -> Result<Confinement> {
+    let filter = match fs::read(bundle.join(FILTER)) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        other => Some(other.context("read the seccomp filter")?),
+    };
+    Ok(Confinement {
+        capabilities: serde_json::from_value(process["capabilities"].clone()).context("parse the capabilities")?,
+        filter,
+        no_new_privileges: process["noNewPrivileges"].as_bool() == Some(true),
+    })
 }
 
 /// Let the container's first process go on to its program.
@@ -268,6 +295,7 @@ pub fn console_step(fd: RawFd) -> Result<ConsoleStep> {
 #[derive(Clone)]
 struct Launch {
     channel: RawFd,
+    confinement: Confinement,
 }
 
 impl Executor for Launch {
@@ -276,7 +304,7 @@ impl Executor for Launch {
     }
 
     fn exec(&self, spec: &Spec) -> std::result::Result<(), ExecutorError> {
-        let error = match program(spec) {
+        let error = match self.confinement.apply().and_then(|()| program(spec)) {
             Ok(path) => {
                 let arguments = spec.process().as_ref().and_then(|process| process.args().clone()).unwrap_or_default();
                 execute(&path, &arguments)

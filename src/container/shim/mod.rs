@@ -5,6 +5,7 @@
 //! Containers and their exec'd processes are its children, so they outlive orch, and so do their exit
 //! codes. Nothing here uses threads or tokio; what allocates much runs in a fork.
 
+mod confine;
 mod container;
 mod exec;
 mod launch;
@@ -13,7 +14,7 @@ mod pause;
 pub mod protocol;
 mod server;
 
-pub use launch::{DOCUMENT, RootMount, StagedMount, StartDocument, UserRequest};
+pub use launch::{DOCUMENT, FILTER, RootMount, StagedMount, StartDocument, UserRequest};
 pub use pause::program as pause_program;
 
 use anyhow::{Context, Result};

@@ -5,6 +5,7 @@
 //! written (leaving them out means all), `noNewPrivileges` is written only when true (false fails with
 //! seccomp), a PATH is always there. The user is filled in later, by [`users`], from the image's files.
 
+pub mod filter;
 mod paths;
 pub mod seccomp;
 pub mod users;
@@ -68,8 +69,14 @@ const DEFAULT_CAPABILITIES: &[&str] = &[
     "CAP_SYS_CHROOT",
 ];
 
-/// The runtime configuration, and the device rules for cgroup v2.
-pub fn build(config: &ContainerConfig, around: &Surroundings<'_>) -> Result<(Value, Vec<Rule>)> {
+/// The runtime configuration, the device rules for cgroup v2 and the seccomp profile.
+pub struct Built {
+    pub spec: Value,
+    pub devices: Vec<Rule>,
+    pub seccomp: Option<Value>,
+}
+
+pub fn build(config: &ContainerConfig, around: &Surroundings<'_>) -> Result<Built> {
     let security = &config.security;
     let capabilities = capabilities(security, around.available)?;
     let (devices, rules) = device_nodes(config)?;
@@ -107,9 +114,6 @@ pub fn build(config: &ContainerConfig, around: &Surroundings<'_>) -> Result<(Val
     if config.mounts.iter().any(|mount| mount.propagation == MountPropagation::Bidirectional) {
         linux["rootfsPropagation"] = json!("shared");
     }
-    if let Some(profile) = seccomp_profile(security, &capabilities)? {
-        linux["seccomp"] = profile;
-    }
     let spec = json!({
         "ociVersion": "1.2.0",
         "process": process,
@@ -117,7 +121,7 @@ pub fn build(config: &ContainerConfig, around: &Surroundings<'_>) -> Result<(Val
         "mounts": base_mounts(config, around),
         "linux": linux,
     });
-    Ok((spec, rules))
+    Ok(Built { spec, devices: rules, seccomp: seccomp_profile(security, &capabilities)? })
 }
 
 /// Kubernetes's rule: a command replaces the entrypoint and its arguments, arguments only the latter.

@@ -57,7 +57,7 @@ pub fn write_archive(path: &Path, name: &str, layers: &[Vec<u8>], config: &Value
     let layers: Vec<Value> = layers
         .iter()
         .map(|layer| {
-            let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+            let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
             std::io::Write::write_all(&mut packed, layer).expect("packed");
             descriptor(packed.finish().expect("packed"), "application/vnd.oci.image.layer.v1.tar+gzip")
         })
