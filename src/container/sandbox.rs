@@ -102,6 +102,10 @@ impl Runtime {
         let (shim, pause) = self.spawn_shim(id).await?;
         record.shim = Some(shim);
         record.pause = Some(pause.clone());
+        // Known at once: if the rest fails, the shim is ended too.
+        if let Some(sandbox) = self.state.lock().sandboxes.get_mut(id) {
+            sandbox.record = record.clone();
+        }
         let runtime = Arc::clone(self);
         let record = tokio::task::spawn_blocking(move || -> Result<_> {
             record::write(&record_path, &record)?;
