@@ -26,6 +26,8 @@ const LAZY_ROWS: usize = 1024;
 const LAZY_BYTES: usize = 1 << 20;
 /// Revisions reserved ahead with every commit.
 const BLOCK: u64 = 10_000;
+/// The longest that a batch waits for more.
+const GATHER: Duration = Duration::from_millis(2);
 /// How often a full disk is looked at again, at most.
 const FULL_RETRY: Duration = Duration::from_secs(1);
 
@@ -65,6 +67,10 @@ pub struct Writer {
     pending_bytes: usize,
     pending_since: Option<Instant>,
     full: Option<FullDisk>,
+    /// Sizes of the last two batches.
+    last_batches: [usize; 2],
+    /// What the last commit took.
+    commit_time: Duration,
     /// Locked until the writer is done.
     directory: Directory,
 }
@@ -116,6 +122,8 @@ impl Writer {
             pending_bytes: 0,
             pending_since: None,
             full: None,
+            last_batches: [0; 2],
+            commit_time: Duration::ZERO,
             directory,
         }
     }
@@ -142,11 +150,7 @@ impl Writer {
                 }
                 Err(RecvTimeoutError::Disconnected) => break None,
             }
-            while batch.has_room()
-                && let Ok(request) = inbox.try_recv()
-            {
-                batch.add(request);
-            }
+            self.gather(&mut batch, inbox);
             if let Some(close) = self.serve(batch) {
                 break Some(close);
             }
@@ -155,6 +159,24 @@ impl Writer {
         if let Some(close) = close {
             // Nobody waits any more: the outcome is of no use to anyone.
             let _ = close.send(finished);
+        }
+    }
+
+    /// Takes what is waiting. Callers who were answered together come again together, a moment later
+    /// than the first of them: for so many it waits, a small part of what a commit takes.
+    fn gather(&self, batch: &mut Batch, inbox: &Receiver<Request>) {
+        let expected = self.last_batches.into_iter().max().unwrap_or_default();
+        let until = Instant::now() + (self.commit_time / 8).min(GATHER);
+        while batch.has_room() {
+            let next = match inbox.try_recv() {
+                Ok(request) => Some(request),
+                Err(_) if batch.operations.len() >= expected => None,
+                Err(_) => inbox.recv_timeout(until.saturating_duration_since(Instant::now())).ok(),
+            };
+            match next {
+                Some(request) => batch.add(request),
+                None => return,
+            }
         }
     }
 
@@ -174,6 +196,7 @@ impl Writer {
     fn serve(&mut self, batch: Batch) -> Option<oneshot::Sender<Result<()>>> {
         let Batch { operations, replies, flushes, close, .. } = batch;
         self.look_for_space();
+        self.last_batches = [self.last_batches[1], operations.len()];
         let flush = !flushes.is_empty();
         let (outcomes, flushed) = match self.execute(&operations, flush) {
             Ok(outcomes) => (outcomes, Ok(())),
@@ -254,7 +277,9 @@ impl Writer {
             (None, Some(_)) => Some(RowWrite::Remove { id: *id }),
             (None, None) => None,
         });
+        let since = Instant::now();
         disk.database.commit(writes, &meta)?;
+        self.commit_time = since.elapsed();
         self.meta = meta;
         self.pending = Rows::new();
         self.pending_bytes = 0;
