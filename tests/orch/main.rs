@@ -20,6 +20,7 @@ mod schema_decode;
 mod schema_roundtrip;
 mod simulated_disk;
 mod storage;
+mod storage_bench;
 mod storage_crash;
 mod storage_damage;
 mod storage_model;

@@ -11,6 +11,8 @@ use rand::RngExt;
 use rand::rngs::SmallRng;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 /// Name and bytes by key, with the revision.
@@ -411,4 +413,62 @@ async fn lazy_writes_are_flushed_in_time_or_with_the_next_durable_one() {
     }
     let crashed = SqliteStorage::open(&copy("flushed"), options()).await.unwrap();
     assert!(crashed.get(&key("later")).is_some());
+}
+
+struct Counter(AtomicUsize);
+
+impl Wake for Counter {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[tokio::test]
+async fn a_change_wakes_only_the_watches_it_concerns() {
+    let store = SqliteStorage::in_memory().await;
+    let woken = Arc::new(Counter(AtomicUsize::new(0)));
+    let waker = Waker::from(woken.clone());
+    let mut context = Context::from_waker(&waker);
+    let namespace = |number: usize| Prefix::namespace(&pods(), &format!("n{}", number % 100));
+    let mut watches: Vec<_> = (0..1000).map(|number| store.watch(namespace(number), Revision(1)).unwrap()).collect();
+    for watch in &mut watches {
+        assert!(watch.poll_next(&mut context).is_pending());
+        assert!(watch.poll_next(&mut context).is_pending(), "asking twice registers once");
+    }
+    let key = Key::new(&pods(), "n7", "a");
+    store.create(key.clone(), body("a", ""), Durability::Durable).await.unwrap();
+    assert_eq!(woken.0.load(Ordering::SeqCst), 10, "those of one namespace");
+    for (number, watch) in watches.iter_mut().enumerate() {
+        let ready = watch.poll_next(&mut context).is_ready();
+        assert_eq!((ready, watch.progress()), (number % 100 == 7, Revision(2)));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn callers_share_a_commit() {
+    const CALLERS: u32 = 32;
+    const WRITES: u32 = 8;
+    let delay = Duration::from_millis(10);
+    let home = tempfile::tempdir().unwrap();
+    let options = Options { sync_delay: delay, ballast_bytes: 0, ..Options::default() };
+    let store = SqliteStorage::open(home.path(), options).await.unwrap();
+    let since = std::time::Instant::now();
+    let callers: Vec<_> = (0..CALLERS)
+        .map(|caller| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                for number in 0..WRITES {
+                    let key = Key::new(&pods(), "default", &format!("{caller}-{number}"));
+                    store.create(key.clone(), body(key.name(), ""), Durability::Durable).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    for caller in callers {
+        caller.await.unwrap();
+    }
+    assert!(since.elapsed() >= delay * WRITES, "each write waits for its sync");
+    let one_by_one = delay * CALLERS * WRITES;
+    assert!(since.elapsed() < one_by_one / 3, "{:?}, {one_by_one:?} one by one", since.elapsed());
+    store.close().await.unwrap();
 }
