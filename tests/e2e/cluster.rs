@@ -80,7 +80,7 @@ impl Machine {
         machine.ip(&["link", "set", "lo", "up"]);
         machine.ip(&["link", "add", "eth0", "type", "veth", "peer", "name", "wire"]);
         machine.ip(&["link", "set", "wire", "up"]);
-        machine.ip(&["addr", "add", "192.168.77.1/24", "dev", "eth0"]);
+        machine.ip(&["addr", "add", &format!("{}/24", machine.address), "dev", "eth0"]);
         machine.ip(&["link", "set", "eth0", "up"]);
         machine
     }
@@ -150,14 +150,6 @@ impl Machine {
         }
     }
 
-    /// SIGTERM and its exit code.
-    pub fn stop(&mut self) -> Option<i32> {
-        let mut server = self.server.take()?;
-        let pid = nix::unistd::Pid::from_raw(server.id().try_into().expect("a pid"));
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("a signal");
-        server.wait().expect("the server ends").code()
-    }
-
     pub fn log(&self) -> String {
         fs::read_to_string(self.path("server.log")).unwrap_or_default()
     }
@@ -172,32 +164,34 @@ impl Machine {
     pub fn kubectl(&self, arguments: &[&str]) -> String {
         let output = self.try_kubectl(arguments);
         let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert!(output.status.success(), "kubectl {arguments:?}: {out}{err}\n{}", self.tail());
+        assert!(output.status.success(), "kubectl {arguments:?}: {out}{err}");
         out.into_owned()
     }
 
-    /// kubectl with a manifest on its input.
-    pub fn kubectl_input(&self, arguments: &[&str], input: &str) -> String {
-        use std::io::Write;
-        let mut command = self.command("kubectl");
-        let mut child = command
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("kubectl starts");
-        child.stdin.take().expect("an input").write_all(input.as_bytes()).expect("it reads");
-        let output = child.wait_with_output().expect("kubectl ends");
-        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert!(output.status.success(), "kubectl {arguments:?}: {out}{err}\n{}", self.tail());
-        out.into_owned()
-    }
-
-    fn tail(&self) -> String {
+    /// All that tells why a test failed: what the cluster shows, and what the program logged.
+    fn report(&self) {
+        const SHOWN: [&[&str]; 3] = [
+            &["get", "nodes,pods,services,endpointslices", "-A", "-o", "wide"],
+            &["get", "events", "-A", "-o", "wide", "--sort-by=.lastTimestamp"],
+            &["describe", "pods", "-A"],
+        ];
+        let mut text = String::new();
+        for arguments in SHOWN {
+            text += &format!("\n----- kubectl {}\n", arguments.join(" "));
+            // A server that does not answer is part of the report, and does not hold it up.
+            let output = self.command("timeout").args(["20", "kubectl"]).args(arguments).output();
+            match output {
+                Ok(output) => {
+                    text += &String::from_utf8_lossy(&output.stdout);
+                    text += &String::from_utf8_lossy(&output.stderr);
+                }
+                Err(error) => text += &error.to_string(),
+            }
+        }
         let log = self.log();
         let lines: Vec<&str> = log.lines().collect();
-        lines[lines.len().saturating_sub(30)..].join("\n")
+        let last = &lines[lines.len().saturating_sub(100)..];
+        eprintln!("{text}\n----- log of the server\n{}", last.join("\n"));
     }
 
     /// The answer of an HTTP server: status and body; 0 when there is none.
@@ -217,10 +211,7 @@ impl Machine {
     pub fn wait(&self, what: &str, condition: impl Fn() -> bool) {
         let until = Instant::now() + Duration::from_secs(90);
         while !condition() {
-            if Instant::now() > until {
-                let state = self.try_kubectl(&["get", "pods,events", "-A", "-o", "wide"]);
-                panic!("never: {what}\n{}\n{}", String::from_utf8_lossy(&state.stdout), self.tail());
-            }
+            assert!(Instant::now() < until, "never: {what}");
             std::thread::sleep(Duration::from_millis(100));
         }
     }
@@ -237,7 +228,7 @@ impl Machine {
 impl Drop for Machine {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("{}", self.tail());
+            self.report();
         }
         self.kill();
         let output = self.isolated(ORCH).arg("killall").args(self.directories()).output();
