@@ -1,7 +1,8 @@
 //! `orch server`: the control plane, and a node on this machine.
 
 use super::node_arguments::NodeArguments;
-use crate::cluster::options::{Cidr, ServerOptions, parse_mode, parse_port_range};
+use crate::cluster::api_server_flags;
+use crate::cluster::options::{Cidr, ServerOptions, parse_key_value, parse_mode, parse_port_range};
 use anyhow::{Context, Result};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
@@ -66,6 +67,15 @@ pub(super) struct Args {
     /// Run no node on this machine
     #[arg(long)]
     disable_agent: bool,
+    /// Run no scheduler
+    #[arg(long)]
+    disable_scheduler: bool,
+    /// Run no controllers
+    #[arg(long)]
+    disable_controller_manager: bool,
+    /// Setting for the API server, by the name of its flag; may be given several times
+    #[arg(long, value_name = "NAME=VALUE")]
+    kube_apiserver_arg: Vec<String>,
     /// Admission plugin to add to the default ones; may be given several times
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     enable_admission_plugins: Vec<String>,
@@ -81,7 +91,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode> {
         Some(address) => address,
         None => args.service_cidr.nth(10).context("--service-cidr has no tenth address for the cluster's DNS")?,
     };
-    let options = ServerOptions {
+    let mut options = ServerOptions {
         data_directory: args.data_dir,
         bind_address: args.bind_address,
         port: args.https_listen_port,
@@ -97,10 +107,14 @@ pub(super) fn run(args: Args) -> Result<ExitCode> {
         token: super::agent::token(args.token, args.token_file.as_deref())?,
         disable: args.disable,
         disable_agent: args.disable_agent,
+        disable_scheduler: args.disable_scheduler,
+        disable_controllers: args.disable_controller_manager,
         enable_admission: args.enable_admission_plugins,
         disable_admission: args.disable_admission_plugins,
         node: args.node.into_options()?,
     };
+    let flags = args.kube_apiserver_arg.iter().map(|text| parse_key_value("kube-apiserver-arg", text));
+    api_server_flags::apply(&flags.collect::<Result<Vec<_>>>()?, &mut options)?;
     options.check()?;
     crate::cluster::server::run(options)
 }

@@ -5,6 +5,7 @@
 //! its components to a [`supervisor`].
 
 pub mod agent;
+pub mod api_server_flags;
 pub mod files;
 pub mod join;
 mod kubelet_access;

@@ -107,6 +107,8 @@ pub struct ServerOptions {
     pub token: Option<String>,
     pub disable: Vec<String>,
     pub disable_agent: bool,
+    pub disable_scheduler: bool,
+    pub disable_controllers: bool,
     pub enable_admission: Vec<String>,
     pub disable_admission: Vec<String>,
     pub node: NodeOptions,

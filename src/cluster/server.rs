@@ -232,7 +232,8 @@ fn api_server(
         Health::ReadOnly(reason) | Health::Failed(reason) => Err(reason),
     });
     let sources = admission::Sources { storage: storage.clone(), authorizers: authorizers.clone(), rbac: rbac.clone() };
-    let admission = admission::chain(&sources, &[], &[]).map_err(|error| anyhow!(error))?;
+    let admission = admission::chain(&sources, &options.enable_admission, &options.disable_admission)
+        .map_err(|error| anyhow!(error))?;
     let mut handlers = subresources::reviews::handlers(reviewed, service_accounts.audiences().to_vec(), rbac);
     handlers.push(subresources::token_request::handler(service_accounts.clone()));
     handlers.extend(subresources::connect::handlers(kubelets, storage.clone()));
@@ -315,11 +316,16 @@ fn start_control(
     };
     let context =
         controllers::Context { informers: informers.clone(), client_of: Arc::new(client_of), config: Arc::new(config) };
-    let shutdown = supervisor.shutdown();
-    supervisor.spawn("controllers", async move {
-        controllers::run(context, shutdown).await;
-        Ok(())
-    });
+    if !options.disable_controllers {
+        let shutdown = supervisor.shutdown();
+        supervisor.spawn("controllers", async move {
+            controllers::run(context, shutdown).await;
+            Ok(())
+        });
+    }
+    if options.disable_scheduler {
+        return;
+    }
     let client = in_process(server.clone(), UserInfo::new("system:kube-scheduler", &[]));
     let shutdown = supervisor.shutdown();
     supervisor.spawn("scheduler", async move {

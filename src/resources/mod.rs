@@ -225,6 +225,12 @@ pub trait Strategy: Send + Sync + 'static {
         if name == "status" { self.status() } else { None }
     }
 
+    /// The fields that its endpoint does not write, so that nobody owns them through it. None: `status`
+    /// through the main resource, `spec` through the status subresource.
+    fn reset_fields(&self) -> Option<&'static [&'static str]> {
+        None
+    }
+
     /// Field selectors beyond metadata.name and metadata.namespace: path and how to read it.
     fn selectable_fields(&self) -> &'static [(&'static str, fn(&Value) -> String)] {
         &[]

@@ -192,6 +192,25 @@ pub fn track(schema: &Schema, live: Option<&Value>, new: &mut Value, write: &Wri
     self::write(new, managers);
 }
 
+/// As [`track`], for an update through `scale`, which writes the one field at `path`. As in
+/// Kubernetes, where nobody owns it, nobody comes to own it, and none is owned when it is zero.
+pub fn track_scale(schema: &Schema, live: &Value, new: &mut Value, path: &str, write: &Write) {
+    let mut managers = read(live).unwrap_or_default();
+    let field = FieldSet::from_paths(&[path]);
+    let at = |object: &Value| object.pointer(&format!("/{}", path.replace('.', "/"))).and_then(Value::as_i64);
+    let owned = managers.iter().any(|manager| !manager.set.intersection(&field).is_empty());
+    if owned && at(live) != at(new) {
+        let zero = at(new).unwrap_or_default() == 0;
+        let comparison = Comparison {
+            added: FieldSet::default(),
+            modified: if zero { FieldSet::default() } else { field.clone() },
+            removed: if zero { field } else { FieldSet::default() },
+        };
+        update(&mut managers, comparison, &schema.gvk.api_version(), write);
+    }
+    self::write(new, managers);
+}
+
 /// Move what changed to the writer.
 pub(super) fn update(managers: &mut Vec<Manager>, mut comparison: Comparison, api_version: &str, write: &Write) {
     if !write.ignored.is_empty() {

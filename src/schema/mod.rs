@@ -25,6 +25,6 @@ pub use apply::{apply, read_configuration};
 pub use body::{Body, FieldValidation, MediaType, decode_body};
 pub use decode::{DecodeError, Decoded, decode, normalize, zero_object};
 pub use fields::FieldSet;
-pub use managed::{Write, manager_name, track};
+pub use managed::{Write, manager_name, track, track_scale};
 pub use patch::patch;
 pub use table::{Field, Flat, ListType, Schema, Shape, StructId, TypeId, TypeTable, builtin, builtin_schema};

@@ -4,6 +4,7 @@
 //! that prefix share, so a change costs the watches it does not concern nothing. A watch sees a
 //! change only after reads do, in order, exactly once, or is told that it lags.
 
+use super::live::Tree;
 use super::{Change, Error, Key, Prefix, Result, Revision, Watch, WatchError};
 use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
@@ -170,6 +171,25 @@ impl History {
         };
         drop(state);
         Ok(Box::new(Watcher { history: self.clone(), topic, prefix, id, position, delivered: from }))
+    }
+
+    /// The state at `revision`, from that of a later one: what was written since is undone.
+    pub fn rewind(&self, tree: &Tree, revision: Revision) -> Result<Tree> {
+        let state = self.state.lock();
+        if revision < state.oldest {
+            return Err(Error::Compacted { requested: revision, oldest: state.oldest });
+        }
+        let since = state.ring.partition_point(|kept| kept.change.revision <= revision);
+        let until = state.ring.partition_point(|kept| kept.change.revision <= tree.revision);
+        let mut tree = tree.clone();
+        for kept in state.ring.range(since..until).rev() {
+            match &kept.change.old {
+                Some(old) => tree.insert(old.clone()),
+                None => drop(tree.remove(&kept.change.key)),
+            }
+        }
+        tree.revision = revision;
+        Ok(tree)
     }
 
     /// Every watch ends after what it has not delivered yet.

@@ -164,7 +164,7 @@ pub trait Storage: Send + Sync + 'static {
     fn snapshot(&self) -> Arc<dyn Snapshot>;
     /// Keep the state of a snapshot for continue tokens (a few, five minutes at most).
     fn pin(&self, snapshot: &Arc<dyn Snapshot>);
-    /// A pinned state; `Compacted` when it is gone.
+    /// A pinned state, or an earlier one that the history reaches back to; `Compacted` when it is gone.
     fn pinned(&self, revision: Revision) -> Result<Arc<dyn Snapshot>>;
     /// All that a linearizable read must see is visible when this returns. Nothing to do on SQLite.
     async fn barrier(&self) -> Result<()>;

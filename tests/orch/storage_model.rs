@@ -215,6 +215,12 @@ async fn random_operations_agree_with_a_map() {
             check_snapshot(&*store.pinned(snapshot.revision()).expect("it is pinned"), state, &mut random);
             check_snapshot(&**snapshot, state, &mut random);
         }
+        // So is every state that the history reaches back to, pinned or not.
+        for revision in (oldest..=model.revision()).step_by(7) {
+            let snapshot = store.pinned(Revision(revision)).expect("the history holds it");
+            assert_eq!(snapshot.revision().0, revision);
+            check_snapshot(&*snapshot, &model.states[&revision], &mut random);
+        }
         // A watch from every revision there ever was.
         let end = model.revision();
         for from in 1..=end {

@@ -1,6 +1,7 @@
 //! The fields of a Service that allocation reads and fills in; pure.
 
 use crate::api::{FieldError, GroupVersionKind, Path, Status};
+use crate::resources::core::service_addresses;
 use crate::resources::pipeline::metadata_str;
 use serde_json::{Value, json};
 
@@ -202,6 +203,11 @@ pub fn default_families(object: &mut Value, old: Option<&Value>) -> Result<(), S
     }
     let service = Service(object);
     let (_, name) = service.name();
+    let mut errors = Vec::new();
+    service_addresses::validate(object, old, &mut errors);
+    if !errors.is_empty() {
+        return Err(Status::invalid(&service_kind(), &name, &errors));
+    }
     let root = Path::new("spec");
     let headless_free =
         service.is_headless() && object["spec"]["selector"].as_object().is_none_or(serde_json::Map::is_empty);
@@ -221,7 +227,6 @@ pub fn default_families(object: &mut Value, old: Option<&Value>) -> Result<(), S
         }
         return Ok(());
     }
-    let mut errors = Vec::new();
     if object["spec"]["ipFamilyPolicy"] == "RequireDualStack" {
         let detail = "this cluster is not configured for dual-stack services";
         errors.push(FieldError::invalid(&root.child("ipFamilyPolicy"), "RequireDualStack", detail));

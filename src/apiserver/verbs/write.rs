@@ -11,7 +11,8 @@ use crate::apiserver::respond::{self, Reply};
 use crate::apiserver::state::{State, storage_status};
 use crate::apiserver::{codec, services};
 use crate::resources::pipeline::{self, deletion, metadata, metadata_str};
-use crate::resources::{Context, Row, Strategy};
+use crate::resources::{Context, Row, Strategy, SubresourceHandler};
+use crate::schema;
 use crate::storage::{Durability, Entry, Error, Key, Revision};
 use http::StatusCode;
 use jiff::Timestamp;
@@ -74,8 +75,22 @@ impl Writer<'_> {
         Context { user: self.user, namespace: self.namespace, dry_run: self.options.dry_run, now: Timestamp::now() }
     }
 
+    /// The path that a write through `scale` changes.
+    fn scaled(&self) -> Option<&str> {
+        match &self.row.resource.subresource(self.subresource)?.handler {
+            SubresourceHandler::Scale { spec_replicas, .. } => Some(spec_replicas.trim_start_matches('.')),
+            _ => None,
+        }
+    }
+
     /// Fields that this endpoint does not write belong to nobody through it.
     fn track(&self, live: Option<&Value>, object: &mut Value) -> Result<(), Status> {
+        if let (Some(live), Some(path)) = (live, self.scaled()) {
+            let now = Timestamp::now();
+            let write = schema::Write { manager: &self.manager, subresource: self.subresource, ignored: &[], now };
+            schema::track_scale(codec::schema(self.row)?, live, object, path, &write);
+            return Ok(());
+        }
         let reset = reset_fields(self.row, self.subresource);
         codec::track(self.row, live, object, &self.manager, self.subresource, reset)
     }
@@ -432,8 +447,11 @@ pub fn strategy<'a>(row: &'a Row, subresource: &str) -> &'a dyn Strategy {
 }
 
 pub(super) fn reset_fields(row: &Row, subresource: &str) -> &'static [&'static str] {
+    if let Some(fields) = strategy(row, subresource).reset_fields() {
+        return fields;
+    }
     match subresource {
-        "" if row.status => &["status"],
+        "" | "scale" if row.status => &["status"],
         "status" => &["spec"],
         _ => &[],
     }

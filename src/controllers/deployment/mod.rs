@@ -175,7 +175,7 @@ impl Deployments {
             Change::Revision(revision) => {
                 let meta = &deployment.meta;
                 self.objects
-                    .modify(&kinds::DEPLOYMENTS, &meta.namespace, &meta.name, "", |live| {
+                    .modify(&kinds::DEPLOYMENTS, &meta.namespace, &meta.name, "status", |live| {
                         if live["metadata"]["uid"].as_str() != Some(&*meta.uid)
                             || live["metadata"]["annotations"][REVISION].as_str() == Some(&revision)
                         {

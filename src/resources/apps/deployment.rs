@@ -101,6 +101,10 @@ impl Strategy for Deployment {
 struct Status;
 
 impl Strategy for Status {
+    fn reset_fields(&self) -> Option<&'static [&'static str]> {
+        Some(&["spec", "metadata.labels"])
+    }
+
     fn prepare_update(&self, object: &mut Value, old: &Value, _: &Context) {
         object.copy("spec", old);
         object.object_mut("metadata").copy("labels", old.at("metadata"));

@@ -178,6 +178,10 @@ impl Strategy for Status {
 pub struct Approval;
 
 impl Strategy for Approval {
+    fn reset_fields(&self) -> Option<&'static [&'static str]> {
+        Some(&["spec", "status.certificate"])
+    }
+
     fn prepare_update(&self, object: &mut Value, old: &Value, context: &Context) {
         condition_times(object, old, context.now);
         let conditions = object.at("status").at("conditions").clone();

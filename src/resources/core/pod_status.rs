@@ -19,6 +19,10 @@ const STATUS_LISTS: &[(&str, &str)] = &[
 pub struct PodStatus;
 
 impl Strategy for PodStatus {
+    fn reset_fields(&self) -> Option<&'static [&'static str]> {
+        Some(&["spec", "metadata.deletionTimestamp", "metadata.ownerReferences"])
+    }
+
     fn prepare_update(&self, object: &mut Value, old: &Value, _: &Context) {
         object.copy("spec", old);
         let metadata = object.object_mut("metadata");

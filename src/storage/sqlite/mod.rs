@@ -264,7 +264,10 @@ impl Storage for SqliteStorage {
         if revision > current.revision {
             return Err(Error::Future { requested: revision, current: current.revision });
         }
-        self.shared.pins.find(revision, current.revision)
+        match self.shared.pins.find(revision, current.revision) {
+            Err(Error::Compacted { .. }) => Ok(Arc::new(self.shared.history.rewind(&current, revision)?)),
+            found => found,
+        }
     }
 
     async fn barrier(&self) -> Result<()> {
