@@ -149,6 +149,7 @@ impl Node {
         let shutdown = supervisor.shutdown();
         let (ready, network_ready) = watch::channel(Err("the node has no pod network yet".to_owned()));
         let config = self.kubelet_config(network_ready)?;
+        runtime.images().expect_import();
         supervisor.spawn(
             "kubelet",
             Kubelet::run(config, runtime.clone(), runtime.clone(), self.kubelet_client.clone(), shutdown.clone()),

@@ -126,6 +126,8 @@ impl Machine {
         let mut command = self.isolated(ORCH);
         command.args(["server", "--config=/dev/null", "--node-name=n1"]);
         command.arg(format!("--write-kubeconfig={}", self.path("kubeconfig").display()));
+        // How full the disk of the machine is that runs the tests is not their subject.
+        command.args(["--kubelet-arg=eviction-hard=memory.available<1Mi", "--kubelet-arg=image-gc-high-threshold=100"]);
         command.args(self.directories()).args(flags);
         command.stdout(log.try_clone().expect("a log")).stderr(log);
         self.server = Some(command.spawn().expect("orch starts"));

@@ -45,9 +45,28 @@ impl ImageStore {
         .await?
     }
 
+    /// [`ImageStore::import_directory`] comes soon: until it is through, an image that is not here may
+    /// yet come, and [`ImageStore::settled`] waits for it.
+    pub fn expect_import(&self) {
+        self.importing.send_replace(true);
+    }
+
+    /// Returns when no archive of the images directory is to be imported any more.
+    pub async fn settled(&self) {
+        // The store holds the sender, so it cannot be gone.
+        let _ = self.importing.subscribe().wait_for(|importing| !importing).await;
+    }
+
     /// Import the archives of the images directory, each once: again only when the file changes.
     /// Goes on after an error.
     pub async fn import_directory(self: &Arc<Self>) -> Vec<anyhow::Error> {
+        self.expect_import();
+        let errors = self.import_changed().await;
+        self.importing.send_replace(false);
+        errors
+    }
+
+    async fn import_changed(self: &Arc<Self>) -> Vec<anyhow::Error> {
         let directory = self.data_dir.join("images");
         let mut errors = Vec::new();
         let record = self.root().join("imported.json");

@@ -15,7 +15,11 @@ impl ImageService for Runtime {
     }
 
     async fn image_status(&self, image: &str) -> Result<Option<Image>> {
-        Ok(self.images().find(image).map(|image| image.as_image()))
+        let images = self.images();
+        if images.find(image).is_none() {
+            images.settled().await;
+        }
+        Ok(images.find(image).map(|image| image.as_image()))
     }
 
     async fn pull_image(&self, image: &str, auth: &[RegistryAuth]) -> Result<Image> {

@@ -79,6 +79,8 @@ pub struct ImageStore {
     unpacking: Mutex<BTreeMap<String, Arc<Mutex<()>>>>,
     /// Held while images change, so that a layer is not collected between its unpacking and its image.
     changing: Arc<tokio::sync::RwLock<()>>,
+    /// Whether archives of the images directory are still to be imported.
+    pub(super) importing: tokio::sync::watch::Sender<bool>,
 }
 
 impl ImageStore {
@@ -95,6 +97,7 @@ impl ImageStore {
             limits: Limits::default(),
             unpacking: Mutex::default(),
             changing: Arc::default(),
+            importing: tokio::sync::watch::Sender::new(false),
             root,
         };
         store.load()?;
