@@ -82,6 +82,9 @@ pub(super) struct Args {
     /// Admission plugin to leave out; may be given several times
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     disable_admission_plugins: Vec<String>,
+    /// What every sync of the store takes longer: slow flash, for measurements
+    #[arg(long, value_name = "DURATION", default_value = "0s", hide = true)]
+    datastore_sync_delay: jiff::SignedDuration,
     #[command(flatten)]
     node: NodeArguments,
 }
@@ -111,6 +114,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode> {
         disable_controllers: args.disable_controller_manager,
         enable_admission: args.enable_admission_plugins,
         disable_admission: args.disable_admission_plugins,
+        sync_delay: args.datastore_sync_delay.try_into().context("--datastore-sync-delay is negative")?,
         node: args.node.into_options()?,
     };
     let flags = args.kube_apiserver_arg.iter().map(|text| parse_key_value("kube-apiserver-arg", text));

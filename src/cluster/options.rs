@@ -5,6 +5,7 @@ use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// A network in CIDR notation, IPv4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,6 +112,8 @@ pub struct ServerOptions {
     pub disable_controllers: bool,
     pub enable_admission: Vec<String>,
     pub disable_admission: Vec<String>,
+    /// Added to every sync of the store, for measurements.
+    pub sync_delay: Duration,
     pub node: NodeOptions,
 }
 

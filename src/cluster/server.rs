@@ -27,7 +27,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -45,7 +45,7 @@ async fn serve(options: ServerOptions, shutdown: CancellationToken) -> Result<()
     layout.create()?;
     // Before anything is changed on disk: a second server on the same data, or a port that is taken,
     // ends here.
-    let store = open_store(&layout).await?;
+    let store = open_store(&layout, options.sync_delay).await?;
     let listener = listen(options.listen()).await?;
     let machine = addresses::watch().await?;
     let gateway = options.cluster_cidr.nth(1).unwrap_or(Ipv4Addr::LOCALHOST);
@@ -92,8 +92,8 @@ async fn serve(options: ServerOptions, shutdown: CancellationToken) -> Result<()
     result.and(closed)
 }
 
-async fn open_store(layout: &Layout) -> Result<Arc<SqliteStorage>> {
-    let options = storage::Options { snapshots: Some(layout.snapshots()), ..storage::Options::default() };
+async fn open_store(layout: &Layout, sync_delay: Duration) -> Result<Arc<SqliteStorage>> {
+    let options = storage::Options { snapshots: Some(layout.snapshots()), sync_delay, ..storage::Options::default() };
     let store = SqliteStorage::open(&layout.store(), options).await.context("open the store")?;
     if let Some(recovery) = store.recovery() {
         tracing::error!("{recovery}");
