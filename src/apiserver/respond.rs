@@ -5,8 +5,9 @@
 
 use super::negotiate::{Format, Output, Transform};
 use super::{table, yaml};
-use crate::api::{Status, field};
+use crate::api::{GroupVersionKind, Status, field};
 use crate::resources::Row;
+use crate::schema;
 use crate::storage::{Body as Stored, Entry, Revision};
 use axum::body::Body;
 use bytes::Bytes;
@@ -117,7 +118,15 @@ pub fn current<'a>(row: &Row, body: &'a Stored) -> std::borrow::Cow<'a, Stored> 
 /// An object that is not stored: a review, a Scale, a dry run.
 pub fn object(code: StatusCode, output: Output, row: &Row, object: &Value) -> Reply {
     match output.transform {
-        Transform::None => json_bytes(code, output, row, serde_json::to_vec(object).expect("an object prints").into()),
+        Transform::None => {
+            if output.format == Format::Protobuf
+                && let Some(schema) = schema_of(row, object)
+                && let Some(protobuf) = schema::protobuf::encode(&schema, object)
+            {
+                return bytes(code, PROTOBUF, protobuf);
+            }
+            meta_bytes(code, output, serde_json::to_vec(object).expect("an object prints"))
+        }
         Transform::PartialMetadata => {
             let mut out = partial_head("PartialObjectMetadata", output);
             serde_json::to_writer(&mut out, &object["metadata"]).expect("metadata prints");
@@ -131,13 +140,19 @@ pub fn object(code: StatusCode, output: Output, row: &Row, object: &Value) -> Re
     }
 }
 
+/// A subresource may show another kind than its row's: a Scale, a TokenRequest.
+fn schema_of(row: &Row, object: &Value) -> Option<schema::Schema> {
+    let kind = GroupVersionKind::from_api_version(object["apiVersion"].as_str()?, object["kind"].as_str()?);
+    if kind == row.gvk { row.schema.clone() } else { schema::builtin_schema(&kind) }
+}
+
 /// `{"kind":"…","apiVersion":"meta.k8s.io/v1","metadata":`
 pub fn partial_head(kind: &str, output: Output) -> Vec<u8> {
     format!("{{\"kind\":\"{kind}\",\"apiVersion\":\"{}\",\"metadata\":", output.meta_version()).into_bytes()
 }
 
 /// JSON of an object of the row, or of its list, in the form asked for.
-pub fn json_bytes(code: StatusCode, output: Output, row: &Row, json: Bytes) -> Reply {
+fn json_bytes(code: StatusCode, output: Output, row: &Row, json: Bytes) -> Reply {
     if output.format == Format::Protobuf
         && let Some(protobuf) = super::codec::protobuf(row.schema.as_ref(), &json)
     {
@@ -158,4 +173,26 @@ pub fn meta_bytes(code: StatusCode, output: Output, json: impl Into<Bytes>) -> R
         return bytes(code, JSON, serde_json::to_vec_pretty(&value).expect("a value prints"));
     }
     bytes(code, JSON, json)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::apiserver::negotiate;
+    use http::HeaderMap;
+    use http::header::ACCEPT;
+
+    #[test]
+    fn a_subresource_of_another_kind_keeps_it_in_protobuf() {
+        let registry = crate::resources::Registry::built_in();
+        let row = registry.row("", "v1", "serviceaccounts").expect("a built-in row");
+        let headers = HeaderMap::from_iter([(ACCEPT, PROTOBUF)]);
+        let query = super::super::request::Query::parse(&http::Uri::from_static("/"));
+        let output = negotiate::output(&headers, &query, negotiate::Allows::Transforms).expect("protobuf is offered");
+        let token = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "status": {"token": "abc"}});
+        let reply = object(StatusCode::CREATED, output, &row, &token);
+        let body = futures::executor::block_on(axum::body::to_bytes(reply.into_body(), 1 << 20)).expect("a body");
+        let text = String::from_utf8_lossy(&body);
+        assert!(text.contains("TokenRequest") && text.contains("abc"), "{text}");
+    }
 }

@@ -3,7 +3,7 @@
 use crate::api::patch::PatchType;
 use crate::api::{FieldError, GroupVersionKind, Path, Status};
 use crate::apiserver::codec;
-use crate::apiserver::negotiate::{self, Allows, Output};
+use crate::apiserver::negotiate::{self, Allows};
 use crate::apiserver::options::{WriteKind, WriteOptions};
 use crate::apiserver::respond::{self, Reply};
 use crate::apiserver::state::State;
@@ -114,20 +114,6 @@ fn format_selector(selector: &Value) -> String {
     terms.into_iter().map(|(_, term)| term).collect::<Vec<_>>().join(",")
 }
 
-fn reply(call_row: &crate::resources::Row, output: Output, code: StatusCode, scale: &Value) -> Reply {
-    if output.format == negotiate::Format::Protobuf
-        && let Ok(schema) = scale_schema()
-        && let Some(protobuf) = codec::protobuf(Some(&schema), scale.to_string().as_bytes())
-    {
-        return respond::bytes(code, respond::PROTOBUF, protobuf);
-    }
-    let output = Output {
-        format: if output.format == negotiate::Format::Protobuf { negotiate::Format::Json } else { output.format },
-        ..output
-    };
-    respond::object(code, output, call_row, scale)
-}
-
 fn get(call: &Call<'_>, paths: &Paths<'_>) -> Result<Reply, Status> {
     let Call { state, info, query, row, .. } = call;
     let output = negotiate::output(call.headers(), query, Allows::Transforms)?;
@@ -135,7 +121,7 @@ fn get(call: &Call<'_>, paths: &Paths<'_>) -> Result<Reply, Status> {
     let entry = entry.ok_or_else(|| Status::not_found(&row.group_resource, &info.name))?;
     let mut parent = codec::parse(row, &entry.body);
     metadata(&mut parent).insert("resourceVersion".to_owned(), Value::String(entry.revision.0.to_string()));
-    Ok(reply(row, output, StatusCode::OK, &of(&parent, paths)))
+    Ok(respond::object(StatusCode::OK, output, row, &of(&parent, paths)))
 }
 
 /// What the scale wants of the parent.
@@ -191,7 +177,7 @@ async fn update(call: Call<'_>, paths: &Paths<'_>) -> Result<Reply, Status> {
         None => Err(Status::not_found(&row.group_resource, &info.name)),
     };
     let written = writer.update(uid.as_deref(), false, change).await?;
-    let mut answer = reply(row, output, StatusCode::OK, &of(&written.object(), paths));
+    let mut answer = respond::object(StatusCode::OK, output, row, &of(&written.object(), paths));
     respond::warn(&mut answer, &writer.warnings);
     Ok(answer)
 }
@@ -241,7 +227,7 @@ async fn patch_scale(call: Call<'_>, paths: &Paths<'_>) -> Result<Reply, Status>
         codec::apply(row, Some(parent), &wanted, &manager, "scale", options.force, &["status"])
     };
     let written = writer.update(None, false, change).await?;
-    let mut answer = reply(row, output, StatusCode::OK, &of(&written.object(), paths));
+    let mut answer = respond::object(StatusCode::OK, output, row, &of(&written.object(), paths));
     respond::warn(&mut answer, &writer.warnings);
     Ok(answer)
 }
