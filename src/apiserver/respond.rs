@@ -189,7 +189,8 @@ mod tests {
         let headers = HeaderMap::from_iter([(ACCEPT, PROTOBUF)]);
         let query = super::super::request::Query::parse(&http::Uri::from_static("/"));
         let output = negotiate::output(&headers, &query, negotiate::Allows::Transforms).expect("protobuf is offered");
-        let token = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "status": {"token": "abc"}});
+        let token =
+            json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "status": {"token": "abc"}});
         let reply = object(StatusCode::CREATED, output, &row, &token);
         let body = futures::executor::block_on(axum::body::to_bytes(reply.into_body(), 1 << 20)).expect("a body");
         let text = String::from_utf8_lossy(&body);

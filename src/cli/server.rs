@@ -85,6 +85,9 @@ pub(super) struct Args {
     /// What every sync of the store takes longer: slow flash, for measurements
     #[arg(long, value_name = "DURATION", default_value = "0s", hide = true)]
     datastore_sync_delay: jiff::SignedDuration,
+    /// Setting for the controllers, by the name of the flag in Kubernetes; may be given several times
+    #[arg(long, value_name = "NAME=VALUE")]
+    kube_controller_manager_arg: Vec<String>,
     #[command(flatten)]
     node: NodeArguments,
 }
@@ -115,6 +118,11 @@ pub(super) fn run(args: Args) -> Result<ExitCode> {
         enable_admission: args.enable_admission_plugins,
         disable_admission: args.disable_admission_plugins,
         sync_delay: args.datastore_sync_delay.try_into().context("--datastore-sync-delay is negative")?,
+        controllers: args
+            .kube_controller_manager_arg
+            .iter()
+            .map(|text| parse_key_value("kube-controller-manager-arg", text))
+            .collect::<Result<_>>()?,
         node: args.node.into_options()?,
     };
     let flags = args.kube_apiserver_arg.iter().map(|text| parse_key_value("kube-apiserver-arg", text));

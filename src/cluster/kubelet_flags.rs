@@ -74,7 +74,7 @@ fn bytes(text: &str) -> Result<u64> {
 }
 
 /// Go's durations of hours, minutes, seconds: `1m30s`.
-fn duration(text: &str) -> Result<Duration> {
+pub(super) fn duration(text: &str) -> Result<Duration> {
     let span: jiff::SignedDuration = text.parse().context("not a duration such as 5m or 30s")?;
     Duration::try_from(span).context("must not be negative")
 }

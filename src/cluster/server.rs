@@ -1,6 +1,7 @@
 //! Composes a server: store, API server, scheduler, controllers, and by default a node.
 
 use super::agent::serving_names;
+use super::controller_flags;
 use super::files::{self, Layout};
 use super::join::ClusterNetwork;
 use super::join::server::{self as join, JOINERS, JoinAuthorizer};
@@ -38,6 +39,7 @@ pub fn run(options: ServerOptions) -> Result<ExitCode> {
 }
 
 async fn serve(options: ServerOptions, shutdown: CancellationToken) -> Result<()> {
+    let node_lifecycle = controller_flags::parse(&options.controllers)?;
     if !options.disable_agent {
         preflight::require(&Machine { data_directory: options.data_directory.clone() })?;
     }
@@ -77,7 +79,7 @@ async fn serve(options: ServerOptions, shutdown: CancellationToken) -> Result<()
     bootstrap::reconcile(server.clone()).await.context("write the cluster's default objects")?;
     write_kubeconfig(&options, &pki)?;
     start_manifests(&mut supervisor, &options, &layout, &server).await?;
-    start_control(&mut supervisor, &options, &pki, &server, &node_addresses);
+    start_control(&mut supervisor, &options, node_lifecycle, &pki, &server, &node_addresses);
     if !options.disable_agent {
         start_node(&mut supervisor, options.clone(), &layout, &pki, &server, network, node_addresses, machine).await?;
     }
@@ -293,6 +295,7 @@ async fn start_manifests(
 fn start_control(
     supervisor: &mut Supervisor,
     options: &ServerOptions,
+    node_lifecycle: controllers::NodeLifecycle,
     pki: &Arc<Pki>,
     server: &Server,
     node: &watch::Receiver<Vec<IpAddr>>,
@@ -308,7 +311,7 @@ fn start_control(
         advertise: advertised(options, node),
         secure_port: options.port,
         signer: Some(Arc::new(ClusterSigner { pki: pki.clone() })),
-        node_lifecycle: controllers::NodeLifecycle::default(),
+        node_lifecycle,
     };
     let client_of = {
         let server = server.clone();

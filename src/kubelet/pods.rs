@@ -11,7 +11,7 @@ use super::static_pods::{self, StaticPods};
 use super::status::Verdict;
 use super::view::{self, PodView};
 use super::wake::{RUNTIME, Wake};
-use super::worker::{Desired, Shared, Worker};
+use super::worker::{self, Desired, Shared, Worker};
 use crate::client::{Kind, kinds};
 use crate::runtime::{Informer, InformerOptions, Meta, Projection};
 use anyhow::Context as _;
@@ -389,8 +389,9 @@ impl Pods {
 
 /// Give a worker its pod's new state; it is woken only where that can matter to it.
 fn update(handle: &Handle, pod: &Arc<Pod>) {
+    let contradicted = worker::contradicts(&handle.shared.state.lock().status, pod.status.as_ref());
     handle.desired.send_if_modified(|desired| {
-        let matters = matters(&desired.pod, pod);
+        let matters = contradicted || matters(&desired.pod, pod);
         desired.pod = pod.clone();
         matters
     });

@@ -234,9 +234,9 @@ fn connect_ends(link: &PodLink<'_>, namespace: BorrowedFd<'_>, host: &mut Netlin
         .context("make the veth pair")?;
     let index = host.index(link.host_name)?;
     for (setting, value) in [("rp_filter", "1"), ("proxy_arp", "1"), ("forwarding", "1"), ("accept_redirects", "0")] {
-        let path = format!("/proc/sys/net/ipv4/conf/{}/{setting}", link.host_name);
-        fs::write(&path, value).with_context(|| format!("write {path}"))?;
+        set(link.host_name, setting, value)?;
     }
+    route_loopback_addresses(link.host_name)?;
 
     let mut pod = Netlink::open_in(namespace)?;
     let inside = pod.index(POD_INTERFACE)?;
@@ -263,6 +263,17 @@ fn connect_ends(link: &PodLink<'_>, namespace: BorrowedFd<'_>, host: &mut Netlin
             .scope(RouteScope::Link)
             .build(),
     )
+}
+
+fn set(interface: &str, setting: &str, value: &str) -> Result<()> {
+    let path = format!("/proc/sys/net/ipv4/conf/{interface}/{setting}");
+    fs::write(&path, value).with_context(|| format!("write {path}"))
+}
+
+/// Let what the node sends from 127.0.0.1 to one of its node ports or host ports out by this link, and the
+/// answers in. Only links to pods do so, never the machine's own.
+pub(super) fn route_loopback_addresses(interface: &str) -> Result<()> {
+    set(interface, "route_localnet", "1")
 }
 
 fn neighbour(index: u32, address: Ipv4Addr, hardware: [u8; 6]) -> NeighbourMessage {

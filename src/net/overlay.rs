@@ -124,6 +124,7 @@ impl Overlay {
         // The network's own address is nobody's pod: it is this node's in the overlay.
         let added = self.handle.address().add(index, own.0.into(), 32).replace().execute().await;
         added.with_context(|| format!("give link {VXLAN_LINK} its address"))?;
+        super::link::route_loopback_addresses(VXLAN_LINK)?;
         self.handle.link().set(LinkUnspec::new_with_index(index).up().build()).execute().await.context("bring it up")
     }
 

@@ -148,8 +148,16 @@ fn base_filter(state: &State, node: &NodeNetwork) -> Chains {
         "-d {} -m comment --comment \"no service owns this address\" -j REJECT --reject-with icmp-port-unreachable",
         node.service_cidr
     );
+    // The node's own packets for the range are routed to the loopback, where an ICMP error from an address
+    // that nobody has is not sent: a connection is refused with a reset.
+    let unowned_by_node = format!(
+        "-d {} -p tcp -m comment --comment \"no service owns this address\" -j REJECT --reject-with tcp-reset",
+        node.service_cidr
+    );
     let mut input = vec![
         "-m conntrack --ctstate RELATED,ESTABLISHED -j RETURN".to_owned(),
+        // Pods' links route loopback addresses, for node ports and host ports at 127.0.0.1.
+        "! -s 127.0.0.0/8 -d 127.0.0.0/8 -m comment --comment \"block incoming localnet connections\" -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP".to_owned(),
         unowned.clone(),
         format!("! -s {} -j RETURN", node.cluster_cidr),
         format!("{pods} -p icmp -j ACCEPT"),
@@ -178,7 +186,7 @@ fn base_filter(state: &State, node: &NodeNetwork) -> Chains {
     Chains::from([
         ("KUBE-INPUT".to_owned(), input),
         ("KUBE-FORWARD".to_owned(), forward),
-        ("KUBE-OUTPUT".to_owned(), vec![unowned]),
+        ("KUBE-OUTPUT".to_owned(), vec![unowned_by_node, unowned]),
     ])
 }
 

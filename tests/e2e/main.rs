@@ -3,3 +3,8 @@
 mod cluster;
 mod container;
 mod guestbook;
+mod network;
+mod outlive;
+mod space;
+mod two_nodes;
+mod world;

@@ -477,6 +477,26 @@ async fn pods_survive_the_kubelet() {
 }
 
 #[tokio::test]
+async fn what_the_node_controller_wrote_of_a_running_pod_is_put_right() {
+    let node = TestNode::start().await;
+    node.create("web", one(&["serve"])).await;
+    let before = node.until_ready("web").await;
+    let lost = json!({"status": {"conditions": [{"type": "Ready", "status": "False"}]}});
+    node.pods().patch_status("web", &PatchParams::default(), &Patch::Strategic(lost)).await.expect("written");
+    let after = node.until("web", "ready again", |pod| {
+        condition(pod, "Ready") == "True" && pod.metadata.resource_version != before.metadata.resource_version
+    });
+    after.await;
+    // And left alone where nothing is wrong.
+    let note = json!({"metadata": {"annotations": {"note": "seen"}}});
+    let noted = node.pods().patch("web", &PatchParams::default(), &Patch::Merge(note)).await.expect("written");
+    node.create("other", one(&["serve"])).await;
+    node.until_ready("other").await;
+    let pod = node.pods().get("web").await.expect("it is there");
+    assert_eq!(pod.metadata.resource_version, noted.metadata.resource_version);
+}
+
+#[tokio::test]
 async fn a_pod_whose_sandbox_is_lost_starts_over() {
     let node = TestNode::start().await;
     node.create("web", one(&["serve"])).await;

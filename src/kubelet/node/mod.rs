@@ -29,6 +29,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+/// A node that was ready before has its network again within this time, or is not ready.
+const NETWORK_RETURNS: Duration = Duration::from_secs(10);
+
 /// What pods may use before the disk is known more exactly.
 pub fn allocatable(config: &Config, machine: &Machine) -> ResourceList {
     status::allocatable(config, machine, storage_bytes(config))
@@ -90,6 +93,7 @@ impl Node {
         let mut addresses = config.node_addresses.clone();
         let mut network = config.network_ready.clone();
         let mut pressure = Pressure::default();
+        self.await_network(&mut network).await;
         self.report(&pressure, false).await;
         let mut report_at = Instant::now() + config.node_status_report;
         loop {
@@ -124,6 +128,16 @@ impl Node {
                 }
                 () = tokio::time::sleep_until(report_at) => {}
             }
+        }
+    }
+
+    /// A node that was ready stays so over a restart of orch: its pods go on meanwhile, and are not to leave
+    /// their Services for the moment in which their network is found again.
+    async fn await_network(&self, network: &mut watch::Receiver<Result<(), String>>) {
+        let conditions = self.written.lock().conditions.clone().unwrap_or_default();
+        if conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True") {
+            // Late or never: then the report says so.
+            let _ = tokio::time::timeout(NETWORK_RETURNS, network.wait_for(Result::is_ok)).await;
         }
     }
 

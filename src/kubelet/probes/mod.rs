@@ -93,10 +93,13 @@ impl Probes {
                 if self.tasks.contains_key(&key) || (terminating && kind != Kind::Readiness) {
                     continue;
                 }
-                let gate = self
-                    .gates
-                    .entry(container.id.clone())
-                    .or_insert_with(|| watch::Sender::new(container.container.startup_probe.is_none()));
+                let gate = self.gates.entry(container.id.clone()).or_insert_with(|| {
+                    let passed = || shared.state.lock().started.get(&container.id) == Some(&true);
+                    watch::Sender::new(container.container.startup_probe.is_none() || passed())
+                });
+                if kind == Kind::Startup && *gate.borrow() {
+                    continue;
+                }
                 let task = Task {
                     shared: shared.clone(),
                     pod: pod.clone(),

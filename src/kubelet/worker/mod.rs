@@ -18,6 +18,7 @@ mod start;
 mod state;
 mod stop;
 
+pub use publish::contradicts;
 pub use state::{Shared, State};
 
 use super::context::Context;
@@ -187,6 +188,7 @@ impl Worker {
         let pod = self.shared.pod();
         let mut state = self.shared.state.lock();
         state.note_exits(Instant::now());
+        state.keep_verdicts();
         // Volumes of running containers are in use: setting them up again finds them as they are.
         drop(state);
         self.shared.context.objects.register(&self.shared.key.uid, &references(&pod), &self.shared.wake);

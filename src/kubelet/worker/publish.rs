@@ -7,7 +7,7 @@ use crate::client::{self, DeleteOptions, Patch, kinds};
 use crate::kubelet::pod;
 use crate::kubelet::status::{self, Stage, patch};
 use futures::future::BoxFuture;
-use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::api::core::v1::{Pod, PodCondition, PodStatus};
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,8 +17,8 @@ const RETRY: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(30);
 
 enum Done {
-    /// The API holds this status now.
-    Written(Box<PodStatus>),
+    /// The API holds this status now, since this revision.
+    Written(Box<PodStatus>, u64),
     Deleted,
     /// There is no such object any more.
     Absent,
@@ -36,6 +36,8 @@ pub struct Publisher {
     shared: Arc<Shared>,
     /// As the API is known to hold it.
     written: PodStatus,
+    /// The revision of the object that `written` accounts for.
+    revision: u64,
     /// As it ought to be.
     wanted: PodStatus,
     /// Whose status `written` is: another mirror pod starts from its own.
@@ -50,13 +52,14 @@ pub struct Publisher {
 
 impl Publisher {
     pub fn new(shared: Arc<Shared>) -> Self {
-        let (status, uid) = {
+        let (status, uid, revision) = {
             let state = shared.state.lock();
-            (state.status.clone(), shared.key.uid.clone())
+            (state.status.clone(), shared.key.uid.clone(), revision(&state.pod))
         };
         Self {
             shared,
             written: status.clone(),
+            revision,
             wanted: status,
             uid,
             call: None,
@@ -83,7 +86,12 @@ impl Publisher {
         } else {
             if uid != self.uid && local {
                 self.written = api_pod.status.clone().unwrap_or_default();
+                self.revision = revision(api_pod);
                 self.uid = uid.clone();
+            }
+            if self.call.is_none() && revision(api_pod) > self.revision {
+                self.revision = revision(api_pod);
+                adopt_own_conditions(&mut self.written, api_pod.status.as_ref());
             }
             self.target =
                 Some(Target { name: self.shared.key.name.clone(), namespace: self.shared.key.namespace.clone(), uid });
@@ -141,12 +149,8 @@ impl Publisher {
         if let Some(body) = patch::patch(&target.uid, &self.written, &self.wanted) {
             let objects = self.shared.context.client.clone();
             let (namespace, name) = (target.namespace.clone(), target.name.clone());
-            self.call = Some(Box::pin(async move { write(&objects, &namespace, &name, &body).await }));
             let wanted = self.wanted.clone();
-            self.wrap(move |done| match done {
-                Done::Written(_) => Done::Written(Box::new(wanted)),
-                other => other,
-            });
+            self.call = Some(Box::pin(async move { write(&objects, &namespace, &name, &body, wanted).await }));
         } else if self.delete {
             let objects = self.shared.context.client.clone();
             let (namespace, name) = (target.namespace.clone(), target.name.clone());
@@ -161,12 +165,6 @@ impl Publisher {
         }
     }
 
-    fn wrap(&mut self, map: impl FnOnce(Done) -> Done + Send + 'static) {
-        if let Some(call) = self.call.take() {
-            self.call = Some(Box::pin(async move { map(call.await) }));
-        }
-    }
-
     /// Go on with the call under way; returns when it ended. Cancel-safe.
     pub async fn progress(&mut self) {
         let done = match &mut self.call {
@@ -176,9 +174,10 @@ impl Publisher {
         self.call = None;
         self.retry_at = None;
         match done {
-            Done::Written(status) => {
+            Done::Written(status, revision) => {
                 self.failures = 0;
                 self.written = *status;
+                self.revision = revision;
             }
             // The informer tells of the object's end.
             Done::Deleted | Done::Absent => self.deleted = true,
@@ -192,19 +191,60 @@ impl Publisher {
     }
 }
 
-async fn write(objects: &client::Objects, namespace: &str, name: &str, body: &Value) -> Done {
-    match objects.patch(&kinds::PODS, namespace, name, "status", Patch::Strategic, body).await {
-        Ok(_) => Done::Written(Box::default()),
+async fn write(objects: &client::Objects, namespace: &str, name: &str, body: &Value, mut wanted: PodStatus) -> Done {
+    let reply = objects.patch(&kinds::PODS, namespace, name, "status", Patch::Strategic, body).await;
+    match reply.and_then(|reply| serde_json::from_value::<Pod>(reply).map_err(kube::Error::SerdeError)) {
+        Ok(pod) => {
+            // What somebody else wrote before is in the object still, where this patch did not touch it.
+            adopt_own_conditions(&mut wanted, pod.status.as_ref());
+            Done::Written(Box::new(wanted), revision(&pod))
+        }
         Err(error) if client::is_not_found(&error) => Done::Absent,
         // A conflict may be another pod of the name: then the informer tells that ours is gone.
         Err(error) => Done::Failed(error.to_string()),
     }
 }
 
+/// The revision of an object; 0: it has none.
+fn revision(pod: &Pod) -> u64 {
+    pod.metadata.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0)
+}
+
+/// Conditions that the kubelet writes.
+const OWN: &[&str] =
+    &["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled", "DisruptionTarget"];
+
+/// Those that nobody else has anything to add to.
+const ALONE: &[&str] = &["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady"];
+
+/// Whether the API holds another state of a condition of ours than the one that was published.
+pub fn contradicts(published: &PodStatus, held: Option<&PodStatus>) -> bool {
+    ALONE.iter().any(|kind| {
+        let state = |status: &PodStatus| condition(status, kind).map(|condition| condition.status.clone());
+        state(published) != held.and_then(state)
+    })
+}
+
+fn condition<'a>(status: &'a PodStatus, kind: &str) -> Option<&'a PodCondition> {
+    status.conditions.iter().flatten().find(|condition| condition.type_ == kind)
+}
+
+/// Where the API holds another state of a condition of ours, that is what is to be put right: the node
+/// controller makes the pods of a node that was away not ready, and it is the kubelet that takes it back.
+fn adopt_own_conditions(known: &mut PodStatus, held: Option<&PodStatus>) {
+    for kind in ALONE {
+        let now = held.and_then(|held| condition(held, kind)).cloned();
+        let before = condition(known, kind);
+        if before.map(|condition| &condition.status) != now.as_ref().map(|condition| &condition.status) {
+            let conditions = known.conditions.get_or_insert_default();
+            conditions.retain(|condition| condition.type_ != *kind);
+            conditions.extend(now);
+        }
+    }
+}
+
 /// Conditions that others own are the API's, not what this worker last saw of them.
 fn adopt_foreign_conditions(old: &mut PodStatus, pod: &Pod) {
-    const OWN: &[&str] =
-        &["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled", "DisruptionTarget"];
     let foreign = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
     let foreign: Vec<_> = foreign.filter(|condition| !OWN.contains(&condition.type_.as_str())).cloned().collect();
     let conditions = old.conditions.get_or_insert_default();

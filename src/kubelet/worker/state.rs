@@ -152,6 +152,26 @@ impl State {
         self.restart_for_resize.retain(|id| view.container(id).is_some());
     }
 
+    /// Containers that run on keep what the API says of their probes, until a probe says otherwise: a restart
+    /// of the kubelet takes no pod out of its Services.
+    pub fn keep_verdicts(&mut self) {
+        let pod = self.pod.clone();
+        let Some(status) = &pod.status else { return };
+        let lists = [&status.container_statuses, &status.init_container_statuses];
+        for told in lists.into_iter().flatten().flatten() {
+            let id = told.container_id.as_deref().and_then(|id| id.split_once("://")).map_or("", |(_, id)| id);
+            if self.view.container(id).is_some_and(|container| container.state == ContainerState::Running) {
+                // What was not so yet is for the probes to say, where there are any.
+                if told.started == Some(true) {
+                    self.started.insert(id.to_owned(), true);
+                }
+                if told.ready {
+                    self.ready.insert(id.to_owned(), true);
+                }
+            }
+        }
+    }
+
     /// When the newest instance that ended did so, but for those in `except`.
     fn last_exit(&self, name: &str, except: &HashSet<String>) -> Option<Instant> {
         self.view
