@@ -202,11 +202,20 @@ impl Node {
         let cluster: Cidr = self.network.cluster_cidr.parse().context("the cluster's pod network")?;
         let services: Cidr = self.network.service_cidr.parse().context("the cluster's Service network")?;
         let overlay = Overlay::open()?;
-        let services = (services.address, services.prefix);
-        overlay.claim(services, (cluster.address, cluster.prefix), cidr.gateway()).await?;
+        let (services, pods) = ((services.address, services.prefix), (cluster.address, cluster.prefix));
+        overlay.claim(services, pods, cidr.gateway()).await?;
         drop(ready.send_replace(Ok(())));
 
         let mut parts: JoinSet<Result<()>> = JoinSet::new();
+        parts.spawn({
+            let shutdown = shutdown.clone();
+            async move {
+                tokio::select! {
+                    () = shutdown.cancelled() => Ok(()),
+                    kept = overlay.keep_claimed(services, pods, cidr.gateway()) => kept,
+                }
+            }
+        });
         let without = |part: &str| self.network.disabled.iter().any(|name| name == part);
         if !without("dns") {
             let config = dns::Config {

@@ -3,8 +3,7 @@
 //! `orch check-config` prints all of them; a start refuses on the first that fails. Every check
 //! looks at the kernel or tries the thing itself; none trusts a version number.
 
-use crate::net::probe::LinkKind;
-use std::ffi::CString;
+use crate::net::probe::{LinkKind, program};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -233,26 +232,14 @@ fn link_kind(kind: LinkKind, name: &str, severity: Severity) -> Outcome {
     }
 }
 
-/// Whether a program is on PATH.
-fn program(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/sbin:/usr/bin:/sbin:/bin".into());
-    std::env::split_paths(&path).map(|directory| directory.join(name)).find(|file| {
-        CString::new(file.as_os_str().as_encoded_bytes())
-            // SAFETY: the path is a NUL-terminated string that lives over the call.
-            .is_ok_and(|file| unsafe { libc::access(file.as_ptr(), libc::X_OK) } == 0)
-    })
-}
-
 fn iptables(_: &Machine) -> Outcome {
-    if program("iptables-restore").is_none() {
-        return if filesystem_has_nftables() {
-            warn(
-                "iptables is not installed; Services use nftables directly",
-                "nothing need be done; to use iptables: apt-get install iptables (or the like)",
-            )
-        } else {
-            fail("neither iptables nor nftables is there", "install iptables: apt-get install iptables (or the like)")
-        };
+    if let Some(missing) =
+        ["iptables", "iptables-restore", "iptables-save"].into_iter().find(|name| program(name).is_none())
+    {
+        return fail(
+            format!("{missing} is not installed, and Services are made with it"),
+            "install it: apt-get install iptables (dnf install iptables-nft, apk add iptables)",
+        );
     }
     let output = Command::new("iptables").args(["-w", "5", "-t", "nat", "-S"]).stdin(Stdio::null()).output();
     match output {
@@ -266,10 +253,6 @@ fn iptables(_: &Machine) -> Outcome {
         ),
         Err(error) => fail(format!("iptables does not start: {error}"), "reinstall it"),
     }
-}
-
-fn filesystem_has_nftables() -> bool {
-    Path::new("/proc/sys/net/netfilter").is_dir() && (program("nft").is_some() || load_module("nf_tables"))
 }
 
 fn connection_tracking(_: &Machine) -> Outcome {

@@ -41,6 +41,8 @@ impl Supervisor {
         };
         let result = match first {
             None => Ok(()),
+            // Both may be ready: a component that ends because of the shutdown is not early.
+            Some(ended) if self.shutdown.is_cancelled() => self.outcome(ended),
             Some(ended) => self.early(ended),
         };
         self.shutdown.cancel();
@@ -115,5 +117,22 @@ mod tests {
         });
         shutdown.cancel();
         supervisor.run().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_component_that_ends_with_the_shutdown_is_no_error() {
+        // Which of the two is seen first is chance.
+        for _ in 0..64 {
+            let shutdown = CancellationToken::new();
+            let mut supervisor = Supervisor::new(shutdown.clone());
+            let waits = supervisor.shutdown();
+            supervisor.spawn("waits", async move {
+                waits.cancelled().await;
+                Ok(())
+            });
+            shutdown.cancel();
+            tokio::task::yield_now().await;
+            supervisor.run().await.unwrap();
+        }
     }
 }

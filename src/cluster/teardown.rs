@@ -3,7 +3,7 @@
 
 use super::node::Node;
 use super::options::NodeOptions;
-use crate::net::overlay::VXLAN_LINK;
+use crate::net::overlay::{Overlay, VXLAN_LINK};
 use crate::{container, proxy};
 use anyhow::{Context, Error, Result};
 use futures::TryStreamExt;
@@ -47,7 +47,8 @@ fn network() -> Result<()> {
     runtime.block_on(async {
         let rules = proxy::cleanup().await.context("remove the service rules");
         let links = remove_links(&[VXLAN_LINK]).await;
-        rules.and(links)
+        let routes = async { Overlay::open()?.release().await };
+        rules.and(links).and(routes.await.context("remove the ranges' routes"))
     })
 }
 

@@ -5,14 +5,15 @@
 //! is wrong is replaced, what is unwanted goes.
 
 use anyhow::{Context, Result};
-use futures::TryStreamExt;
-use rtnetlink::packet_route::AddressFamily;
+use futures::{StreamExt, TryStreamExt};
+use rtnetlink::packet_core::NetlinkPayload;
 use rtnetlink::packet_route::link::{InfoData, InfoVxlan, LinkAttribute, LinkInfo};
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
-use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
-use rtnetlink::{Handle, LinkUnspec, LinkVxlan, RouteMessageBuilder};
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteType};
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
+use rtnetlink::{Handle, LinkUnspec, LinkVxlan, MulticastGroup, RouteMessageBuilder};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
@@ -25,6 +26,9 @@ const VXLAN_ID: u32 = 1;
 pub const VXLAN_OVERHEAD: u32 = 50;
 
 const LOOPBACK: &str = "lo";
+
+/// Who made a route, as `ip route` shows it: one of the numbers that nobody has registered.
+const PROTOCOL: RouteProtocol = RouteProtocol::Other(111);
 
 /// Routes that refuse a range are looked at last.
 const LAST_RESORT: u32 = 0xffff_0000;
@@ -67,31 +71,56 @@ impl Overlay {
     /// Packets for Services have a route even where there is no default one, and what is not
     /// translated or not owned by a node goes nowhere. `source`: the pods' gateway, on the loopback.
     pub async fn claim(&self, services: Network, pods: Network, source: Ipv4Addr) -> Result<()> {
-        let [to_services, nowhere] = self.claims(services, pods).await?;
-        self.put_route(to_services.pref_source(source).build()).await.context("route the Services' range")?;
+        let index = self.index(LOOPBACK).await?.context("there is no loopback interface")?;
+        let to_services = RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(services.0, services.1)
+            .output_interface(index)
+            .pref_source(source)
+            .protocol(PROTOCOL);
+        let nowhere = RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(pods.0, pods.1)
+            .kind(RouteType::Unreachable)
+            .priority(LAST_RESORT)
+            .protocol(PROTOCOL);
+        self.put_route(to_services.build()).await.context("route the Services' range")?;
         self.put_route(nowhere.build()).await.context("make the pods' range unreachable beyond the nodes")
     }
 
-    /// Undo [`Overlay::claim`]; what is not there is fine.
-    pub async fn release(&self, services: Network, pods: Network) -> Result<()> {
-        for route in self.claims(services, pods).await? {
-            match self.handle.route().del(route.build()).execute().await {
+    /// [`Overlay::claim`], and again whenever somebody removes such a route: systemd-networkd does at its
+    /// start. Until the connection to the kernel ends.
+    pub async fn keep_claimed(&self, services: Network, pods: Network, source: Ipv4Addr) -> Result<()> {
+        let (connection, _, mut messages) =
+            rtnetlink::new_multicast_connection(&[MulticastGroup::Ipv4Route]).context("open a netlink socket")?;
+        tokio::spawn(connection);
+        loop {
+            self.claim(services, pods, source).await?;
+            loop {
+                let (message, _) = messages.next().await.context("the kernel tells of no more routes")?;
+                if let NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelRoute(route)) = message.payload
+                    && route.header.protocol == PROTOCOL
+                {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Undo [`Overlay::claim`], whatever the ranges were.
+    pub async fn release(&self) -> Result<()> {
+        let mut routes = self.handle.route().get(RouteMessageBuilder::<Ipv4Addr>::new().build()).execute();
+        let mut ours = Vec::new();
+        while let Some(route) = routes.try_next().await.context("list routes")? {
+            if route.header.protocol == PROTOCOL {
+                ours.push(route);
+            }
+        }
+        for route in ours {
+            match self.handle.route().del(route).execute().await {
                 Err(rtnetlink::Error::NetlinkError(error)) if error.raw_code() == -libc::ESRCH => {}
                 result => result.context("remove the route of a range")?,
             }
         }
         Ok(())
-    }
-
-    async fn claims(&self, services: Network, pods: Network) -> Result<[RouteMessageBuilder<Ipv4Addr>; 2]> {
-        let index = self.index(LOOPBACK).await?.context("there is no loopback interface")?;
-        let to_services =
-            RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(services.0, services.1).output_interface(index);
-        let nowhere = RouteMessageBuilder::<Ipv4Addr>::new()
-            .destination_prefix(pods.0, pods.1)
-            .kind(RouteType::Unreachable)
-            .priority(LAST_RESORT);
-        Ok([to_services, nowhere])
     }
 
     async fn put_route(&self, route: RouteMessage) -> Result<()> {
@@ -172,6 +201,7 @@ impl Overlay {
                 .gateway(network.0)
                 .output_interface(index)
                 .onlink()
+                .protocol(PROTOCOL)
                 .build();
             self.put_route(route).await.with_context(named)?;
         }

@@ -1,8 +1,10 @@
-//! Try what the kernel can do, without leaving a trace.
+//! Try what the machine can do, without leaving a trace.
 
 use anyhow::{Context, Result, anyhow};
 use nix::sched::CloneFlags;
 use rtnetlink::{LinkVeth, LinkVxlan};
+use std::ffi::CString;
+use std::path::PathBuf;
 
 /// A kind of link that orch makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,4 +29,14 @@ pub fn link_kind(kind: LinkKind) -> Result<()> {
         })
     };
     std::thread::spawn(probe).join().map_err(|_| anyhow!("the probe panicked"))?
+}
+
+/// Whether a program is on PATH.
+pub fn program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/sbin:/usr/bin:/sbin:/bin".into());
+    std::env::split_paths(&path).map(|directory| directory.join(name)).find(|file| {
+        CString::new(file.as_os_str().as_encoded_bytes())
+            // SAFETY: the path is a NUL-terminated string that lives over the call.
+            .is_ok_and(|file| unsafe { libc::access(file.as_ptr(), libc::X_OK) } == 0)
+    })
 }

@@ -11,6 +11,7 @@ use std::process::Stdio;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
+const SAVE: &str = "iptables-save";
 const TABLES: [&str; 2] = ["nat", "filter"];
 const PREFIX: &str = "KUBE-";
 
@@ -88,8 +89,11 @@ impl Iptables {
         Ok(true)
     }
 
-    /// Delete all chains of ours and the jumps into them.
+    /// Delete all chains of ours and the jumps into them. Without iptables there are none.
     pub async fn remove(&mut self) -> Result<()> {
+        if crate::net::probe::program(SAVE).is_none() {
+            return Ok(());
+        }
         let mut script = String::new();
         for table in TABLES {
             let saved = save(table).await?;
@@ -183,7 +187,7 @@ fn render(script: &mut String, table: &str, chains: &Chains, gone: &[&String], j
 }
 
 async fn save(table: &str) -> Result<Saved> {
-    let output = Command::new("iptables-save")
+    let output = Command::new(SAVE)
         .args(["-t", table])
         .stdin(Stdio::null())
         .kill_on_drop(true)

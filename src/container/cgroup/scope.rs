@@ -45,9 +45,11 @@ fn create(unit: &str) -> Result<()> {
     let identity = ProcessIdentity::of(pid as i32)?;
     let output = Command::new("busctl")
         .args(["call", "org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager"])
-        .args(["StartTransientUnit", "ssa(sv)a(sa(sv))", unit, "replace", "4"])
+        .args(["StartTransientUnit", "ssa(sv)a(sa(sv))", unit, "replace", "5"])
         .args(["PIDs", "au", "1", &pid.to_string()])
         .args(["Delegate", "b", "true"])
+        // The default is a share of the machine's for one unit, and all pods are in this one.
+        .args(["TasksMax", "t", &u64::MAX.to_string()])
         .args(["Description", "s", "Pods of orch"])
         .args(["CollectMode", "s", "inactive-or-failed"])
         .arg("0")
