@@ -176,12 +176,22 @@ fn overlay(
         // Layers and the upper directory keep the machine's ids on disk.
         mapped = idmapped(stage, &mut lowers, process)?;
     }
-    let made = new_overlay(&lowers, writable).or_else(|error| {
-        // Kernels before 6.8 do not know `lowerdir+`, and a single string holds 255 bytes.
-        old_overlay(stage, &lowers, writable).with_context(|| format!("overlay by fsconfig failed: {error:#}"))
-    });
+    let made = if appends_layers(&rustix::system::uname().release().to_string_lossy()) {
+        new_overlay(&lowers, writable).or_else(|error| {
+            old_overlay(stage, &lowers, writable).with_context(|| format!("overlay by fsconfig failed: {error:#}"))
+        })
+    } else {
+        old_overlay(stage, &lowers, writable)
+    };
     drop(mapped);
     made
+}
+
+/// Kernels before 6.8 do not know `lowerdir+`, and a single string holds 255 bytes. The version is
+/// asked, because an older kernel writes an error to its log whenever it is tried.
+fn appends_layers(release: &str) -> bool {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse::<u32>().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (6, 8)
 }
 
 fn new_overlay(lowers: &[PathBuf], writable: Option<(&Path, &Path)>) -> Result<OwnedFd> {
@@ -230,9 +240,16 @@ fn old_overlay(stage: &Path, lowers: &[PathBuf], writable: Option<(&Path, &Path)
     }
     let before = std::env::current_dir()?;
     std::env::set_current_dir(&links)?;
-    let options = std::ffi::CString::new(options)?;
-    let flags = rustix::mount::MountFlags::empty();
-    let mounted = rustix::mount::mount("overlay", &target, "overlay", flags, options.as_c_str());
+    let mount = |options: String| -> Result<()> {
+        let options = std::ffi::CString::new(options)?;
+        let flags = rustix::mount::MountFlags::empty();
+        Ok(rustix::mount::mount("overlay", &target, "overlay", flags, options.as_c_str())?)
+    };
+    let mounted = match writable {
+        // As in `new_overlay`; kernels before 5.10 do not know it.
+        Some(_) => mount(format!("{options},volatile")).or_else(|_| mount(options)),
+        None => mount(options),
+    };
     std::env::set_current_dir(before)?;
     mounted.with_context(|| format!("mount an overlay of {} layers", lowers.len()))?;
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
@@ -302,4 +319,18 @@ fn map_ids(tree: &OwnedFd, process: i32) -> Result<()> {
     let user_namespace = fs::File::open(&path).with_context(|| format!("open {path}"))?;
     let attributes = Attributes { user_namespace: Some(user_namespace.into()), ..Attributes::default() };
     set_attributes(tree, attributes, true)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn kernels_that_append_layers() {
+        let check = |release: &str, expected: bool| assert_eq!(super::appends_layers(release), expected, "{release}");
+        check("6.1.0-25-cloud-amd64", false);
+        check("6.8.0-45-generic", true);
+        check("6.18.44", true);
+        check("5.15.0", false);
+        check("7.0-rc1", true);
+        check("", false);
+    }
 }
