@@ -255,7 +255,8 @@ pub fn container_cgroup(pod: &Pod, role: Role, container: &Container, memory_cap
         oom_score_adj: oom_score_adj(pod, role, container, memory_capacity),
         pids_limit: None,
         hugepage_limits: hugepages,
-        unified: BTreeMap::new(),
+        // When a container's memory ends it ends as a whole; only a container: a pod's group holds its pause, too.
+        unified: BTreeMap::from([("memory.oom.group".to_owned(), "1".to_owned())]),
     }
 }
 
@@ -352,7 +353,9 @@ mod tests {
         assert_eq!(resources.memory_limit, Some(128 << 20));
         assert_eq!(resources.oom_score_adj, 1000 - 62);
         assert_eq!(resources.hugepage_limits.get("2MB"), Some(&(4 << 20)));
+        assert_eq!(resources.unified.get("memory.oom.group").map(String::as_str), Some("1"));
         let whole = pod_cgroup(&pod, Some(100));
+        assert!(whole.unified.is_empty(), "the pod's pause outlives a container without memory: {:?}", whole.unified);
         assert_eq!((whole.cpu_shares, whole.cpu_quota), (Some(256), Some(50_000)));
         assert_eq!((whole.memory_limit, whole.pids_limit), (Some(128 << 20), Some(100)));
         assert_eq!(cgroup_parent(&pod), "burstable/podu1");

@@ -50,7 +50,6 @@ pub fn settings(resources: &LinuxResources) -> Vec<Setting> {
         if Path::new("/proc/swaps").exists() {
             set("memory.swap.max", "0".into());
         }
-        set("memory.oom.group", "1".into());
     }
     if let Some(limit) = resources.pids_limit {
         set("pids.max", if limit > 0 { limit.to_string() } else { "max".into() });
@@ -163,7 +162,6 @@ mod tests {
                 "cpu.max=max 100000",
                 "memory.max=67108864",
                 "memory.swap.max=0",
-                "memory.oom.group=1",
                 "pids.max=max",
                 "memory.high=1000",
             ]
