@@ -16,6 +16,20 @@ TREE = pathlib.Path(__file__).resolve().parents[2]
 WORKLOADS = pathlib.Path(__file__).parent / "workloads"
 
 
+# With the pod's own token and the cluster's authority, as any client in a pod.
+FETCH = """
+import ssl, sys, urllib.request
+account = "/var/run/secrets/kubernetes.io/serviceaccount/"
+request = urllib.request.Request(sys.argv[1])
+context = None
+if sys.argv[1].startswith("https:"):
+    request.add_header("Authorization", "Bearer " + open(account + "token").read())
+    context = ssl.create_default_context(cafile=account + "ca.crt")
+for _ in range(int(sys.argv[2])):
+    print(urllib.request.urlopen(request, timeout=30, context=context).read().decode().strip())
+"""
+
+
 class Lab:
     """Everything of one case; it ends with the `with` block."""
 
@@ -24,7 +38,7 @@ class Lab:
         self.temporary = tempfile.TemporaryDirectory(prefix="orch-lab-")
         self.directory = pathlib.Path(self.temporary.name)
         self.accelerator = accelerator()
-        self.payload = cache / "payload.raw"
+        self.payload = self.directory / "payload.raw"
         self.machines = []
         content = self.directory / "payload"
         content.mkdir()
@@ -126,8 +140,9 @@ class Orch:
     def exec(self, pod, *command, **options):
         return self.kubectl("exec", pod, "--", *command, **options)
 
-    def journal(self, lines=60):
-        return self.machine.run(f"journalctl --no-pager -q -n {lines} -u orch -u orch-agent", check=False)[1]
+    def fetch(self, pod, url, times=1):
+        """What a URL answers, asked for from inside a pod of the python image; a line for each time."""
+        return self.exec(pod, "python3", "-c", FETCH, url, str(times), timeout=300)
 
 
 def wait(what, test, timeout=120, why=lambda: ""):

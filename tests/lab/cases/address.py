@@ -8,14 +8,14 @@ def run(lab):
     server.start()
     agent.start()
     orch = Orch(lab, server)
-    orch.install("busybox")
+    orch.install("python")
     orch.ready()
     join(orch, agent)
     orch.apply("pair")
     orch.pods("app=pair", 2)
     talk(orch)
     main = server.run("systemctl show -P MainPID orch"), agent.run("systemctl show -P MainPID orch-agent")
-    pids = server.run("pgrep -x httpd; pgrep -x memfd:pause")
+    pids = server.run("pgrep -f http.server; pgrep -x memfd:pause")
 
     # The agent's first: the server sees it through the Node object.
     moved = f"{NETWORK}.{50 + agent.number}"
@@ -42,13 +42,13 @@ def run(lab):
     server.run(f"ip address del {server.address}/24 dev eth0; ip route replace default via {NETWORK}.1 src {moved}")
     check(address(orch, server.name) == moved, "the node went back to the old address")
     check(main == (server.run("systemctl show -P MainPID orch"), agent.run("systemctl show -P MainPID orch-agent")), "orch was restarted")
-    check(pids == server.run("pgrep -x httpd; pgrep -x memfd:pause"), "pods were restarted")
+    check(pids == server.run("pgrep -f http.server; pgrep -x memfd:pause"), "pods were restarted")
 
 
 def join(orch, agent):
     token = orch.machine.run("cat /var/lib/orch/server/token").strip()
     environment = f"ORCH_URL=https://{orch.machine.address}:6443 ORCH_TOKEN={token}"
-    agent.run("mkdir -p /var/lib/orch/agent/images && cp /lab/images/busybox.tar /var/lib/orch/agent/images/")
+    agent.run("mkdir -p /var/lib/orch/agent/images && cp /lab/images/python.tar /var/lib/orch/agent/images/")
     agent.run(f"INSTALL_ORCH_BINARY=/lab/orch {environment} sh /lab/install.sh", timeout=600)
     wait("the agent's node is Ready", lambda: orch.node_ready(agent.name), 300)
 
@@ -77,12 +77,10 @@ def talk(orch):
     check(len({pod["spec"]["nodeName"] for pod in pods}) == 2, "the pair is not on two nodes")
     for source in pods:
         for target in pods:
-            page = orch.exec(source["metadata"]["name"], "wget", "-qO-", "-T", "20", f"http://{target['status']['podIP']}:8080/name")
+            page = orch.fetch(source["metadata"]["name"], f"http://{target['status']['podIP']}:8080/name")
             check(page.strip() == target["metadata"]["name"], f"{target['metadata']['name']} answers {page}")
     return True
 
 
 def api_from(orch, pod):
-    script = ("wget -qO- -T 20 --no-check-certificate --header \"Authorization: Bearer $(cat /var/run/secrets/kubernetes.io/serviceaccount/token)\" "
-              "https://kubernetes.default.svc/version")
-    return "gitVersion" in orch.exec(pod, "sh", "-c", script)
+    return "gitVersion" in orch.fetch(pod, "https://kubernetes.default.svc/version")

@@ -19,7 +19,7 @@ def without_iptables(lab):
     check("apt-get install iptables" in output, f"check-config does not name the mend:\n{output}")
     journal = machine.run("journalctl --no-pager -q -u orch")
     check("apt-get install iptables" in journal, f"orch does not name the mend:\n{journal}")
-    check(machine.run("/lab/orch killall; /lab/orch uninstall --yes") is not None, "")
+    machine.run("/lab/orch killall && /lab/orch uninstall --yes")
     check(not machine.run("ls -d /etc/orch /var/lib/orch /run/orch 2>/dev/null; true").strip(), "uninstall without iptables leaves files")
     # Mended, it runs.
     machine.run("mv /root/mend/* /usr/sbin/")
@@ -41,7 +41,7 @@ def with_ufw(lab):
     for machine in (server, agent):
         machine.run(mend[1].replace(";", " &&"))
     orch = Orch(lab, server)
-    orch.install("busybox")
+    orch.install("python")
     orch.ready()
     join(orch, agent)
     orch.apply("pair")
@@ -49,10 +49,11 @@ def with_ufw(lab):
     wait("pods reach each other", lambda: talk(orch))
     for node in (server.name, agent.name):
         source = pod_on(orch, node)
-        wait(f"names are found from {node}", lambda: "pair-" in orch.exec(source, "wget", "-qO-", "-T", "20", "http://pair.default.svc.cluster.local/name"))
+        wait(f"names are found from {node}", lambda: "pair-" in orch.fetch(source, "http://pair.default.svc.cluster.local/name"))
         orch.kubectl("logs", source)
     # Told and mended, check-config is content.
     code, output = server.run("/lab/orch check-config", check=False)
     check(code == 0 and "ufw" not in "".join(re.findall(r"^warning.*", output, re.M)), f"check-config still complains:\n{output}")
     server.run("ufw reload")
-    wait("Services work after ufw reload", lambda: "pair-" in orch.exec(pod_on(orch, server.name), "wget", "-qO-", "-T", "20", "http://pair.default.svc.cluster.local/name"))
+    wait("Services work after ufw reload",
+         lambda: "pair-" in orch.fetch(pod_on(orch, server.name), "http://pair.default.svc.cluster.local/name"))

@@ -8,7 +8,7 @@ def run(lab):
     server.start()
     agent.start()
     orch = Orch(lab, server)
-    orch.install("busybox")
+    orch.install("python")
     orch.ready()
     join(orch, agent)
     orch.apply("pair")
@@ -16,7 +16,7 @@ def run(lab):
     talk(orch)
     by_service(orch)
     pod = pod_on(orch, agent.name)
-    processes = agent.run("pgrep -x httpd")
+    processes = agent.run("pgrep -f http.server")
     main = agent.run("systemctl show -P MainPID orch-agent")
 
     lab.network.cut(server.name, agent.name)
@@ -24,14 +24,14 @@ def run(lab):
     wait("the node is tainted", lambda: "node.kubernetes.io/unreachable" in
          {taint["key"] for taint in orch.get("node", agent.name)["spec"].get("taints", [])})
     wait("the endpoint is gone", lambda: ready_endpoints(orch) == 1)
-    check(agent.run("pgrep -x httpd") == processes, "the pod of the lonely node was ended")
+    check(agent.run("pgrep -f http.server") == processes, "the pod of the lonely node was ended")
 
     lab.network.join(server.name, agent.name)
     wait("the node is Ready again", lambda: orch.node_ready(agent.name), 180)
     wait("the taints are gone", lambda: not orch.get("node", agent.name)["spec"].get("taints"))
     wait("the endpoint is back", lambda: ready_endpoints(orch) == 2)
     check(pod_on(orch, agent.name) == pod, "the pod was replaced")
-    check(agent.run("pgrep -x httpd") == processes, "the pod was restarted")
+    check(agent.run("pgrep -f http.server") == processes, "the pod was restarted")
     check(agent.run("systemctl show -P MainPID orch-agent") == main, "the agent was restarted")
     wait("pods reach each other again", lambda: talk(orch))
     by_service(orch)
@@ -46,5 +46,5 @@ def by_service(orch):
     """From each node both pods answer under the Service's name."""
     for node in {pod["spec"]["nodeName"] for pod in orch.get("pods", "-l", "app=pair")}:
         source = pod_on(orch, node)
-        wait(f"both pods answer to {source} by name", lambda: len(set(
-            orch.exec(source, "sh", "-c", "for n in 1 2 3 4 5 6 7 8 9 10; do wget -qO- -T 20 http://pair.default.svc.cluster.local/name; done").split())) == 2)
+        wait(f"both pods answer to {source} by name",
+             lambda: len(set(orch.fetch(source, "http://pair.default.svc.cluster.local/name", 20).split())) == 2)
