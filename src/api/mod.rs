@@ -8,6 +8,7 @@ pub mod cri;
 pub mod field;
 pub mod gvk;
 pub mod ip;
+pub mod jsonpath;
 pub mod names;
 pub mod patch;
 pub mod quantity;
@@ -17,6 +18,7 @@ pub mod time;
 pub mod user;
 pub mod value;
 pub mod version;
+pub mod yaml;
 
 pub use field::{ErrorList, FieldError, Path, Report};
 pub use gvk::{GroupResource, GroupVersionKind, GroupVersionResource};

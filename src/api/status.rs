@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 /// `v1.Status`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Status {
+    #[serde(default)]
     pub kind: String,
-    #[serde(rename = "apiVersion")]
+    #[serde(default, rename = "apiVersion")]
     pub api_version: String,
     #[serde(default)]
     pub metadata: StatusMetadata,

@@ -25,7 +25,6 @@ mod state;
 pub mod subresources;
 mod table;
 pub mod verbs;
-mod yaml;
 
 pub use listener::Limits;
 pub use respond::Reply;

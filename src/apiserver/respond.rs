@@ -4,8 +4,8 @@
 //! the same bytes.
 
 use super::negotiate::{Format, Output, Transform};
-use super::{table, yaml};
-use crate::api::{GroupVersionKind, Status, field};
+use super::table;
+use crate::api::{GroupVersionKind, Status, field, yaml};
 use crate::resources::Row;
 use crate::schema;
 use crate::storage::{Body as Stored, Entry, Revision};

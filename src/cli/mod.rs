@@ -9,13 +9,15 @@ mod check_config;
 mod completion;
 mod config_file;
 mod killall;
+pub mod kubectl;
 mod node_arguments;
 mod server;
 mod uninstall;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
 /// A whole Kubernetes in one binary.
@@ -32,6 +34,8 @@ enum Command {
     Server(Box<server::Args>),
     /// Run a node that joins a server
     Agent(Box<agent::Args>),
+    /// Work with a cluster, as kubectl does
+    Kubectl(Box<kubectl::Args>),
     /// Say whether this machine can run orch, and how to mend what is missing
     CheckConfig(check_config::Args),
     /// End all pods of this node and remove what they left in the kernel
@@ -46,6 +50,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
     match command {
         Command::Server(args) => server::run(*args),
         Command::Agent(args) => agent::run(*args),
+        Command::Kubectl(args) => kubectl::run(*args),
         Command::CheckConfig(args) => check_config::run(&args),
         Command::Killall(args) => killall::run(*args),
         Command::Uninstall(args) => uninstall::run(*args),
@@ -53,12 +58,28 @@ fn dispatch(command: Command) -> Result<ExitCode> {
     }
 }
 
+const KUBECTL: &str = "kubectl";
+
+/// A link to orch by the name of kubectl is kubectl.
+fn called_as(mut arguments: Vec<OsString>) -> Vec<OsString> {
+    let name = arguments.first().map(Path::new).and_then(Path::file_name);
+    if name.is_some_and(|name| name == KUBECTL) {
+        arguments.insert(1, KUBECTL.into());
+    }
+    arguments
+}
+
 /// Parse and run; 2 for a wrong command line, 1 for a failed command.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let arguments = match config_file::merge(arguments.into_iter().collect()) {
+    let mut arguments = match config_file::merge(called_as(arguments.into_iter().collect())) {
         Ok(arguments) => arguments,
         Err(error) => return fail(&error, 2),
     };
+    if arguments.get(1).is_some_and(|command| command == KUBECTL)
+        && let Some(command) = Cli::command().find_subcommand(KUBECTL)
+    {
+        arguments = kubectl::plain_flags(arguments, command);
+    }
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {

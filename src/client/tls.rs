@@ -115,7 +115,25 @@ pub async fn from_kubeconfig(path: &Path) -> anyhow::Result<kube::Client> {
     let config = kube::Config::from_custom_kubeconfig(kubeconfig, &kube::config::KubeConfigOptions::default())
         .await
         .with_context(|| format!("kubeconfig {}", path.display()))?;
-    kube::Client::try_from(config).with_context(|| format!("client of {}", path.display()))
+    from_config(config).with_context(|| format!("client of {}", path.display()))
+}
+
+/// A client of a kubeconfig's cluster and user, as any of Kubernetes's clients reads it. It differs
+/// from the crate's own in who resolves names. To be called inside a tokio runtime.
+pub fn from_config(config: kube::Config) -> anyhow::Result<kube::Client> {
+    use kube::client::ConfigExt;
+    let mut http = HttpConnector::new_with_resolver(HostResolver);
+    http.enforce_http(false);
+    http.set_nodelay(true);
+    http.set_connect_timeout(config.connect_timeout.or(Some(CONNECT_TIMEOUT)));
+    let connector = config.rustls_https_connector_with_connector(http).context("TLS of the kubeconfig")?;
+    let service = tower::ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .option_layer(config.auth_layer().context("credentials of the kubeconfig")?)
+        .layer(config.extra_headers_layer().context("impersonation")?)
+        .map_err(BoxError::from)
+        .service(HttpClient::builder(TokioExecutor::new()).build(connector));
+    Ok(kube::Client::new(service, config.default_namespace))
 }
 
 type Pool = HttpClient<HttpsConnector<HttpConnector<HostResolver>>, Body>;

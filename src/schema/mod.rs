@@ -17,6 +17,7 @@ pub mod protobuf;
 pub mod scalars;
 pub mod scan;
 mod strategic;
+pub mod strategic_diff;
 pub mod table;
 pub mod typed;
 pub mod yaml;

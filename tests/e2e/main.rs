@@ -1,6 +1,7 @@
 //! End to end: the real binary with real containers, in throw-away network and mount namespaces.
 
 mod cluster;
+mod commands;
 mod container;
 mod guestbook;
 mod network;

@@ -14,6 +14,7 @@ mod cluster;
 mod controllers_cluster;
 mod controllers_deployment;
 mod fake_runtime;
+mod kubectl;
 mod kubelet;
 mod scheduler_cluster;
 mod schema_decode;

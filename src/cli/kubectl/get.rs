@@ -1,0 +1,490 @@
+//! `kubectl get`: objects as tables, or in any form of `-o`; with `-w`, as they change.
+
+use super::discovery::Discovery;
+use super::failure::{Failure, Outcome};
+use super::manifest::{self, FileArguments};
+use super::output::table::{self, TableOptions, TablePrinter};
+use super::output::{Format, list_of, take_items, without_managed_fields};
+use super::session::{JSON, Query, Session, TABLE, object_path};
+use super::targets::{self, Target};
+use crate::api::jsonpath::Expression;
+use crate::api::{Fields, Quantity, Status};
+use anyhow::Context;
+use futures::AsyncBufReadExt;
+use serde_json::Value;
+use std::cmp::Ordering;
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// Types and names: pods, pods web-1, deploy/web svc/web, pods,services, all
+    #[arg(value_name = "TYPE [NAME ...] | TYPE/NAME")]
+    arguments: Vec<String>,
+    #[command(flatten)]
+    files: FileArguments,
+    #[command(flatten)]
+    selection: Selection,
+    /// Form of the output: wide, name, json, yaml, jsonpath=…, custom-columns=…
+    #[arg(long, short = 'o', value_name = "FORMAT")]
+    output: Option<String>,
+    /// Go on and show changes
+    #[arg(long, short = 'w')]
+    watch: bool,
+    /// Show changes only, not what is there
+    #[arg(long)]
+    watch_only: bool,
+    /// Say of each change what it is
+    #[arg(long)]
+    output_watch_events: bool,
+    /// Show labels in the last column
+    #[arg(long)]
+    show_labels: bool,
+    /// Label to show in a column of its own; may be given several times
+    #[arg(long, short = 'L', value_name = "LABEL", value_delimiter = ',')]
+    label_columns: Vec<String>,
+    /// Show each object's kind before its name
+    #[arg(long)]
+    show_kind: bool,
+    /// Leave the headers out
+    #[arg(long)]
+    no_headers: bool,
+    /// JSONPath to sort by: .metadata.creationTimestamp
+    #[arg(long, value_name = "PATH")]
+    sort_by: Option<String>,
+    /// What is not there is no error
+    #[arg(long)]
+    ignore_not_found: bool,
+    /// Most objects to ask for at once; 0: all
+    #[arg(long, value_name = "N", default_value_t = 500)]
+    chunk_size: u64,
+    /// Show managedFields in JSON and YAML
+    #[arg(long)]
+    show_managed_fields: bool,
+    /// Subresource to get: status, scale
+    #[arg(long, value_name = "NAME")]
+    subresource: Option<String>,
+    /// Path to ask the server for, and print as it is
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["arguments", "files", "watch", "watch_only", "output"])]
+    raw: Option<String>,
+}
+
+/// Which objects of a kind.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub(super) struct Selection {
+    /// Label selector: app=web,tier!=cache
+    #[arg(long, short = 'l', value_name = "SELECTOR")]
+    pub selector: Option<String>,
+    /// Field selector: status.phase=Running
+    #[arg(long, value_name = "SELECTOR")]
+    pub field_selector: Option<String>,
+    /// In all namespaces
+    #[arg(long, short = 'A')]
+    pub all_namespaces: bool,
+}
+
+impl Selection {
+    pub fn query(&self) -> Query {
+        let mut query = Query::default();
+        query.set("labelSelector", self.selector.as_deref().unwrap_or_default());
+        query.set("fieldSelector", self.field_selector.as_deref().unwrap_or_default());
+        query
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.selector.is_none() && self.field_selector.is_none()
+    }
+
+    /// To look in; empty: all.
+    pub fn namespace<'a>(&self, session: &'a Session) -> &'a str {
+        if self.all_namespaces { "" } else { &session.namespace }
+    }
+}
+
+pub(super) async fn run(args: Args, session: &Session) -> Outcome<()> {
+    if let Some(path) = &args.raw {
+        return session.print(&session.text(path).await?).await;
+    }
+    let format = Format::parse(args.output.as_deref(), args.no_headers)?;
+    let sort = args.sort_by.as_deref().map(Expression::parse_relaxed).transpose().map_err(Failure::local)?;
+    if args.arguments.is_empty() && args.files.files.is_empty() {
+        session
+            .say("You must specify the type of resource to get. Use \"kubectl api-resources\" for a complete list of supported resources.\n")
+            .await?;
+        return Err(Failure::local("Required resource not specified."));
+    }
+    let discovery = Discovery::fetch(session).await?;
+    let wanted = Wanted::read(&args, session, &discovery).await?;
+    let get = Get { args: &args, session, format: &format, sort: sort.as_ref() };
+    if args.watch || args.watch_only {
+        get.watch(&wanted).await
+    } else if format.is_table() {
+        get.tables(&wanted).await
+    } else {
+        get.objects(&wanted).await
+    }
+}
+
+/// One thing to ask for.
+struct Item {
+    target: Target,
+    namespace: String,
+}
+
+struct Wanted {
+    items: Vec<Item>,
+    several_kinds: bool,
+    /// One named object, which stands for itself and not in a list.
+    single: bool,
+    failures: Vec<Failure>,
+}
+
+impl Wanted {
+    async fn read(args: &Args, session: &Session, discovery: &Discovery) -> Outcome<Self> {
+        if !args.files.files.is_empty() {
+            let (manifests, failures) = manifest::read(&args.files, session, discovery).await?;
+            let items: Vec<Item> = manifests
+                .into_iter()
+                .map(|manifest| Item {
+                    namespace: manifest.namespace().to_owned(),
+                    target: Target { name: Some(manifest.name().to_owned()), resource: manifest.resource },
+                })
+                .collect();
+            let several_kinds =
+                items.windows(2).any(|pair| pair[0].target.resource.kind != pair[1].target.resource.kind);
+            return Ok(Self { single: items.len() == 1, items, several_kinds, failures });
+        }
+        let found = targets::read(&args.arguments, discovery)?;
+        let named = found.targets.iter().any(|target| target.name.is_some());
+        if named && !args.selection.is_empty() {
+            return Err(Failure::local("name cannot be provided when a selector is specified"));
+        }
+        if named && args.selection.all_namespaces {
+            return Err(Failure::local("a resource cannot be retrieved by name across all namespaces"));
+        }
+        let namespace = args.selection.namespace(session);
+        let items: Vec<Item> =
+            found.targets.into_iter().map(|target| Item { target, namespace: namespace.to_owned() }).collect();
+        Ok(Self { single: named && items.len() == 1, items, several_kinds: found.several_kinds, failures: Vec::new() })
+    }
+}
+
+struct Get<'a> {
+    args: &'a Args,
+    session: &'a Session,
+    format: &'a Format,
+    sort: Option<&'a Expression>,
+}
+
+impl Get<'_> {
+    fn query(&self, target: &Target) -> Query {
+        let mut query = self.args.selection.query();
+        if target.name.is_none() && self.args.chunk_size > 0 {
+            query.set("limit", &self.args.chunk_size.to_string());
+        }
+        query
+    }
+
+    async fn ask(&self, item: &Item, query: &mut Query, accept: &str) -> Outcome<Value> {
+        let kind = &item.target.resource.kind;
+        match &item.target.name {
+            None => self.session.list_as(kind, &item.namespace, query, accept).await,
+            Some(name) => {
+                let mut path = object_path(kind, &item.namespace, name);
+                if let Some(subresource) = &self.args.subresource {
+                    path = format!("{path}/{subresource}");
+                }
+                query.set("limit", "");
+                self.session.get(&query.on(&path), accept).await
+            }
+        }
+    }
+
+    /// The failures that count.
+    fn keep(&self, failure: Failure, failures: &mut Vec<Failure>) {
+        if !(self.args.ignore_not_found && failure.is_not_found()) {
+            failures.push(failure);
+        }
+    }
+
+    fn printer(&self, wanted: &Wanted) -> TablePrinter {
+        TablePrinter::new(TableOptions {
+            wide: matches!(self.format, Format::Wide),
+            no_headers: self.args.no_headers,
+            with_namespace: self.args.selection.all_namespaces,
+            with_kind: self.args.show_kind || wanted.several_kinds,
+            show_labels: self.args.show_labels,
+            label_columns: self.args.label_columns.clone(),
+        })
+    }
+
+    /// As a Table; what else the server answers becomes one.
+    async fn table(&self, item: &Item, query: &mut Query) -> Outcome<Value> {
+        if self.sort.is_some() {
+            query.set("includeObject", "Object");
+        }
+        let answer = self.ask(item, query, TABLE).await?;
+        Ok(as_table(answer, item))
+    }
+
+    async fn tables(&self, wanted: &Wanted) -> Outcome<()> {
+        let mut printer = self.printer(wanted);
+        let mut failures = Vec::new();
+        let mut tables: Vec<(&Item, Value)> = Vec::new();
+        for item in &wanted.items {
+            match self.table(item, &mut self.query(&item.target)).await {
+                Ok(table) => tables.push((item, table)),
+                Err(failure) => self.keep(failure, &mut failures),
+            }
+        }
+        if let Some(path) = self.sort {
+            join_same_kinds(&mut tables);
+            for (_, table) in &mut tables {
+                sort_rows(table, path);
+            }
+        }
+        let mut out = String::new();
+        for (item, table) in &tables {
+            out.push_str(&printer.add(&item.target.resource.kind, table));
+        }
+        out.push_str(&printer.flush());
+        self.session.print(&out).await?;
+        failures.splice(0..0, self.read_failures(wanted));
+        if !printer.has_written() && failures.is_empty() && !self.args.ignore_not_found {
+            let in_namespace = wanted.items.iter().all(|item| item.target.resource.kind.namespaced)
+                && !self.args.selection.all_namespaces;
+            let place = if in_namespace { format!(" in {} namespace.", self.session.namespace) } else { String::new() };
+            self.session.say(&format!("No resources found{place}")).await?;
+        }
+        Failure::all(failures)
+    }
+
+    /// Of files; each is told once.
+    fn read_failures(&self, wanted: &Wanted) -> Vec<Failure> {
+        wanted.failures.iter().map(|failure| Failure::Unreachable(failure.to_string())).collect()
+    }
+
+    async fn objects(&self, wanted: &Wanted) -> Outcome<()> {
+        let mut failures = Vec::new();
+        let mut objects = Vec::new();
+        for item in &wanted.items {
+            let kind = &item.target.resource.kind;
+            match self.ask(item, &mut self.query(&item.target), JSON).await {
+                Ok(list) if item.target.name.is_none() => objects.extend(take_items(list, kind)),
+                Ok(object) => objects.push(object),
+                Err(failure) => self.keep(failure, &mut failures),
+            }
+        }
+        if let Some(path) = self.sort {
+            objects.sort_by(|a, b| by_value(path.select(a).first(), path.select(b).first()));
+        }
+        if !self.args.show_managed_fields {
+            objects.iter_mut().for_each(without_managed_fields);
+        }
+        failures.splice(0..0, self.read_failures(wanted));
+        let nothing = objects.is_empty() && (!failures.is_empty() || self.args.ignore_not_found);
+        if !nothing {
+            let whole = if wanted.single { objects.into_iter().next().unwrap_or_default() } else { list_of(objects) };
+            self.session.print(&self.format.print(&whole)).await?;
+        }
+        Failure::all(failures)
+    }
+
+    async fn watch(&self, wanted: &Wanted) -> Outcome<()> {
+        let [item] = wanted.items.as_slice() else {
+            return Err(Failure::local("you may only specify a single resource type"));
+        };
+        if self.sort.is_some() {
+            self.session.say("warning: --watch requested, --sort-by will be ignored for watch events received").await?;
+        }
+        let kind = &item.target.resource.kind;
+        let accept = if self.format.is_table() { TABLE } else { JSON };
+        let mut watcher = Watcher { get: self, printer: self.printer(wanted), documents: 0, item };
+        let first = self.ask(item, &mut self.query(&item.target), accept).await?;
+        let mut query = self.args.selection.query();
+        match &item.target.name {
+            // From now on, with the object itself as the first event.
+            Some(name) => query.set("fieldSelector", &format!("metadata.name={name}")).set("resourceVersion", "0"),
+            None => query.set("resourceVersion", first.at("metadata").str_at("resourceVersion")),
+        };
+        query.set("watch", "true");
+        let mut lines = self.session.stream(&query.on(&kind.path(&item.namespace)), accept).await?.lines();
+        if item.target.name.is_none() && !self.args.watch_only {
+            watcher.show_list(first).await?;
+        }
+        // What is there already is the first event of a single object.
+        let mut skip = item.target.name.is_some() && self.args.watch_only;
+        while let Some(line) = futures::StreamExt::next(&mut lines).await {
+            let line = line.context("read the watch")?;
+            let mut event: Value = serde_json::from_str(&line).context("read the watch")?;
+            let object = event["object"].take();
+            match event.str_at("type") {
+                "BOOKMARK" => {}
+                "ERROR" => {
+                    let status: Status = serde_json::from_value(object).context("read the watch")?;
+                    return Err(status.into());
+                }
+                _ if std::mem::take(&mut skip) => {}
+                kind => watcher.show(kind, object).await?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Prints what a watch brings.
+struct Watcher<'a> {
+    get: &'a Get<'a>,
+    printer: TablePrinter,
+    documents: usize,
+    item: &'a Item,
+}
+
+impl Watcher<'_> {
+    async fn show_list(&mut self, list: Value) -> Outcome<()> {
+        if self.get.format.is_table() {
+            return self.show_table("ADDED", as_table(list, self.item)).await;
+        }
+        for object in take_items(list, &self.item.target.resource.kind) {
+            self.show("ADDED", object).await?;
+        }
+        Ok(())
+    }
+
+    async fn show(&mut self, event: &str, mut object: Value) -> Outcome<()> {
+        if self.get.format.is_table() {
+            return self.show_table(event, as_table(object, self.item)).await;
+        }
+        if !self.get.args.show_managed_fields {
+            without_managed_fields(&mut object);
+        }
+        if self.get.args.output_watch_events {
+            object = serde_json::json!({ "type": event, "object": object });
+        }
+        let separator = if matches!(self.get.format, Format::Yaml) && self.documents > 0 { "---\n" } else { "" };
+        self.documents += 1;
+        let text = format!("{separator}{}", self.get.format.print(&object));
+        self.get.session.print(&text).await
+    }
+
+    async fn show_table(&mut self, event: &str, mut table: Value) -> Outcome<()> {
+        if self.get.args.output_watch_events {
+            with_event(&mut table, event);
+        }
+        let out = self.printer.add(&self.item.target.resource.kind, &table);
+        let rest = self.printer.flush();
+        self.get.session.print(&format!("{out}{rest}")).await
+    }
+}
+
+/// A first column that says what happened.
+fn with_event(table: &mut Value, event: &str) {
+    if let Some(columns) =
+        table.get_mut("columnDefinitions").and_then(Value::as_array_mut).filter(|all| !all.is_empty())
+    {
+        columns.insert(0, serde_json::json!({ "name": "Event", "type": "string", "priority": 0 }));
+    }
+    for row in table.get_mut("rows").and_then(Value::as_array_mut).into_iter().flatten() {
+        if let Some(cells) = row.get_mut("cells").and_then(Value::as_array_mut) {
+            cells.insert(0, event.into());
+        }
+    }
+}
+
+fn as_table(answer: Value, item: &Item) -> Value {
+    if answer.str_at("kind") == "Table" {
+        return answer;
+    }
+    match answer.at("items").is_array() {
+        true => table::of_objects(&take_items(answer, &item.target.resource.kind)),
+        false => table::of_objects(&[answer]),
+    }
+}
+
+/// Tables of one kind become one, so that they are sorted together.
+fn join_same_kinds(tables: &mut Vec<(&Item, Value)>) {
+    let mut joined: Vec<(&Item, Value)> = Vec::new();
+    for (item, mut table) in tables.drain(..) {
+        let same = joined.iter_mut().find(|(other, _)| other.target.resource.kind == item.target.resource.kind);
+        match same.and_then(|(_, whole)| whole.get_mut("rows")?.as_array_mut()) {
+            Some(rows) => {
+                if let Some(Value::Array(more)) = table.get_mut("rows") {
+                    rows.append(more);
+                }
+            }
+            None => joined.push((item, table)),
+        }
+    }
+    *tables = joined;
+}
+
+fn sort_rows(table: &mut Value, path: &Expression) {
+    if let Some(Value::Array(rows)) = table.get_mut("rows") {
+        rows.sort_by(|a, b| by_value(path.select(a.at("object")).first(), path.select(b.at("object")).first()));
+    }
+}
+
+/// Numbers by value, quantities and times by what they say, other texts naturally; what is absent
+/// first.
+fn by_value(a: Option<&Value>, b: Option<&Value>) -> Ordering {
+    match (a, b) {
+        (Some(Value::Number(a)), Some(Value::Number(b))) => {
+            a.as_f64().partial_cmp(&b.as_f64()).unwrap_or(Ordering::Equal)
+        }
+        (Some(Value::String(a)), Some(Value::String(b))) => match (Quantity::parse(a), Quantity::parse(b)) {
+            (Ok(a), Ok(b)) => a.cmp(&b),
+            _ => natural(a, b),
+        },
+        (Some(Value::Bool(a)), Some(Value::Bool(b))) => a.cmp(b),
+        (a, b) => a.is_some().cmp(&b.is_some()),
+    }
+}
+
+/// `web-9` stands before `web-10`.
+fn natural(a: &str, b: &str) -> Ordering {
+    let (mut left, mut right) = (a.chars().peekable(), b.chars().peekable());
+    loop {
+        match (left.peek().copied(), right.peek().copied()) {
+            (Some(l), Some(r)) if l.is_ascii_digit() && r.is_ascii_digit() => {
+                let number = |chars: &mut std::iter::Peekable<std::str::Chars>| {
+                    let mut digits = String::new();
+                    while let Some(digit) = chars.next_if(char::is_ascii_digit) {
+                        digits.push(digit);
+                    }
+                    digits.trim_start_matches('0').to_owned()
+                };
+                let (l, r) = (number(&mut left), number(&mut right));
+                let order = l.len().cmp(&r.len()).then_with(|| l.cmp(&r));
+                if order != Ordering::Equal {
+                    return order;
+                }
+            }
+            (Some(l), Some(r)) if l != r => return l.cmp(&r),
+            (None, None) => return a.cmp(b),
+            (None, _) => return Ordering::Less,
+            (_, None) => return Ordering::Greater,
+            _ => {
+                left.next();
+                right.next();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn values_are_sorted_by_what_they_mean() {
+        let mut values =
+            [json!("web-10"), json!("web-9"), json!("web-09a"), json!("100Mi"), json!("1Gi"), json!("2000k")];
+        values[..3].sort_by(|a, b| by_value(Some(a), Some(b)));
+        values[3..].sort_by(|a, b| by_value(Some(a), Some(b)));
+        assert_eq!(
+            values,
+            [json!("web-9"), json!("web-09a"), json!("web-10"), json!("2000k"), json!("100Mi"), json!("1Gi")]
+        );
+        assert_eq!(by_value(None, Some(&json!(1))), Ordering::Less);
+        assert_eq!(by_value(Some(&json!(10)), Some(&json!(9))), Ordering::Greater);
+    }
+}

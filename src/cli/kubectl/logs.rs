@@ -1,0 +1,229 @@
+//! `kubectl logs`: of one container or of many; with `-f`, as they are written.
+
+use super::delete::duration;
+use super::failure::{Failure, Outcome};
+use super::pods::{self, CONTAINER_LISTS, container_names, name_of};
+use super::session::{Query, Session, object_path};
+use crate::api::field::go_quote;
+use crate::client::kinds;
+use futures::{AsyncBufReadExt, AsyncReadExt, StreamExt};
+use serde_json::Value;
+use std::io::Write;
+use std::time::Duration;
+
+/// Lines of each pod where a selector takes several and nothing else is said.
+const TAIL_OF_SELECTED: i64 = 10;
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// Pod, or TYPE/NAME of what owns pods
+    #[arg(value_name = "POD | TYPE/NAME")]
+    target: Option<String>,
+    /// Container, where there are several
+    #[arg(value_name = "CONTAINER")]
+    container_argument: Option<String>,
+    /// Container
+    #[arg(long, short = 'c', value_name = "NAME", conflicts_with = "container_argument")]
+    container: Option<String>,
+    /// Go on while the container writes
+    #[arg(long, short = 'f')]
+    follow: bool,
+    /// Of the container's previous run
+    #[arg(long, short = 'p')]
+    previous: bool,
+    /// Last lines to show; -1: all
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    tail: Option<i64>,
+    /// Not older than: 5s, 2m, 3h
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    since: Option<Duration>,
+    /// Not older than a time: 2026-11-20T21:55:47Z
+    #[arg(long, value_name = "TIME", conflicts_with = "since")]
+    since_time: Option<jiff::Timestamp>,
+    /// Show the time of each line
+    #[arg(long)]
+    timestamps: bool,
+    /// Most bytes to show
+    #[arg(long, value_name = "N")]
+    limit_bytes: Option<u64>,
+    /// Of the pods with these labels
+    #[arg(long, short = 'l', value_name = "SELECTOR", conflicts_with = "target")]
+    selector: Option<String>,
+    /// Of all containers
+    #[arg(long, conflicts_with = "container")]
+    all_containers: bool,
+    /// Of all pods of TYPE/NAME
+    #[arg(long)]
+    all_pods: bool,
+    /// Say before each line which container wrote it
+    #[arg(long)]
+    prefix: bool,
+    /// Go on where one of several logs cannot be read
+    #[arg(long)]
+    ignore_errors: bool,
+    /// Most logs to follow at once
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    max_log_requests: usize,
+}
+
+/// One container's log.
+struct Source {
+    pod: String,
+    container: String,
+    query: Query,
+}
+
+pub(super) async fn run(mut args: Args, session: &Session) -> Outcome<()> {
+    args.container = args.container.take().or(args.container_argument.take());
+    if args.tail.is_some_and(|tail| tail < -1) {
+        return Err(Failure::local("--tail must be greater than or equal to -1"));
+    }
+    if args.limit_bytes == Some(0) {
+        return Err(Failure::local("--limit-bytes must be greater than 0"));
+    }
+    if args.all_pods {
+        args.prefix = true;
+        args.all_containers |= args.container.is_none();
+    }
+    let pods = find_pods(&args, session).await?;
+    let mut sources = Vec::new();
+    for pod in &pods {
+        let containers = containers(&args, session, pod).await?;
+        sources.extend(containers.into_iter().map(|container| Source {
+            pod: name_of(pod).to_owned(),
+            query: query(&args, &container),
+            container,
+        }));
+    }
+    if !args.follow || sources.len() < 2 {
+        for source in &sources {
+            let copied = copy(&args, session, source).await;
+            if let Err(failure) = copied {
+                skip(&args, session, source, failure, sources.len()).await?;
+            }
+        }
+        return Ok(());
+    }
+    if sources.len() > args.max_log_requests {
+        return Err(Failure::local(format!(
+            "you are attempting to follow {} log streams, but maximum allowed concurrency is {}, use --max-log-requests to increase the limit",
+            sources.len(),
+            args.max_log_requests
+        )));
+    }
+    let mut running: futures::stream::FuturesUnordered<_> =
+        sources.iter().map(async |source| (source, copy(&args, session, source).await)).collect();
+    while let Some((source, copied)) = running.next().await {
+        if let Err(failure) = copied {
+            skip(&args, session, source, failure, sources.len()).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn skip(args: &Args, session: &Session, source: &Source, failure: Failure, logs: usize) -> Outcome<()> {
+    if !args.ignore_errors || logs < 2 || matches!(failure, Failure::Exit(_)) {
+        return Err(failure);
+    }
+    session.say(&format!("{}/{}: {failure}", source.pod, source.container)).await
+}
+
+async fn find_pods(args: &Args, session: &Session) -> Outcome<Vec<Value>> {
+    if let Some(selector) = &args.selector {
+        let pods = pods::by_selector(session, selector).await?;
+        if pods.is_empty() {
+            session.say(&format!("No resources found in {} namespace.", session.namespace)).await?;
+        }
+        return Ok(pods);
+    }
+    let Some(target) = &args.target else {
+        return Err(Failure::local(
+            "expected 'logs [-f] [-p] (POD | TYPE/NAME) [-c CONTAINER]'.\nPOD or TYPE/NAME is a required argument for the logs command",
+        ));
+    };
+    let mut found = pods::find(session, target).await.map_err(|failure| match failure {
+        Failure::Status(status) if status.is_not_found() => {
+            let (said, namespace) = (&status.message, go_quote(&session.namespace));
+            Failure::local(format!("error from server (NotFound): {said} in namespace {namespace}"))
+        }
+        other => other,
+    })?;
+    if found.len() > 1 && !args.all_pods {
+        session.say(&format!("Found {} pods, using pod/{}", found.len(), name_of(&found[0]))).await?;
+        found.truncate(1);
+    }
+    Ok(found)
+}
+
+async fn containers(args: &Args, session: &Session, pod: &Value) -> Outcome<Vec<String>> {
+    if args.all_containers {
+        // In the order in which they run.
+        let lists = ["initContainers", "containers", "ephemeralContainers"];
+        debug_assert!(lists.iter().all(|list| CONTAINER_LISTS.iter().any(|(known, _)| known == list)));
+        return Ok(lists.iter().flat_map(|list| container_names(pod, list)).map(str::to_owned).collect());
+    }
+    match &args.container {
+        Some(name) => {
+            let known = CONTAINER_LISTS.iter().any(|(list, _)| container_names(pod, list).any(|other| other == name));
+            if !known {
+                return Err(Failure::local(format!("container {name} is not valid for pod {}", name_of(pod))));
+            }
+            Ok(vec![name.clone()])
+        }
+        None => Ok(vec![pods::default_container(session, pod, false).await?]),
+    }
+}
+
+fn query(args: &Args, container: &str) -> Query {
+    let mut query = Query::default();
+    query.set("container", container);
+    for (name, on) in [("follow", args.follow), ("previous", args.previous), ("timestamps", args.timestamps)] {
+        if on {
+            query.set(name, "true");
+        }
+    }
+    let selected = args.selector.is_some() && args.tail.is_none() && args.since.is_none() && args.since_time.is_none();
+    let tail = if selected { Some(TAIL_OF_SELECTED) } else { args.tail };
+    if let Some(tail) = tail.filter(|tail| *tail >= 0) {
+        query.set("tailLines", &tail.to_string());
+    }
+    if let Some(since) = args.since {
+        query.set("sinceSeconds", &(since.as_millis().div_ceil(1000)).to_string());
+    }
+    if let Some(time) = args.since_time {
+        query.set("sinceTime", &crate::api::time::seconds(time));
+    }
+    if let Some(bytes) = args.limit_bytes {
+        query.set("limitBytes", &bytes.to_string());
+    }
+    query
+}
+
+async fn copy(args: &Args, session: &Session, source: &Source) -> Outcome<()> {
+    let path = format!("{}/log", object_path(&kinds::PODS, &session.namespace, &source.pod));
+    let mut stream = session.stream(&source.query.on(&path), "*/*").await?;
+    if !args.prefix {
+        let mut buffer = vec![0; 16 * 1024];
+        loop {
+            let read = stream.read(&mut buffer).await?;
+            if read == 0 {
+                return Ok(());
+            }
+            let mut streams = session.streams.lock().await;
+            streams.out.write_all(&buffer[..read])?;
+            streams.out.flush()?;
+        }
+    }
+    let prefix = format!("[pod/{}/{}] ", source.pod, source.container);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        if stream.read_until(b'\n', &mut line).await? == 0 {
+            return Ok(());
+        }
+        let mut streams = session.streams.lock().await;
+        streams.out.write_all(prefix.as_bytes())?;
+        streams.out.write_all(&line)?;
+        streams.out.flush()?;
+    }
+}

@@ -1,0 +1,188 @@
+//! The forms of `-o`: tables, names, JSON, YAML, JSONPath, columns of one's own.
+
+mod columns;
+pub mod table;
+
+use super::discovery::label;
+use super::failure::{Failure, Outcome};
+use crate::api::field::go_quote;
+use crate::api::jsonpath::Template;
+use crate::api::{Fields, gvk};
+use crate::client::Kind;
+use columns::Columns;
+use serde_json::{Value, json};
+
+#[derive(Clone, Debug)]
+pub enum Format {
+    /// As the verb prints it when nothing is said.
+    Default,
+    Wide,
+    Name,
+    Json,
+    Yaml,
+    JsonPath(Template),
+    Columns(Columns),
+}
+
+impl Format {
+    pub fn parse(text: Option<&str>, no_headers: bool) -> Outcome<Self> {
+        let Some(text) = text else { return Ok(Self::Default) };
+        let (name, argument) = match text.split_once('=') {
+            Some((name, argument)) => (name, Some(argument)),
+            None => (text, None),
+        };
+        let needs = || {
+            argument.filter(|argument| !argument.is_empty()).ok_or_else(|| match name {
+                "jsonpath" | "jsonpath-file" => Failure::local("template format specified but no template given"),
+                _ => Failure::local("custom-columns format specified but no custom columns given"),
+            })
+        };
+        let file = |path: &str| {
+            std::fs::read_to_string(path).map_err(|error| Failure::local(format!("error reading {path}: {error}")))
+        };
+        let template = |text: &str| {
+            Template::parse(text)
+                .map(Self::JsonPath)
+                .map_err(|error| Failure::local(format!("error parsing jsonpath {text}, {error}")))
+        };
+        match name {
+            "" => Ok(Self::Default),
+            "wide" => Ok(Self::Wide),
+            "name" => Ok(Self::Name),
+            "json" => Ok(Self::Json),
+            "yaml" => Ok(Self::Yaml),
+            "jsonpath" => template(needs()?),
+            "jsonpath-file" => template(&file(needs()?)?),
+            "custom-columns" => Ok(Self::Columns(Columns::parse(needs()?, no_headers)?)),
+            "custom-columns-file" => Ok(Self::Columns(Columns::parse_file(&file(needs()?)?, no_headers)?)),
+            other => Err(Failure::local(format!(
+                "unable to match a printer suitable for the output format {}, allowed formats are: custom-columns,custom-columns-file,json,jsonpath,jsonpath-file,name,wide,yaml",
+                go_quote(other)
+            ))),
+        }
+    }
+
+    /// A table of the server's.
+    pub fn is_table(&self) -> bool {
+        matches!(self, Self::Default | Self::Wide)
+    }
+
+    /// One object, or a list, in this form; nothing for tables.
+    pub fn print(&self, object: &Value) -> String {
+        match self {
+            Self::Default | Self::Wide => String::new(),
+            Self::Name => items(object).map(|item| name_of(item) + "\n").collect(),
+            Self::Json => json_text(object),
+            Self::Yaml => crate::api::yaml::print(object),
+            Self::JsonPath(template) => template.print(object),
+            Self::Columns(columns) => columns.print(items(object)),
+        }
+    }
+}
+
+/// The items of a list, or the object itself.
+fn items(object: &Value) -> impl Iterator<Item = &Value> {
+    let list = object.at("items").as_array();
+    let itself = list.is_none().then_some(object);
+    list.into_iter().flatten().chain(itself)
+}
+
+/// `deployment.apps/web`.
+pub fn name_of(object: &Value) -> String {
+    let (group, _) = gvk::split_api_version(object.str_at("apiVersion"));
+    let kind = object.str_at("kind").to_lowercase();
+    let kind = if group.is_empty() { kind } else { format!("{kind}.{group}") };
+    format!("{kind}/{}", object.at("metadata").str_at("name"))
+}
+
+/// `deployment.apps/web`, where the object does not say its kind.
+pub fn name_in(kind: &Kind, name: &str) -> String {
+    format!("{}/{name}", label(kind))
+}
+
+/// As Go prints it: four spaces, and `<`, `>` and `&` escaped.
+fn json_text(value: &Value) -> String {
+    let mut bytes = Vec::new();
+    let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
+    let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, formatter);
+    serde::Serialize::serialize(value, &mut serializer).expect("a value prints");
+    escape_html(&String::from_utf8_lossy(&bytes)) + "\n"
+}
+
+/// These characters stand only in strings.
+pub fn escape_html(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => out.push_str(&format!("\\u{:04x}", c as u32)),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// A list as kubectl makes it of objects of any kinds.
+pub fn list_of(items: Vec<Value>) -> Value {
+    json!({ "apiVersion": "v1", "items": items, "kind": "List", "metadata": { "resourceVersion": "" } })
+}
+
+/// Without what only machines read.
+pub fn without_managed_fields(object: &mut Value) {
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.remove("managedFields");
+    }
+}
+
+/// The items of a list as objects of their own, which say their kind.
+pub fn take_items(list: Value, kind: &Kind) -> Vec<Value> {
+    let Value::Object(mut fields) = list else { return Vec::new() };
+    let Some(Value::Array(mut items)) = fields.remove("items") else { return Vec::new() };
+    for item in items.iter_mut().filter_map(Value::as_object_mut) {
+        item.entry("apiVersion").or_insert_with(|| kind.api_version().into());
+        item.entry("kind").or_insert_with(|| kind.kind.to_string().into());
+    }
+    items
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::expect;
+
+    fn print(format: &str, object: &Value) -> String {
+        Format::parse(Some(format), false).expect("a format").print(object)
+    }
+
+    #[test]
+    fn forms_of_an_object() {
+        let object = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}, "x": "a<b>&c"});
+        assert_eq!(print("name", &object), "deployment.apps/web\n");
+        expect![[r#"
+            {
+                "apiVersion": "apps/v1",
+                "kind": "Deployment",
+                "metadata": {
+                    "name": "web"
+                },
+                "x": "a\u003cb\u003e\u0026c"
+            }
+        "#]]
+        .assert_eq(&print("json", &object));
+        assert_eq!(print("jsonpath={.metadata.name}", &object), "web");
+        let list = list_of(vec![object.clone(), json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}})]);
+        assert_eq!(print("name", &list), "deployment.apps/web\npod/p\n");
+        expect![[r#"
+            NAME   X
+            web    a<b>&c
+            p      <none>
+        "#]]
+        .assert_eq(&print("custom-columns=NAME:.metadata.name,X:x", &list));
+    }
+
+    #[test]
+    fn wrong_formats_are_refused() {
+        for format in ["bogus", "jsonpath", "jsonpath={", "custom-columns=", "custom-columns=A"] {
+            assert!(Format::parse(Some(format), false).is_err(), "{format}");
+        }
+    }
+}

@@ -1,0 +1,378 @@
+//! One run against one cluster: who asks, in which namespace, and where the output goes.
+//!
+//! Requests go as they are and answers come as JSON values, so that no field of a newer server is
+//! lost; warnings of the server are shown as they come.
+
+use super::failure::{Failure, Outcome};
+use crate::api::{Fields, Status};
+use crate::client::Kind;
+use anyhow::{Context, anyhow};
+use bytes::Bytes;
+use futures::AsyncBufRead;
+use http::{Method, Request, Response, header};
+use http_body_util::BodyExt;
+use kube::client::Body;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use serde_json::Value;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use tokio::sync::Mutex;
+
+const AGENT: &str = concat!("orch/", env!("CARGO_PKG_VERSION"));
+/// Where `orch server` writes the administrator's kubeconfig.
+const SERVERS_OWN: &str = "/etc/orch/orch.yaml";
+pub const JSON: &str = "application/json";
+/// A Table where the server has one.
+pub const TABLE: &str =
+    "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
+
+/// The flags of all verbs: which cluster, as whom.
+#[derive(clap::Args, Clone, Default)]
+#[command(next_help_heading = "Cluster")]
+pub struct Connection {
+    /// Kubeconfig to use; $KUBECONFIG, ~/.kube/config or /etc/orch/orch.yaml when not given
+    #[arg(long, global = true, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig
+    #[arg(long, global = true, value_name = "NAME")]
+    context: Option<String>,
+    /// Cluster of the kubeconfig
+    #[arg(long, global = true, value_name = "NAME")]
+    cluster: Option<String>,
+    /// User of the kubeconfig
+    #[arg(long, global = true, value_name = "NAME")]
+    user: Option<String>,
+    /// Namespace to work in
+    #[arg(long, short = 'n', global = true, value_name = "NAME")]
+    namespace: Option<String>,
+    /// Address of the API server
+    #[arg(long, short = 's', global = true, value_name = "URL")]
+    server: Option<String>,
+    /// Bearer token to show to the API server
+    #[arg(long, global = true, value_name = "TOKEN")]
+    token: Option<String>,
+    /// File of the CA that the server's certificate is checked with
+    #[arg(long, global = true, value_name = "FILE")]
+    certificate_authority: Option<PathBuf>,
+    /// Do not check the server's certificate
+    #[arg(long, global = true)]
+    insecure_skip_tls_verify: bool,
+    /// User to act as
+    #[arg(long = "as", global = true, value_name = "USER")]
+    impersonate: Option<String>,
+    /// Group to act as; may be given several times
+    #[arg(long = "as-group", global = true, value_name = "GROUP")]
+    impersonate_group: Vec<String>,
+}
+
+/// Where a run reads and writes.
+pub struct Streams {
+    pub input: Box<dyn std::io::Read + Send>,
+    pub out: Box<dyn Write + Send>,
+    pub err: Box<dyn Write + Send>,
+}
+
+impl Streams {
+    pub fn of_process() -> Self {
+        Self { input: Box::new(std::io::stdin()), out: Box::new(std::io::stdout()), err: Box::new(std::io::stderr()) }
+    }
+}
+
+pub struct Session {
+    pub client: kube::Client,
+    /// The one to work in.
+    pub namespace: String,
+    /// It was said on the command line: objects of a file must not name another.
+    pub namespace_is_given: bool,
+    /// As messages name it: `127.0.0.1:6443`.
+    pub host: String,
+    pub streams: Mutex<Streams>,
+    warned: parking_lot::Mutex<Vec<String>>,
+}
+
+impl Connection {
+    pub async fn connect(self, streams: Streams) -> Outcome<Session> {
+        let kubeconfig = self.read()?;
+        let options =
+            KubeConfigOptions { context: self.context.clone(), cluster: self.cluster.clone(), user: self.user.clone() };
+        let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &options)
+            .await
+            .map_err(|error| anyhow!(error).context("invalid configuration"))?;
+        if let Some(server) = &self.server {
+            let url = if server.contains("://") { server.clone() } else { format!("https://{server}") };
+            config.cluster_url = url.parse().with_context(|| format!("--server {server:?} is not a URL"))?;
+        }
+        if let Some(path) = &self.certificate_authority {
+            let pem = std::fs::read(path).with_context(|| format!("read {}", path.display()))?;
+            let certificates = crate::net::tls::certificates(&String::from_utf8_lossy(&pem))
+                .with_context(|| format!("--certificate-authority {}", path.display()))?;
+            config.root_cert = Some(certificates.iter().map(|certificate| certificate.to_vec()).collect());
+        }
+        config.accept_invalid_certs |= self.insecure_skip_tls_verify;
+        if let Some(token) = self.token {
+            config.auth_info = kube::config::AuthInfo { token: Some(token.into()), ..Default::default() };
+        }
+        if let Some(user) = self.impersonate {
+            config.auth_info.impersonate = Some(user);
+            config.auth_info.impersonate_groups = Some(self.impersonate_group).filter(|groups| !groups.is_empty());
+        } else if !self.impersonate_group.is_empty() {
+            return Err(Failure::local("--as-group needs --as"));
+        }
+        let host = config.cluster_url.authority().map(ToString::to_string).unwrap_or_default();
+        let given = self.namespace.is_some();
+        let namespace = self.namespace.unwrap_or_else(|| config.default_namespace.clone());
+        let client = crate::client::from_config(config)?;
+        Ok(Session { host, namespace_is_given: given, ..Session::new(client, &namespace, streams) })
+    }
+
+    fn read(&self) -> anyhow::Result<Kubeconfig> {
+        let read =
+            |path: &Path| Kubeconfig::read_from(path).with_context(|| format!("read kubeconfig {}", path.display()));
+        if let Some(path) = &self.kubeconfig {
+            return read(path);
+        }
+        // Several files, merged.
+        if let Some(kubeconfig) = Kubeconfig::from_env().context("read $KUBECONFIG")? {
+            return Ok(kubeconfig);
+        }
+        let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".kube/config"));
+        if let Some(path) = home.filter(|path| path.exists()) {
+            return read(&path);
+        }
+        if Path::new(SERVERS_OWN).exists() {
+            return read(Path::new(SERVERS_OWN));
+        }
+        if self.server.is_some() {
+            return Ok(Kubeconfig::default());
+        }
+        anyhow::bail!(
+            "no kubeconfig: neither $KUBECONFIG nor ~/.kube/config nor {SERVERS_OWN} is there; give --kubeconfig, or start \"orch server\", which writes one"
+        )
+    }
+}
+
+impl Session {
+    pub fn new(client: kube::Client, namespace: &str, streams: Streams) -> Self {
+        Self {
+            client,
+            namespace: namespace.to_owned(),
+            namespace_is_given: false,
+            host: "the server".to_owned(),
+            streams: Mutex::new(streams),
+            warned: parking_lot::Mutex::default(),
+        }
+    }
+
+    /// Write to standard output.
+    pub async fn print(&self, text: &str) -> Outcome<()> {
+        let mut streams = self.streams.lock().await;
+        streams.out.write_all(text.as_bytes())?;
+        Ok(streams.out.flush()?)
+    }
+
+    /// A line to standard error.
+    pub async fn say(&self, text: &str) -> Outcome<()> {
+        Ok(writeln!(self.streams.lock().await.err, "{text}")?)
+    }
+
+    /// The answer to a request; one that is no success is a failure.
+    pub async fn send(&self, mut request: Request<Vec<u8>>) -> Outcome<Response<Body>> {
+        request.headers_mut().entry(header::USER_AGENT).or_insert(header::HeaderValue::from_static(AGENT));
+        let response = self.client.send(request.map(Body::from)).await.map_err(|error| self.unreachable(error))?;
+        self.show_warnings(response.headers()).await?;
+        if response.status().is_success() || response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(response);
+        }
+        let code = response.status();
+        let bytes = self.collect(response).await?;
+        Err(match serde_json::from_slice::<Status>(&bytes) {
+            Ok(status) if status.status == "Failure" => status.into(),
+            _ => {
+                let text = String::from_utf8_lossy(&bytes).trim().to_owned();
+                let text = if text.is_empty() { code.canonical_reason().unwrap_or_default().to_owned() } else { text };
+                let reason = match code.as_u16() {
+                    401 => "Unauthorized",
+                    403 => "Forbidden",
+                    404 => "NotFound",
+                    503 => "ServiceUnavailable",
+                    _ => "",
+                };
+                Status::failure(code.as_u16(), reason, text).into()
+            }
+        })
+    }
+
+    async fn collect(&self, response: Response<Body>) -> Outcome<Bytes> {
+        let body = response.into_body().collect().await.context("read the server's answer")?;
+        Ok(body.to_bytes())
+    }
+
+    /// Of the crate's error: the server does not answer, or not as it should.
+    pub fn unreachable(&self, error: kube::Error) -> Failure {
+        if let kube::Error::Api(status) = &error {
+            let read = serde_json::to_value(status).and_then(serde_json::from_value::<Status>);
+            return read.map_or_else(|_| Failure::local(status.message.clone()), Failure::from);
+        }
+        let error = anyhow!(error);
+        let refused = error
+            .chain()
+            .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+            .any(|cause| cause.kind() == std::io::ErrorKind::ConnectionRefused);
+        if refused {
+            return Failure::Unreachable(format!(
+                "The connection to the server {} was refused - did you specify the right host or port?",
+                self.host
+            ));
+        }
+        let root = error.root_cause().to_string();
+        Failure::Unreachable(format!("Unable to connect to the server: {root}"))
+    }
+
+    /// `Warning: 299 - "text"`, each once.
+    async fn show_warnings(&self, headers: &header::HeaderMap) -> Outcome<()> {
+        for value in headers.get_all(header::WARNING) {
+            let Some(text) = value.to_str().ok().and_then(warning_text) else { continue };
+            let fresh = {
+                let mut warned = self.warned.lock();
+                let fresh = !warned.contains(&text);
+                warned.push(text.clone());
+                fresh
+            };
+            if fresh {
+                self.say(&format!("Warning: {text}")).await?;
+            }
+        }
+        Ok(())
+    }
+
+    pub async fn json(&self, request: Request<Vec<u8>>) -> Outcome<Value> {
+        let bytes = self.collect(self.send(request).await?).await?;
+        Ok(serde_json::from_slice(&bytes).context("read the server's answer")?)
+    }
+
+    pub async fn get(&self, path: &str, accept: &str) -> Outcome<Value> {
+        self.json(request(Method::GET, path, accept, None)?).await
+    }
+
+    pub async fn text(&self, path: &str) -> Outcome<String> {
+        let bytes = self.collect(self.send(request(Method::GET, path, "*/*", None)?).await?).await?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// A body with the content type.
+    pub async fn write(&self, method: Method, path: &str, content_type: &str, body: &Value) -> Outcome<Value> {
+        self.json(request(method, path, JSON, Some((content_type, body)))?).await
+    }
+
+    /// Lines as they come: a watch, a log that is followed.
+    pub async fn stream(&self, path: &str, accept: &str) -> Outcome<impl AsyncBufRead + Unpin + use<>> {
+        use futures::{StreamExt, TryStreamExt};
+        let response = self.send(request(Method::GET, path, accept, None)?).await?;
+        Ok(response.into_body().into_data_stream().map_err(std::io::Error::other).boxed().into_async_read())
+    }
+
+    /// One object.
+    pub async fn object(&self, kind: &Kind, namespace: &str, name: &str) -> Outcome<Value> {
+        self.get(&object_path(kind, namespace, name), JSON).await
+    }
+
+    /// All objects that the selectors take; in pages, as one list.
+    pub async fn list(&self, kind: &Kind, namespace: &str, query: &Query) -> Outcome<Value> {
+        self.list_as(kind, namespace, query, JSON).await
+    }
+
+    pub async fn list_as(&self, kind: &Kind, namespace: &str, query: &Query, accept: &str) -> Outcome<Value> {
+        let path = kind.path(namespace);
+        let mut query = query.clone();
+        let mut whole = self.get(&query.on(&path), accept).await?;
+        loop {
+            let token = whole.at("metadata").str_at("continue").to_owned();
+            if token.is_empty() {
+                return Ok(whole);
+            }
+            query.set("continue", &token);
+            let mut page = self.get(&query.on(&path), accept).await?;
+            for field in ["items", "rows"] {
+                if let (Some(Value::Array(all)), Some(Value::Array(more))) = (whole.get_mut(field), page.get_mut(field))
+                {
+                    all.append(more);
+                }
+            }
+            whole["metadata"] = page["metadata"].take();
+        }
+    }
+}
+
+/// The parameters of a request.
+#[derive(Clone, Debug, Default)]
+pub struct Query(Vec<(String, String)>);
+
+impl Query {
+    pub fn set(&mut self, name: &str, value: &str) -> &mut Self {
+        self.0.retain(|(other, _)| other != name);
+        if !value.is_empty() {
+            self.0.push((name.to_owned(), value.to_owned()));
+        }
+        self
+    }
+
+    pub fn on(&self, path: &str) -> String {
+        if self.0.is_empty() {
+            return path.to_owned();
+        }
+        let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(&self.0).finish();
+        format!("{path}?{query}")
+    }
+}
+
+pub fn object_path(kind: &Kind, namespace: &str, name: &str) -> String {
+    let name = percent_encoding::utf8_percent_encode(name, percent_encoding::NON_ALPHANUMERIC).to_string();
+    // What may stand in a path stays readable.
+    let name = name.replace("%2D", "-").replace("%2E", ".").replace("%5F", "_").replace("%7E", "~").replace("%3A", ":");
+    format!("{}/{name}", kind.path(namespace))
+}
+
+fn request(method: Method, path: &str, accept: &str, body: Option<(&str, &Value)>) -> Outcome<Request<Vec<u8>>> {
+    let mut request = Request::builder().method(method).uri(path).header(header::ACCEPT, accept);
+    let bytes = match body {
+        None => Vec::new(),
+        Some((content_type, body)) => {
+            request = request.header(header::CONTENT_TYPE, content_type);
+            serde_json::to_vec(body).context("write the request")?
+        }
+    };
+    Ok(request.body(bytes).with_context(|| format!("make a request for {path}"))?)
+}
+
+/// The text of `299 - "text"`.
+fn warning_text(header: &str) -> Option<String> {
+    let quoted = header.strip_prefix("299 ")?.split_once(" \"")?.1.strip_suffix('"')?;
+    let mut text = String::new();
+    let mut chars = quoted.chars();
+    while let Some(c) = chars.next() {
+        text.extend(if c == '\\' { chars.next() } else { Some(c) });
+    }
+    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_parameters_are_escaped() {
+        let kind = crate::client::kinds::PODS;
+        assert_eq!(object_path(&kind, "a", "web-1.x"), "/api/v1/namespaces/a/pods/web-1.x");
+        assert_eq!(object_path(&kind, "a", "../x?y"), "/api/v1/namespaces/a/pods/..%2Fx%3Fy");
+        let mut query = Query::default();
+        query.set("labelSelector", "a in (b,c)").set("limit", "500").set("limit", "5").set("continue", "");
+        assert_eq!(query.on("/x"), "/x?labelSelector=a+in+%28b%2Cc%29&limit=5");
+        assert_eq!(Query::default().on("/x"), "/x");
+    }
+
+    #[test]
+    fn warnings_are_unquoted() {
+        assert_eq!(warning_text(r#"299 - "a \"b\" c""#).as_deref(), Some(r#"a "b" c"#));
+        assert_eq!(warning_text("199 x"), None);
+    }
+}
