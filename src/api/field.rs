@@ -150,7 +150,8 @@ pub struct FieldError {
     pub field: String,
     /// The offending value; [`Value::Null`] prints as `null`.
     pub value: Value,
-    /// Printed in place of the value: values that Kubernetes prints by their internal names.
+    /// Printed in place of the value: values that Kubernetes prints by their internal names. Empty:
+    /// no value is printed.
     pub shown: Option<String>,
     pub detail: String,
 }
@@ -187,6 +188,13 @@ pub trait Report {
     fn one_of(&mut self, path: &Path<'_>, value: &str, supported: &[&str]) {
         if !supported.contains(&value) {
             self.not_supported(path, value, supported);
+        }
+    }
+
+    /// The field stays as it was.
+    fn immutable(&mut self, path: &Path<'_>, value: &Value, old: &Value) {
+        if !super::value::same(value, old) {
+            self.invalid(path, value.clone(), "field is immutable");
         }
     }
 
@@ -250,6 +258,11 @@ impl FieldError {
         Self::new(ErrorType::Invalid, path, value.into(), detail)
     }
 
+    /// An invalid value that is not shown.
+    pub fn invalid_omitted(path: &Path<'_>, detail: impl Into<String>) -> Self {
+        Self { shown: Some(String::new()), ..Self::new(ErrorType::Invalid, path, Value::Null, detail) }
+    }
+
     pub fn type_invalid(path: &Path<'_>, value: impl Into<Value>, detail: impl Into<String>) -> Self {
         Self::new(ErrorType::TypeInvalid, path, value.into(), detail)
     }
@@ -305,7 +318,7 @@ impl FieldError {
     /// The message without the field: the `message` of a cause.
     pub fn body(&self) -> String {
         let mut text = self.kind.head().to_owned();
-        if self.kind.shows_value() {
+        if self.kind.shows_value() && self.shown.as_deref() != Some("") {
             text.push_str(": ");
             match (&self.shown, &self.value) {
                 (Some(shown), _) => text.push_str(shown),

@@ -5,6 +5,7 @@
 //! the container component (its implementation) never import each other.
 
 pub mod cri;
+pub mod cron;
 pub mod field;
 pub mod gvk;
 pub mod ip;

@@ -20,6 +20,8 @@ mod node_lifecycle;
 mod ownership;
 mod pod_control;
 mod pod_gc;
+mod pv_protection;
+mod pvc_protection;
 mod replica_set;
 mod root_ca;
 mod service_account;
@@ -57,6 +59,8 @@ pub const CONTROLLERS: &[Row] = &[
     Row { name: "namespace-controller", start: namespace::start },
     Row { name: "garbage-collector-controller", start: garbage_collector::start },
     Row { name: "serviceaccount-controller", start: service_account::start },
+    Row { name: "persistentvolumeclaim-protection-controller", start: pvc_protection::start },
+    Row { name: "persistentvolume-protection-controller", start: pv_protection::start },
     Row { name: "root-ca-certificate-publisher-controller", start: root_ca::start },
 ];
 

@@ -20,16 +20,22 @@ type Str = Cow<'static, str>;
 pub mod apps;
 pub mod authentication;
 pub mod authorization;
+pub mod autoscaling;
+pub mod batch;
 pub mod cells;
 pub mod certificates;
+pub mod conditions;
 pub mod coordination;
 pub mod core;
 pub mod discovery;
 pub mod events;
 pub mod labels;
 pub mod networking;
+pub mod node;
+pub mod policy;
 pub mod rbac;
 pub mod scheduling;
+pub mod storage;
 
 /// The built-in rows, in the order of discovery.
 pub const RESOURCES: &[fn() -> Resource] = &[
@@ -37,16 +43,23 @@ pub const RESOURCES: &[fn() -> Resource] = &[
     core::config_map::resource,
     core::endpoints::resource,
     core::event::resource,
+    core::limit_range::resource,
     core::namespace::resource,
     core::node::resource,
+    core::persistent_volume_claim::resource,
+    core::persistent_volume::resource,
     core::pod::resource,
     core::pod_template::resource,
+    core::replication_controller::resource,
+    core::resource_quota::resource,
     core::secret::resource,
     core::service_account::resource,
     core::service::resource,
     apps::controller_revision::resource,
+    apps::daemon_set::resource,
     apps::deployment::resource,
     apps::replica_set::resource,
+    apps::stateful_set::resource,
     events::event::resource,
     authentication::self_subject_review::resource,
     authentication::token_review::resource,
@@ -54,15 +67,30 @@ pub const RESOURCES: &[fn() -> Resource] = &[
     authorization::self_subject_access_review::resource,
     authorization::self_subject_rules_review::resource,
     authorization::subject_access_review::resource,
+    autoscaling::horizontal_pod_autoscaler::resource,
+    autoscaling::horizontal_pod_autoscaler_v1::resource,
+    batch::cron_job::resource,
+    batch::job::resource,
     certificates::certificate_signing_request::resource,
+    networking::ingress_class::resource,
+    networking::ingress::resource,
     networking::ip_address::resource,
+    networking::network_policy::resource,
     networking::service_cidr::resource,
+    policy::pod_disruption_budget::resource,
     rbac::cluster_role_binding::resource,
     rbac::cluster_role::resource,
     rbac::role_binding::resource,
     rbac::role::resource,
+    storage::csi_driver::resource,
+    storage::csi_node::resource,
+    storage::csi_storage_capacity::resource,
+    storage::storage_class::resource,
+    storage::volume_attachment::resource,
+    storage::volume_attributes_class::resource,
     scheduling::priority_class::resource,
     coordination::lease::resource,
+    node::runtime_class::resource,
     discovery::endpoint_slice::resource,
 ];
 

@@ -13,6 +13,7 @@ mod pod_security;
 mod priority;
 mod role_escalation;
 mod service_account;
+mod storage_object_in_use_protection;
 mod taint_nodes_by_condition;
 
 use crate::api::{GroupResource, GroupVersionKind, GroupVersionResource, Status, UserInfo};
@@ -43,6 +44,7 @@ pub const PLUGINS: &[Row] = &[
     ("PodSecurity", |sources| Arc::new(pod_security::PodSecurity::new(sources))),
     ("Priority", |sources| Arc::new(priority::Priority::new(sources))),
     ("DefaultTolerationSeconds", |_| Arc::new(default_toleration_seconds::DefaultTolerationSeconds)),
+    ("StorageObjectInUseProtection", |_| Arc::new(storage_object_in_use_protection::StorageObjectInUseProtection)),
     ("CertificateApproval", |sources| Arc::new(certificate_approval::CertificateApproval::new(sources))),
     ("CertificateSigning", |sources| Arc::new(certificate_signing::CertificateSigning::new(sources))),
     ("CertificateSubjectRestriction", |_| Arc::new(certificate_subject_restriction::CertificateSubjectRestriction)),
@@ -63,7 +65,6 @@ const OTHERS: &[&str] = &[
     "PodTopologyLabels",
     "ResourceQuota",
     "RuntimeClass",
-    "StorageObjectInUseProtection",
     "ValidatingAdmissionPolicy",
     "ValidatingAdmissionWebhook",
 ];

@@ -1,9 +1,33 @@
-//! PersistentVolumeClaim: its spec, which templates in pods hold too.
+//! PersistentVolumeClaim: the wish for storage; its spec is held by templates in pods too.
 
+use super::persistent_volume::storage_class;
+use super::pod_update::difference;
 use crate::api::names;
+use crate::api::value::same;
 use crate::api::{ErrorList, Fields, FieldsMut, Path, Quantity, Report};
-use crate::resources::labels;
-use serde_json::Value;
+use crate::resources::{Column, Context, Resource, Strategy, Subresource, cells, labels};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+pub fn resource() -> Resource {
+    Resource {
+        short_names: vec!["pvc".into()],
+        status: true,
+        subresources: vec![Subresource::status()],
+        columns: Column::strings(&[
+            "Status",
+            "Volume",
+            "Capacity",
+            "Access Modes",
+            "StorageClass",
+            "VolumeAttributesClass",
+            "Age",
+            "+VolumeMode",
+        ]),
+        strategy: Arc::new(PersistentVolumeClaim),
+        ..Resource::new("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims")
+    }
+}
 
 pub const ACCESS_MODES: &[&str] = &["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
 pub const VOLUME_MODES: &[&str] = &["Block", "Filesystem"];
@@ -88,5 +112,157 @@ fn data_sources(spec: &Value, path: &Path<'_>, errors: &mut ErrorList) {
         errors.invalid(path, shown, "may not be specified when dataSourceRef.namespace is specified");
     } else if ["apiGroup", "kind", "name"].iter().any(|part| source.at(part) != reference.at(part)) {
         errors.invalid(path, shown, "must match dataSourceRef");
+    }
+}
+
+/// `RWO,ROX`: the modes in their short form and order, each once.
+pub fn short_modes<'a>(modes: impl Iterator<Item = &'a str>) -> String {
+    const SHORT: &[(&str, &str)] =
+        &[("ReadWriteOnce", "RWO"), ("ReadOnlyMany", "ROX"), ("ReadWriteMany", "RWX"), ("ReadWriteOncePod", "RWOP")];
+    let modes: Vec<&str> = modes.collect();
+    let short = SHORT.iter().filter(|(mode, _)| modes.contains(mode)).map(|(_, short)| *short);
+    short.collect::<Vec<_>>().join(",")
+}
+
+struct PersistentVolumeClaim;
+
+const SPEC: Path<'static> = Path::new("spec");
+
+impl Strategy for PersistentVolumeClaim {
+    fn default(&self, object: &mut Value) {
+        object.object_mut("status").set_default_str("phase", "Pending");
+        default_spec(object.object_mut("spec"));
+    }
+
+    fn prepare_create(&self, object: &mut Value, _: &Context) {
+        object.set("status", json!({ "phase": "Pending" }));
+        let spec = object.object_mut("spec");
+        let source = spec.at("dataSource");
+        let kind = (source.str_at("apiGroup"), source.str_at("kind"));
+        if !matches!(kind, ("", "PersistentVolumeClaim") | ("snapshot.storage.k8s.io", "VolumeSnapshot")) {
+            spec.clear("dataSource");
+        }
+        normalize_sources(spec);
+    }
+
+    fn prepare_update(&self, object: &mut Value, old: &Value, _: &Context) {
+        object.copy("status", old);
+        normalize_sources(object.object_mut("spec"));
+    }
+
+    fn validate(&self, object: &Value) -> ErrorList {
+        let mut errors = ErrorList::new();
+        validate_spec(object.at("spec"), &SPEC, &mut errors);
+        errors
+    }
+
+    fn validate_update(&self, object: &Value, old: &Value) -> ErrorList {
+        let mut errors = self.validate(object);
+        changes(object, old, &mut errors);
+        errors
+    }
+
+    fn status(&self) -> Option<&dyn Strategy> {
+        Some(&Status)
+    }
+
+    fn returns_deleted_object(&self) -> bool {
+        true
+    }
+
+    fn cells(&self, object: &Value, now: jiff::Timestamp) -> Option<Vec<Value>> {
+        let (spec, status) = (object.at("spec"), object.at("status"));
+        let phase = if object.at("metadata").has("deletionTimestamp") { "Terminating" } else { status.str_at("phase") };
+        let bound = !spec.str_at("volumeName").is_empty();
+        let capacity = if bound { status.at("capacity").str_at("storage") } else { "" };
+        let modes = if bound { short_modes(status.strs_at("accessModes")) } else { String::new() };
+        Some(vec![
+            cells::name(object),
+            phase.into(),
+            spec.str_at("volumeName").into(),
+            capacity.into(),
+            modes.into(),
+            storage_class(object).into(),
+            spec.optional_str("volumeAttributesClassName").unwrap_or("<unset>").into(),
+            cells::age(object, now),
+            spec.optional_str("volumeMode").unwrap_or("<unset>").into(),
+        ])
+    }
+}
+
+/// The old and the new way to name what the volume is filled from say the same.
+fn normalize_sources(spec: &mut Value) {
+    let (source, reference) = (spec.at("dataSource").clone(), spec.at("dataSourceRef").clone());
+    if !reference.str_at("namespace").is_empty() {
+        return;
+    }
+    match (source.is_object(), reference.is_object()) {
+        (true, false) => spec.set("dataSourceRef", source),
+        (false, true) => spec.set("dataSource", reference),
+        _ => {}
+    }
+}
+
+fn changes(object: &Value, old: &Value, errors: &mut ErrorList) {
+    let (mut spec, mut before) = (object.at("spec").clone(), old.at("spec").clone());
+    // The controller binds the volume, and a class may be given later.
+    if before.str_at("volumeName").is_empty() {
+        before.copy("volumeName", object.at("spec"));
+        if !before.has("storageClassName") {
+            before.copy("storageClassName", object.at("spec"));
+        }
+    }
+    let at_class = SPEC.child("volumeAttributesClassName");
+    let class = |spec: &Value| spec.optional_str("volumeAttributesClassName").map(str::to_owned);
+    if class(&spec).is_none() && class(&before).is_some_and(|class| !class.is_empty()) {
+        errors.forbidden(&at_class, "update from non-nil value to nil is forbidden");
+    }
+    let bound = object.at("status").str_at("phase") == "Bound";
+    let request = |spec: &Value| Quantity::of(spec.at("resources").at("requests").at("storage"));
+    let (size, size_before) = (request(&spec), request(&before));
+    if bound && spec.at("resources").has("requests") {
+        let kept = before.at("resources").at("requests").at("storage").clone();
+        spec.object_mut("resources").object_mut("requests").set("storage", kept);
+    }
+    spec.copy("volumeAttributesClassName", &before.clone());
+    if !same(&spec, &before) {
+        let detail = format!(
+            "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims\n{}",
+            difference(&before, &spec)
+        );
+        errors.forbidden(&SPEC, detail);
+    }
+    let capacity = Quantity::of(object.at("status").at("capacity").at("storage"));
+    if size < size_before && size <= capacity {
+        errors.forbidden(&SPEC.child("resources.requests.storage"), "field can not be less than status.capacity");
+    }
+    let mode = object.at("spec").at("volumeMode");
+    errors.immutable(&Path::new("volumeMode"), mode, before.at("volumeMode"));
+}
+
+struct Status;
+
+impl Strategy for Status {
+    fn prepare_update(&self, object: &mut Value, old: &Value, _: &Context) {
+        object.copy("spec", old);
+    }
+
+    fn validate_update(&self, object: &Value, _: &Value) -> ErrorList {
+        let mut errors = ErrorList::new();
+        if object.at("metadata").str_at("resourceVersion").is_empty() {
+            errors.required(&Path::new("resourceVersion"), "");
+        }
+        if object.at("spec").list_at("accessModes").is_empty() {
+            errors.required(&SPEC.child("accessModes"), "");
+        }
+        let path = Path::new("status");
+        let path = path.child("capacity");
+        for (name, amount) in object.at("status").map_at("capacity") {
+            let amount = Quantity::of(amount);
+            if amount.is_negative() {
+                errors.invalid(&path.key(name), amount.value(), "must be a valid resource quantity");
+            }
+        }
+        errors
     }
 }

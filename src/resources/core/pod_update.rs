@@ -176,7 +176,8 @@ fn only_added(new: &Value, old: &Value) -> bool {
 }
 
 /// The fields that differ, one per line.
-fn difference(old: &Value, new: &Value) -> String {
+/// What changed, a line for each field that is gone and each that came.
+pub fn difference(old: &Value, new: &Value) -> String {
     let mut names: Vec<&String> = old.entries().keys().chain(new.entries().keys()).collect();
     names.sort_unstable();
     names.dedup();

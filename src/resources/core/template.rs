@@ -84,7 +84,17 @@ pub fn workload_warnings(object: &Value, old: Option<&Value>) -> Vec<String> {
             }
         }
     }
-    let spec = Path::new("spec");
-    warnings::template(object.at("spec").at("template"), &spec.child("template"), &mut out);
+    out.extend(template_warnings(object, old));
+    out
+}
+
+/// Warnings of a workload's template, where it can have changed.
+pub fn template_warnings(object: &Value, old: Option<&Value>) -> Vec<String> {
+    let mut out = Vec::new();
+    let generation = |object: &Value| object.at("metadata").int_at("generation");
+    if old.is_none_or(|old| generation(old) != generation(object)) {
+        let spec = Path::new("spec");
+        warnings::template(object.at("spec").at("template"), &spec.child("template"), &mut out);
+    }
     out
 }

@@ -1,6 +1,7 @@
 //! ServiceCIDR: a range of Service addresses.
 
 use crate::api::{ErrorList, Fields, FieldsMut, Path, Report, ip};
+use crate::resources::pipeline::keep_metadata;
 use crate::resources::{Column, Context, Resource, Strategy, Subresource, cells};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -87,10 +88,7 @@ struct Status;
 impl Strategy for Status {
     fn prepare_update(&self, object: &mut Value, old: &Value, _: &Context) {
         object.copy("spec", old);
-        let metadata = object.object_mut("metadata");
-        for field in ["labels", "annotations", "finalizers", "ownerReferences"] {
-            metadata.copy(field, old.at("metadata"));
-        }
+        keep_metadata(object, old);
     }
 
     fn validate_update(&self, _: &Value, _: &Value) -> ErrorList {

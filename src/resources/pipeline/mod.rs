@@ -118,6 +118,15 @@ pub fn keep_status(object: &mut Value, old: &Value) {
     };
 }
 
+/// `metav1.ResetObjectMetaForStatus`: a write of the status leaves the metadata alone.
+pub fn keep_metadata(object: &mut Value, old: &Value) {
+    use crate::api::{Fields, FieldsMut};
+    let metadata = object.object_mut("metadata");
+    for field in ["annotations", "deletionTimestamp", "finalizers", "generation", "labels", "ownerReferences"] {
+        metadata.copy(field, old.at("metadata"));
+    }
+}
+
 /// Everything but metadata and status stays as it is when the status is written.
 pub fn keep_all_but_status(object: &mut Value, old: &Value) {
     let (Some(fields), Some(old)) = (object.as_object_mut(), old.as_object()) else { return };

@@ -8,6 +8,7 @@ mod node;
 mod pod;
 mod resources;
 mod service;
+mod storage;
 mod workload;
 
 pub use endpoint_slice::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice, TargetReference};
@@ -17,6 +18,7 @@ pub use node::{Image, Node, Taint};
 pub use pod::{Container, Pod, Port, Toleration};
 pub use resources::Resources;
 pub use service::{Service, ServicePort};
+pub use storage::{PersistentVolume, PersistentVolumeClaim};
 pub use workload::{Deployment, DeploymentStatus, DeploymentStrategy, PodOwner, ReplicaSet, ReplicaSetStatus};
 
 use serde::{Deserialize, Deserializer};

@@ -212,6 +212,11 @@ fn volume(volume: &mut Value) {
             source.set_default("defaultMode", VOLUME_MODE);
         }
     }
+    volume_sources(volume);
+}
+
+/// Of the sources that a volume, or a PersistentVolume's spec, has among its fields.
+pub fn volume_sources(volume: &mut Value) {
     let Some(fields) = volume.as_object_mut() else { return };
     for (name, source) in fields.iter_mut().filter(|(_, source)| source.is_object()) {
         match name.as_str() {

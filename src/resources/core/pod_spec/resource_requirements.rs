@@ -74,7 +74,8 @@ pub fn resource_name(name: &str, path: &Path<'_>, errors: &mut ErrorList) -> boo
     true
 }
 
-fn container_resource_name(name: &str, path: &Path<'_>, errors: &mut ErrorList) {
+/// A name that a container may ask for.
+pub fn container_resource_name(name: &str, path: &Path<'_>, errors: &mut ErrorList) {
     resource_name(name, path, errors);
     if !name.contains('/') {
         if !CONTAINER_RESOURCES.contains(&name) && !is_huge_pages(name) {

@@ -81,6 +81,13 @@ pub fn has_source(volume: &Value) -> bool {
     SOURCES.iter().any(|source| volume.has(source.field))
 }
 
+/// Validates one source by the field it is in; false: there is no such source.
+pub fn check_source(field: &str, value: &Value, path: &Path<'_>, errors: &mut ErrorList) -> bool {
+    let Some(source) = SOURCES.iter().find(|source| source.field == field) else { return false };
+    (source.check)(value, &path.child(source.path), &Options::create(false), errors);
+    true
+}
+
 /// Validates all volumes; the valid ones by name.
 pub fn validate<'a>(
     spec: &'a Value,

@@ -1,0 +1,40 @@
+//! StorageObjectInUseProtection: volumes and claims that are in use wait with their deletion; a
+//! controller takes the finalizer when they no longer are.
+
+use super::{Attributes, Operation, Plugin, list_mut};
+use crate::api::{GroupVersionResource, Status};
+use async_trait::async_trait;
+use serde_json::Value;
+
+/// Which finalizer which resource gets.
+const FINALIZERS: &[(&str, &str)] =
+    &[("persistentvolumeclaims", "kubernetes.io/pvc-protection"), ("persistentvolumes", "kubernetes.io/pv-protection")];
+
+fn finalizer(resource: &GroupVersionResource) -> Option<&'static str> {
+    let row = FINALIZERS.iter().find(|(plural, _)| super::is_core(resource, plural));
+    row.map(|(_, finalizer)| *finalizer)
+}
+
+pub struct StorageObjectInUseProtection;
+
+#[async_trait]
+impl Plugin for StorageObjectInUseProtection {
+    fn name(&self) -> &'static str {
+        "StorageObjectInUseProtection"
+    }
+
+    fn handles(&self, operation: Operation, resource: &GroupVersionResource, subresource: &str) -> bool {
+        operation == Operation::Create && subresource.is_empty() && finalizer(resource).is_some()
+    }
+
+    async fn admit(&self, attributes: &mut Attributes<'_>) -> Result<(), Status> {
+        let Some(finalizer) = finalizer(attributes.resource) else { return Ok(()) };
+        let metadata = attributes.object.as_mut().and_then(|object| object.get_mut("metadata"));
+        if let Some(list) = metadata.and_then(|metadata| list_mut(metadata, "finalizers"))
+            && !list.iter().any(|known| known == finalizer)
+        {
+            list.push(Value::String(finalizer.to_owned()));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,354 @@
+//! Job: pods that run to their end.
+
+use super::pod_failure_policy;
+use crate::api::value::same;
+use crate::api::{ErrorList, FieldError, Fields, FieldsMut, Path, Report, names};
+use crate::resources::core::pod_spec::Options;
+use crate::resources::core::template;
+use crate::resources::{Column, Context, Resource, Strategy, Subresource, cells, labels};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+pub fn resource() -> Resource {
+    Resource {
+        categories: vec!["all".into()],
+        status: true,
+        generation: true,
+        subresources: vec![Subresource::status()],
+        columns: Column::strings(&["Status", "Completions", "Duration", "Age", "+Containers", "+Images", "+Selector"]),
+        strategy: Arc::new(Job),
+        ..Resource::new("batch", "v1", "Job", "jobs")
+    }
+}
+
+struct Job;
+
+pub const SPEC: Path<'static> = Path::new("spec");
+const STATUS: Path<'static> = Path::new("status");
+const CONTROLLER_UID: &str = "batch.kubernetes.io/controller-uid";
+const JOB_NAME: &str = "batch.kubernetes.io/job-name";
+const OLD_CONTROLLER_UID: &str = "controller-uid";
+const OLD_JOB_NAME: &str = "job-name";
+const INDEXED_PARALLELISM_LIMIT: i64 = 100_000;
+const MANAGED_BY_LIMIT: usize = 63;
+
+impl Strategy for Job {
+    fn default(&self, object: &mut Value) {
+        default_labels(object);
+        let spec = object.object_mut("spec");
+        if !spec.has("completions") && !spec.has("parallelism") {
+            spec.set("completions", 1);
+        }
+        spec.set_default("parallelism", 1);
+        let limit = if spec.has("backoffLimitPerIndex") { i32::MAX } else { 6 };
+        spec.set_default("backoffLimit", limit);
+        spec.set_default("completionMode", "NonIndexed");
+        spec.set_default("suspend", false);
+        spec.set_default("manualSelector", false);
+        let replacement = if spec.has("podFailurePolicy") { "Failed" } else { "TerminatingOrFailed" };
+        spec.set_default("podReplacementPolicy", replacement);
+        if let Some(policy) = spec.set_mut("podFailurePolicy") {
+            for rule in policy.items_mut("rules") {
+                for condition in rule.items_mut("onPodConditions") {
+                    condition.set_default_str("status", "True");
+                }
+            }
+        }
+        template::default(spec, "template");
+    }
+
+    fn prepare_create(&self, object: &mut Value, _: &Context) {
+        object.set("status", json!({}));
+        let metadata = object.at("metadata");
+        let (uid, name) = (metadata.str_at("uid").to_owned(), metadata.str_at("name").to_owned());
+        let spec = object.object_mut("spec");
+        if !spec.bool_at("manualSelector") {
+            let labels = spec.object_mut("template").object_mut("metadata").object_mut("labels");
+            for (label, value) in
+                [(OLD_JOB_NAME, &name), (JOB_NAME, &name), (OLD_CONTROLLER_UID, &uid), (CONTROLLER_UID, &uid)]
+            {
+                labels.set_default(label, value.as_str());
+            }
+            spec.object_mut("selector").object_mut("matchLabels").set_default(CONTROLLER_UID, uid);
+        }
+        template::drop_disabled(spec.set_mut("template"), None);
+        default_labels(object);
+    }
+
+    fn prepare_update(&self, object: &mut Value, old: &Value, _: &Context) {
+        object.copy("status", old);
+        let before = old.at("spec").at("template");
+        template::drop_disabled(object.object_mut("spec").set_mut("template"), Some(before));
+    }
+
+    fn validate(&self, object: &Value) -> ErrorList {
+        let mut errors = ErrorList::new();
+        generated_selector(object, &mut errors);
+        validate_selected(object.at("spec"), &template::options(None), &mut errors);
+        let spec = object.at("spec");
+        if spec.str_at("completionMode") == "Indexed" && spec.int_at("completions") > 0 {
+            let name = object.at("metadata").str_at("name");
+            let last = format!("{name}-{}", spec.int_at("completions") - 1);
+            let messages = names::dns_label(&last);
+            if !messages.is_empty() {
+                let detail = format!("will not able to create pod with invalid DNS label: {last}");
+                errors.invalid(&Path::new("metadata").child("name"), name, detail);
+            }
+        }
+        errors
+    }
+
+    fn validate_update(&self, object: &Value, old: &Value) -> ErrorList {
+        let mut errors = ErrorList::new();
+        let options = template::options(Some(old.at("spec").at("template")));
+        validate_selected(object.at("spec"), &options, &mut errors);
+        changes(object.at("spec"), old, &mut errors);
+        errors
+    }
+
+    fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
+        let mut out = template::workload_warnings(object, old);
+        let spec = object.at("spec");
+        if spec.str_at("completionMode") == "Indexed"
+            && spec.int_at("completions") > 100_000
+            && spec.int_at("parallelism") > 10_000
+        {
+            out.push("In Indexed Jobs with a number of completions higher than 10^5 and a parallelism higher than 10^4, a Kubernetes control plane might not be able to track completedIndexes when a big number of indexes fail".to_owned());
+        }
+        out
+    }
+
+    fn status(&self) -> Option<&dyn Strategy> {
+        Some(&Status)
+    }
+
+    fn selectable_fields(&self) -> &'static [(&'static str, fn(&Value) -> String)] {
+        &[("status.successful", |job| job.at("status").int_at("succeeded").to_string())]
+    }
+
+    fn orphans_dependents(&self) -> bool {
+        true
+    }
+
+    fn cells(&self, object: &Value, now: jiff::Timestamp) -> Option<Vec<Value>> {
+        let (spec, status) = (object.at("spec"), object.at("status"));
+        let [names, images] = cells::containers(spec.at("template").at("spec"));
+        let done = status.int_at("succeeded");
+        let completions = match (spec.optional_int("completions"), spec.int_at("parallelism")) {
+            (Some(completions), _) => format!("{done}/{completions}"),
+            (None, parallelism) if parallelism > 1 => format!("{done}/1 of {parallelism}"),
+            _ => format!("{done}/1"),
+        };
+        Some(vec![
+            cells::name(object),
+            state(object).into(),
+            completions.into(),
+            duration(status, now).into(),
+            cells::age(object, now),
+            names,
+            images,
+            cells::selector(spec.at("selector")).into(),
+        ])
+    }
+}
+
+/// A Job without labels has those of its pods.
+fn default_labels(object: &mut Value) {
+    let labels = object.at("spec").at("template").at("metadata").at("labels").clone();
+    if labels.is_object() && object.at("metadata").map_at("labels").is_empty() {
+        object.object_mut("metadata").set("labels", labels);
+    }
+}
+
+fn duration(status: &Value, now: jiff::Timestamp) -> String {
+    let Ok(start) = status.str_at("startTime").parse::<jiff::Timestamp>() else { return String::new() };
+    let end = status.str_at("completionTime").parse().unwrap_or(now);
+    cells::duration(end.as_second() - start.as_second())
+}
+
+fn state(object: &Value) -> &'static str {
+    let conditions = object.at("status").list_at("conditions");
+    let has = |kind: &str| {
+        conditions.iter().any(|condition| condition.str_at("type") == kind && condition.str_at("status") == "True")
+    };
+    if has("Complete") {
+        return "Complete";
+    }
+    if has("Failed") {
+        return "Failed";
+    }
+    if object.at("metadata").has("deletionTimestamp") {
+        return "Terminating";
+    }
+    let other = ["Suspended", "FailureTarget", "SuccessCriteriaMet"].into_iter().find(|kind| has(kind));
+    other.unwrap_or("Running")
+}
+
+struct Status;
+
+impl Strategy for Status {
+    fn prepare_update(&self, object: &mut Value, old: &Value, _: &Context) {
+        object.copy("spec", old);
+    }
+
+    fn validate_update(&self, object: &Value, _: &Value) -> ErrorList {
+        let mut errors = ErrorList::new();
+        for field in ["active", "succeeded", "failed", "ready", "terminating"] {
+            errors.not_negative(&STATUS.child(field), object.at("status").int_at(field));
+        }
+        errors
+    }
+}
+
+/// The labels that tie pods to a Job are those that were generated for it.
+fn generated_selector(object: &Value, errors: &mut ErrorList) {
+    let (metadata, spec) = (object.at("metadata"), object.at("spec"));
+    if spec.bool_at("manualSelector") {
+        return;
+    }
+    let path = SPEC.child("template.metadata.labels");
+    let labels = spec.at("template").at("metadata").at("labels");
+    let (uid, name) = (metadata.str_at("uid"), metadata.str_at("name"));
+    for (label, wanted) in [(OLD_CONTROLLER_UID, uid), (OLD_JOB_NAME, name), (CONTROLLER_UID, uid), (JOB_NAME, name)] {
+        if labels.str_at(label) != wanted {
+            errors.invalid(&path.key(label), labels.str_at(label), format!("must be '{wanted}'"));
+        }
+    }
+    let selector = spec.at("selector");
+    if selector.at("matchLabels").str_at(CONTROLLER_UID) != uid {
+        errors.invalid(&SPEC.child("selector"), selector.clone(), "`selector` not auto-generated");
+    }
+}
+
+/// The spec of a Job, selector included.
+fn validate_selected(spec: &Value, options: &Options, errors: &mut ErrorList) {
+    validate(spec, &SPEC, options, errors);
+    let selector = spec.at("selector");
+    if selector.is_null() {
+        errors.required(&SPEC.child("selector"), "");
+    } else {
+        labels::selector(selector, false, &SPEC.child("selector"), errors);
+    }
+    let template_labels = spec.at("template").at("metadata").at("labels");
+    if labels::selector_is_usable(selector) && !labels::selector_matches(selector, template_labels) {
+        let detail = "`selector` does not match template `labels`";
+        errors.invalid(&SPEC.child("template.metadata.labels"), template_labels.clone(), detail);
+    }
+}
+
+/// The spec of a Job or of a template of one.
+pub fn validate(spec: &Value, path: &Path<'_>, options: &Options, errors: &mut ErrorList) {
+    for field in [
+        "parallelism",
+        "completions",
+        "activeDeadlineSeconds",
+        "backoffLimit",
+        "ttlSecondsAfterFinished",
+        "backoffLimitPerIndex",
+        "maxFailedIndexes",
+    ] {
+        errors.not_negative(&path.child(field), spec.int_at(field));
+    }
+    if spec.has("maxFailedIndexes") && !spec.has("backoffLimitPerIndex") {
+        errors.required(&path.child("backoffLimitPerIndex"), "when maxFailedIndexes is specified");
+    }
+    if let Some(manager) = spec.optional_str("managedBy") {
+        let at_manager = path.child("managedBy");
+        errors.check(&at_manager, manager, names::domain_prefixed_path(manager));
+        if manager.len() > MANAGED_BY_LIMIT {
+            errors.too_long(&at_manager, MANAGED_BY_LIMIT as i64);
+        }
+    }
+    completion_mode(spec, path, errors);
+    pod_failure_policy::validate(spec, path, errors);
+    if let Some(policy) = spec.get_set("successPolicy") {
+        let at_policy = path.child("successPolicy");
+        if spec.str_at("completionMode") == "Indexed" {
+            pod_failure_policy::success(policy, spec.int_at("completions"), &at_policy, errors);
+        } else {
+            errors.push(FieldError::invalid_omitted(&at_policy, "requires indexed completion mode"));
+        }
+    }
+    if let Some(policy) = spec.optional_str("podReplacementPolicy") {
+        let known: &[&str] =
+            if spec.has("podFailurePolicy") { &["Failed"] } else { &["Failed", "TerminatingOrFailed"] };
+        errors.one_of(&path.child("podReplacementPolicy"), policy, known);
+    }
+    let template = spec.at("template");
+    template::validate(template, &path.child("template"), options, errors);
+    let policy = template.at("spec").str_at("restartPolicy");
+    let at_policy = path.child("template.spec.restartPolicy");
+    match policy {
+        "OnFailure" | "Never" => {}
+        // What a pod's default is, a Job's author has to choose.
+        "" | "Always" => errors.required(&at_policy, "valid values: \"OnFailure\", \"Never\""),
+        policy => errors.not_supported(&at_policy, policy, &["OnFailure", "Never"]),
+    }
+    if spec.has("podFailurePolicy") && policy == "OnFailure" {
+        let detail = "only \"Never\" is supported when podFailurePolicy is specified";
+        errors.invalid(&at_policy, policy, detail);
+    }
+}
+
+fn completion_mode(spec: &Value, path: &Path<'_>, errors: &mut ErrorList) {
+    let mode = spec.optional_str("completionMode");
+    if let Some(mode) = mode {
+        errors.one_of(&path.child("completionMode"), mode, &["Indexed", "NonIndexed"]);
+    }
+    if mode != Some("Indexed") {
+        if spec.has("backoffLimitPerIndex") {
+            let value = spec.int_at("backoffLimitPerIndex");
+            errors.invalid(&path.child("backoffLimitPerIndex"), value, "requires indexed completion mode");
+        }
+        if spec.has("maxFailedIndexes") {
+            let value = spec.int_at("maxFailedIndexes");
+            errors.invalid(&path.child("maxFailedIndexes"), value, "requires indexed completion mode");
+        }
+        return;
+    }
+    let Some(completions) = spec.optional_int("completions") else {
+        return errors.required(&path.child("completions"), "when completion mode is Indexed");
+    };
+    let parallelism = spec.int_at("parallelism");
+    if parallelism > INDEXED_PARALLELISM_LIMIT {
+        let detail =
+            format!("must be less than or equal to {INDEXED_PARALLELISM_LIMIT} when completion mode is Indexed");
+        errors.invalid(&path.child("parallelism"), parallelism, detail);
+    }
+    if let Some(failed) = spec.optional_int("maxFailedIndexes").filter(|failed| *failed > completions) {
+        errors.invalid(&path.child("maxFailedIndexes"), failed, "must be less than or equal to completions");
+    }
+}
+
+/// What stays once a Job is there.
+fn changes(spec: &Value, old: &Value, errors: &mut ErrorList) {
+    let before = old.at("spec");
+    let elastic = spec.str_at("completionMode") == "Indexed"
+        && spec.at("completions") == spec.at("parallelism")
+        && before.has("completions");
+    if !elastic {
+        errors.immutable(&SPEC.child("completions"), spec.at("completions"), before.at("completions"));
+    }
+    errors.immutable(&SPEC.child("selector"), spec.at("selector"), before.at("selector"));
+    template_changes(spec.at("template"), old, errors);
+    for field in ["completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"] {
+        errors.immutable(&SPEC.child(field), spec.at(field), before.at(field));
+    }
+}
+
+/// A Job that was suspended and never started may still be told where to run.
+fn template_changes(template: &Value, old: &Value, errors: &mut ErrorList) {
+    let before = old.at("spec").at("template");
+    let mut allowed = before.clone();
+    if old.at("spec").bool_at("suspend") && !old.at("status").has("startTime") {
+        for field in ["nodeSelector", "tolerations", "affinity", "schedulingGates"] {
+            allowed.object_mut("spec").copy(field, template.at("spec"));
+        }
+        for field in ["annotations", "labels"] {
+            allowed.object_mut("metadata").copy(field, template.at("metadata"));
+        }
+    }
+    if !same(template, &allowed) {
+        errors.invalid(&SPEC.child("template"), template.clone(), "field is immutable");
+    }
+}

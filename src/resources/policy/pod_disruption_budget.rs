@@ -1,0 +1,115 @@
+//! PodDisruptionBudget: how many pods of a kind may be evicted.
+
+use crate::api::names::{self, Messages};
+use crate::api::{ErrorList, Fields, FieldsMut, Path, Report};
+use crate::resources::apps::replicas::{at_most_all, int_or_percent};
+use crate::resources::{Column, Context, Resource, Strategy, Subresource, cells, conditions, labels};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+pub fn resource() -> Resource {
+    Resource {
+        short_names: vec!["pdb".into()],
+        status: true,
+        generation: true,
+        subresources: vec![Subresource::status()],
+        columns: vec![
+            Column::name(),
+            Column::string("Min Available"),
+            Column::string("Max Unavailable"),
+            Column::integer("Allowed Disruptions"),
+            Column::string("Age"),
+        ],
+        strategy: Arc::new(PodDisruptionBudget),
+        ..Resource::new("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets")
+    }
+}
+
+struct PodDisruptionBudget;
+
+const SPEC: Path<'static> = Path::new("spec");
+const STATUS: Path<'static> = Path::new("status");
+const COUNTS: &[&str] = &["disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods"];
+
+impl Strategy for PodDisruptionBudget {
+    fn prepare_create(&self, object: &mut Value, _: &Context) {
+        object.set(
+            "status",
+            json!({ "disruptionsAllowed": 0, "currentHealthy": 0, "desiredHealthy": 0, "expectedPods": 0 }),
+        );
+    }
+
+    fn prepare_update(&self, object: &mut Value, old: &Value, _: &Context) {
+        object.copy("status", old);
+    }
+
+    fn validate(&self, object: &Value) -> ErrorList {
+        let mut errors = ErrorList::new();
+        let spec = object.at("spec");
+        if spec.has("minAvailable") && spec.has("maxUnavailable") {
+            errors.invalid(&SPEC, spec.clone(), "minAvailable and maxUnavailable cannot be both set");
+        }
+        for field in ["minAvailable", "maxUnavailable"] {
+            if let Some(amount) = spec.get_set(field) {
+                int_or_percent(amount, &SPEC.child(field), &mut errors);
+                at_most_all(amount, &SPEC.child(field), &mut errors);
+            }
+        }
+        labels::selector(spec.at("selector"), false, &SPEC.child("selector"), &mut errors);
+        if let Some(policy) = spec.optional_str("unhealthyPodEvictionPolicy") {
+            let known = &["AlwaysAllow", "IfHealthyBudget"];
+            errors.one_of(&SPEC.child("unhealthyPodEvictionPolicy"), policy, known);
+        }
+        errors
+    }
+
+    /// Nothing but what a path needs is asked of its name.
+    fn validate_name(&self, name: &str, _: bool) -> Messages {
+        names::path_segment(name)
+    }
+
+    fn allow_unconditional_update(&self) -> bool {
+        false
+    }
+
+    fn status(&self) -> Option<&dyn Strategy> {
+        Some(&Status)
+    }
+
+    fn cells(&self, object: &Value, now: jiff::Timestamp) -> Option<Vec<Value>> {
+        let amount = |field: &str| match object.at("spec").at(field) {
+            Value::String(text) => text.clone(),
+            Value::Null => "N/A".to_owned(),
+            number => number.to_string(),
+        };
+        Some(vec![
+            cells::name(object),
+            amount("minAvailable").into(),
+            amount("maxUnavailable").into(),
+            object.at("status").int_at("disruptionsAllowed").into(),
+            cells::age(object, now),
+        ])
+    }
+}
+
+struct Status;
+
+impl Strategy for Status {
+    fn prepare_update(&self, object: &mut Value, old: &Value, _: &Context) {
+        object.copy("spec", old);
+    }
+
+    fn validate_update(&self, object: &Value, _: &Value) -> ErrorList {
+        let mut errors = ErrorList::new();
+        let status = object.at("status");
+        conditions::validate(status.list_at("conditions"), &STATUS.child("conditions"), &mut errors);
+        for field in COUNTS {
+            errors.not_negative(&STATUS.child(field), status.int_at(field));
+        }
+        errors
+    }
+
+    fn allow_unconditional_update(&self) -> bool {
+        false
+    }
+}

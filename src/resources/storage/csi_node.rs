@@ -1,0 +1,94 @@
+//! CSINode: the storage drivers on a node.
+
+use crate::api::names;
+use crate::api::value::same;
+use crate::api::{ErrorList, Fields, Path, Report};
+use crate::resources::core::pod_spec::volumes::csi_driver_name;
+use crate::resources::{Column, Resource, Strategy, cells};
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+pub fn resource() -> Resource {
+    Resource {
+        namespaced: false,
+        columns: vec![Column::name(), Column::integer("Drivers"), Column::string("Age")],
+        strategy: Arc::new(CsiNode),
+        ..Resource::new("storage.k8s.io", "v1", "CSINode", "csinodes")
+    }
+}
+
+struct CsiNode;
+
+const SPEC: Path<'static> = Path::new("spec");
+const NODE_ID_LIMIT: usize = 256;
+
+impl Strategy for CsiNode {
+    fn validate(&self, object: &Value) -> ErrorList {
+        let mut errors = ErrorList::new();
+        let list = SPEC.child("drivers");
+        let mut known = BTreeSet::new();
+        for (index, driver) in object.at("spec").list_at("drivers").iter().enumerate() {
+            let path = list.index(index);
+            validate(driver, &path, &mut errors);
+            if !known.insert(driver.str_at("name")) {
+                errors.duplicate(&path.child("name"), driver.str_at("name"));
+            }
+        }
+        errors
+    }
+
+    fn validate_update(&self, object: &Value, old: &Value) -> ErrorList {
+        let mut errors = self.validate(object);
+        // A driver may come and go; one that is there stays as it is, its allocatable count aside.
+        for driver in object.at("spec").list_at("drivers") {
+            let before = old.at("spec").list_at("drivers").iter();
+            let mut before = before.filter(|before| before.str_at("name") == driver.str_at("name"));
+            let kept = |before: &Value| {
+                ["nodeID", "topologyKeys"].iter().all(|field| same(before.at(field), driver.at(field)))
+                    && (driver.has("allocatable") || !before.has("allocatable"))
+            };
+            if before.next().is_some_and(|before| !kept(before)) {
+                errors.invalid(&Path::new("CSINodeDriver"), driver.clone(), "field is immutable");
+            }
+        }
+        errors
+    }
+
+    fn allow_unconditional_update(&self) -> bool {
+        false
+    }
+
+    fn returns_deleted_object(&self) -> bool {
+        true
+    }
+
+    fn cells(&self, object: &Value, now: jiff::Timestamp) -> Option<Vec<Value>> {
+        let drivers = object.at("spec").list_at("drivers").len();
+        Some(vec![cells::name(object), drivers.into(), cells::age(object, now)])
+    }
+}
+
+fn validate(driver: &Value, path: &Path<'_>, errors: &mut ErrorList) {
+    csi_driver_name(driver.str_at("name"), &path.child("name"), errors);
+    let id = driver.str_at("nodeID");
+    if id.is_empty() {
+        errors.required(&path.child("nodeID"), "");
+    }
+    if id.len() > NODE_ID_LIMIT {
+        errors.invalid(&path.child("nodeID"), id, format!("must be {NODE_ID_LIMIT} characters or less"));
+    }
+    if let Some(count) = driver.at("allocatable").optional_int("count").filter(|count| *count < 0) {
+        errors.invalid(&path.child("allocatable.count"), count, "must be greater than or equal to 0");
+    }
+    let mut known = BTreeSet::new();
+    for (index, key) in driver.strs_at("topologyKeys").enumerate() {
+        if key.is_empty() {
+            errors.required(&path.child("topologyKeys"), "");
+        }
+        if !known.insert(key) {
+            errors.duplicate(&path.child("topologyKeys"), key);
+        }
+        errors.check(&path.child("topologyKeys").index(index), key, names::qualified_name(key));
+    }
+}
