@@ -1,8 +1,9 @@
-//! What a fresh cluster holds: namespaces, the default roles and bindings, priority classes.
+//! What a fresh cluster holds: namespaces, the default roles and bindings, priority classes, flow
+//! schemas and priority levels, the local APIServices.
 //!
 //! [`reconcile`] runs at every start through the API itself. It adds what is missing and takes
 //! nothing away; an object whose `autoupdate` annotation is `false` is left alone. The data in
-//! `bootstrap/rbac.jsonl` are Kubernetes v1.36's defaults, one object a line, without the label and
+//! `bootstrap/*.jsonl` are Kubernetes v1.36's defaults, one object a line, without the label and
 //! the annotation that they all carry.
 
 mod plan;
@@ -17,11 +18,14 @@ use http::{Method, Request, Response, StatusCode};
 use plan::Step;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::OnceLock;
 use tower::{Service, ServiceExt};
 
 const RBAC: &str = include_str!("bootstrap/rbac.jsonl");
+
+/// Flow schemas, priority levels and the local APIServices: `collection` and `object`.
+const OBJECTS: &str = include_str!("bootstrap/objects.jsonl");
 
 const NAMESPACES: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
 
@@ -48,6 +52,13 @@ struct Default {
     subjects: Option<Value>,
     #[serde(default)]
     role_ref: Option<Value>,
+}
+
+/// One line of the whole objects.
+#[derive(Debug, Deserialize)]
+struct Whole {
+    collection: String,
+    object: Value,
 }
 
 fn defaults() -> &'static [Default] {
@@ -145,6 +156,15 @@ where
         ),
     ];
     api.create_missing(classes, wanted).await?;
+
+    let mut wanted: BTreeMap<String, Vec<(String, Value)>> = BTreeMap::new();
+    for line in OBJECTS.lines() {
+        let (collection, object) = serde_json::from_str::<Whole>(line).map(|whole| (whole.collection, whole.object))?;
+        wanted.entry(collection.clone()).or_default().push((collection, object));
+    }
+    for (collection, objects) in wanted {
+        api.create_missing(&collection, objects).await?;
+    }
 
     // Roles before bindings: a binding's role is looked at when it is written.
     for resources in [["clusterroles", "roles"], ["clusterrolebindings", "rolebindings"]] {

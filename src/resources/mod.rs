@@ -17,6 +17,8 @@ pub use registry::{Registry, Row, Rows};
 
 type Str = Cow<'static, str>;
 
+pub mod admission_registration;
+pub mod api_registration;
 pub mod apps;
 pub mod authentication;
 pub mod authorization;
@@ -29,11 +31,13 @@ pub mod coordination;
 pub mod core;
 pub mod discovery;
 pub mod events;
+pub mod flow_control;
 pub mod labels;
 pub mod networking;
 pub mod node;
 pub mod policy;
 pub mod rbac;
+pub mod resource;
 pub mod scheduling;
 pub mod storage;
 
@@ -55,6 +59,7 @@ pub const RESOURCES: &[fn() -> Resource] = &[
     core::secret::resource,
     core::service_account::resource,
     core::service::resource,
+    api_registration::api_service::resource,
     apps::controller_revision::resource,
     apps::daemon_set::resource,
     apps::deployment::resource,
@@ -88,10 +93,22 @@ pub const RESOURCES: &[fn() -> Resource] = &[
     storage::storage_class::resource,
     storage::volume_attachment::resource,
     storage::volume_attributes_class::resource,
+    admission_registration::mutating_admission_policy::resource,
+    admission_registration::mutating_admission_policy_binding::resource,
+    admission_registration::mutating_webhook_configuration::resource,
+    admission_registration::validating_admission_policy::resource,
+    admission_registration::validating_admission_policy_binding::resource,
+    admission_registration::validating_webhook_configuration::resource,
     scheduling::priority_class::resource,
     coordination::lease::resource,
     node::runtime_class::resource,
     discovery::endpoint_slice::resource,
+    resource::device_class::resource,
+    resource::resource_claim::resource,
+    resource::resource_claim_template::resource,
+    resource::resource_slice::resource,
+    flow_control::flow_schema::resource,
+    flow_control::priority_level_configuration::resource,
 ];
 
 /// One served resource in one version.

@@ -5,14 +5,14 @@
 //! managers of fields.
 
 use super::body::{Body, FieldValidation};
-use super::decode::{DecodeError, decode};
+use super::decode::{DecodeError, Decoded, decode};
 use super::go_print::go_print;
 use super::scan::{Scanner, syntax_error};
 use super::strategic::strategic_merge;
 use super::table::{Schema, Shape, TypeId, TypeTable};
 use crate::api::patch::{PatchType, json_patch, merge_patch};
 use crate::api::{FieldError, GroupVersionKind, Path, Status};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// Patch `original`, an object of `schema` as a client reads it (with resourceVersion). The result
 /// is decoded and normal, its type as the schema says.
@@ -26,23 +26,22 @@ pub fn patch(
     match kind {
         PatchType::Json => {
             let patched = json_patch(original, bytes)?;
-            decode_patched(schema, &patched, Vec::new(), validation)
+            decode_patched(schema, original, patched, Vec::new(), validation)
         }
         PatchType::Merge => {
             let (patch, strict) = read_patch(bytes, validation)
                 .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
             let mut patched = original.clone();
             merge_patch(&mut patched, &patch);
-            decode_patched(schema, &patched, strict, validation)
+            decode_patched(schema, original, patched, strict, validation)
         }
         PatchType::Strategic => {
             let (patch, strict) = read_patch(bytes, validation).map_err(Status::bad_request)?;
             let shown = go_print(&patch);
             let patched = strategic_merge(schema, original.clone(), patch)?;
-            let text = patched.to_string();
-            match decode(schema, text.as_bytes()) {
-                Ok(decoded) => finish(decoded.object, [strict, decoded.strict].concat(), validation, || shown),
-                Err(DecodeError(error)) => {
+            match decode_changed(schema, original, patched) {
+                Ok((decoded, _)) => finish(decoded.object, [strict, decoded.strict].concat(), validation, || shown),
+                Err((patched, DecodeError(error))) => {
                     let error = restore_error(&schema.table, schema.root, &patched).unwrap_or(error);
                     Err(invalid_patch(&shown, &error))
                 }
@@ -91,17 +90,66 @@ fn read_patch(bytes: &[u8], validation: FieldValidation) -> Result<(Value, Vec<S
 
 fn decode_patched(
     schema: &Schema,
-    patched: &Value,
+    original: &Value,
+    patched: Value,
     strict: Vec<String>,
     validation: FieldValidation,
 ) -> Result<Body, Status> {
-    let text = patched.to_string();
-    let decoded = decode(schema, text.as_bytes()).map_err(|DecodeError(error)| invalid_patch(&text, &error))?;
+    let (decoded, changed) = decode_changed(schema, original, patched)
+        .map_err(|(patched, DecodeError(error))| invalid_patch(&patched.to_string(), &error))?;
+    // The patched object as it was before it was decoded; only errors show it.
+    let shown = |object: &Value| {
+        let mut all = changed;
+        for (name, value) in object.as_object().into_iter().flatten() {
+            if all.get(name).is_none() && original.get(name) == Some(value) {
+                all[name] = value.clone();
+            }
+        }
+        all.to_string()
+    };
     let same_kind = decoded.kind == schema.gvk.kind && decoded.api_version == schema.gvk.api_version();
     if !same_kind {
-        return Err(invalid_patch(&text, &kind_error(schema, &decoded.kind, &decoded.api_version)));
+        let error = kind_error(schema, &decoded.kind, &decoded.api_version);
+        return Err(invalid_patch(&shown(&decoded.object), &error));
     }
-    finish(decoded.object, [strict, decoded.strict].concat(), validation, || text)
+    let strict = [strict, decoded.strict].concat();
+    if validation == FieldValidation::Strict && !strict.is_empty() {
+        return Err(strict_error(&shown(&decoded.object), &strict));
+    }
+    finish(decoded.object, strict, validation, String::new)
+}
+
+/// Decodes what a patch made of `original`: only the fields that it changed, since the others were
+/// decoded before. Beside the object come the changed fields as they were; on an error all of it
+/// comes back.
+fn decode_changed(schema: &Schema, original: &Value, patched: Value) -> Result<(Decoded, Value), (Value, DecodeError)> {
+    let Value::Object(fields) = patched else {
+        let text = patched.to_string();
+        return match decode(schema, text.as_bytes()) {
+            Ok(decoded) => Ok((decoded, patched)),
+            Err(error) => Err((patched, error)),
+        };
+    };
+    let unchanged = |name: &str, value: &Value| {
+        !matches!(name, "apiVersion" | "kind" | "metadata") && original.get(name) == Some(value)
+    };
+    let (kept, changed): (Map<_, _>, Map<_, _>) = fields.into_iter().partition(|(name, value)| unchanged(name, value));
+    let changed = Value::Object(changed);
+    match decode(schema, changed.to_string().as_bytes()) {
+        Ok(mut decoded) => {
+            if let Value::Object(fields) = &mut decoded.object {
+                fields.extend(kept);
+            }
+            Ok((decoded, changed))
+        }
+        Err(error) => {
+            let mut fields = kept;
+            if let Value::Object(changed) = changed {
+                fields.extend(changed);
+            }
+            Err((Value::Object(fields), error))
+        }
+    }
 }
 
 /// The patch changed what the object is.
@@ -125,12 +173,14 @@ fn finish(
     shown: impl FnOnce() -> String,
 ) -> Result<Body, Status> {
     match validation {
-        FieldValidation::Strict if !strict.is_empty() => {
-            Err(invalid_patch(&shown(), &format!("strict decoding error: {}", strict.join(", "))))
-        }
+        FieldValidation::Strict if !strict.is_empty() => Err(strict_error(&shown(), &strict)),
         FieldValidation::Ignore => Ok(Body { object, warnings: Vec::new() }),
         _ => Ok(Body { object, warnings: strict }),
     }
+}
+
+fn strict_error(shown: &str, strict: &[String]) -> Status {
+    invalid_patch(shown, &format!("strict decoding error: {}", strict.join(", ")))
 }
 
 /// 422 about the field `patch` of an object without kind or name.

@@ -75,6 +75,22 @@ async fn pages_show_one_state() {
 }
 
 #[tokio::test]
+async fn an_exact_version_is_the_state_of_then() {
+    let api = five().await;
+    let before = api.get(CONFIG_MAPS).await.ok();
+    let version = before["metadata"]["resourceVersion"].as_str().expect("a version");
+    let name = before["items"][0]["metadata"]["name"].as_str().expect("a name");
+    api.merge(&format!("{CONFIG_MAPS}/{name}"), json!({"data": {"k": "changed"}})).await.ok();
+    api.config_map("later", json!({})).await;
+    let exact = format!("{CONFIG_MAPS}?resourceVersion={version}&resourceVersionMatch=Exact");
+    assert_eq!(api.get(&exact).await.ok(), before);
+    api.delete(&format!("{CONFIG_MAPS}/{name}"), None).await.ok();
+    assert_eq!(api.get(&exact).await.ok(), before);
+    let newer = format!("{CONFIG_MAPS}?resourceVersion={version}&resourceVersionMatch=NotOlderThan");
+    assert_eq!(api.get(&newer).await.ok()["items"].as_array().map(Vec::len), Some(5));
+}
+
+#[tokio::test]
 async fn states_that_are_not_there() {
     let api = five().await;
     let (code, message) = api.get(&format!("{CONFIG_MAPS}?resourceVersion=999999999")).await.refused();
@@ -87,7 +103,6 @@ async fn states_that_are_not_there() {
         ("resourceVersion=0&resourceVersionMatch=Exact", 422),
         ("resourceVersion=1&resourceVersionMatch=Bogus", 422),
         ("sendInitialEvents=true", 422),
-        ("resourceVersion=2&resourceVersionMatch=Exact", 410),
     ] {
         assert_eq!(api.get(&format!("{CONFIG_MAPS}?{query}")).await.refused().0, code, "{query}");
     }

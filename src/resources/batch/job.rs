@@ -72,7 +72,10 @@ impl Strategy for Job {
             spec.object_mut("selector").object_mut("matchLabels").set_default(CONTROLLER_UID, uid);
         }
         template::drop_disabled(spec.set_mut("template"), None);
-        default_labels(object);
+        // Kubernetes does this when it reads the Job again: a name that is no label value is refused first.
+        if names::label_value(&name).is_empty() {
+            default_labels(object);
+        }
     }
 
     fn prepare_update(&self, object: &mut Value, old: &Value, _: &Context) {

@@ -1,0 +1,14 @@
+//! `admissionregistration.k8s.io/v1`.
+
+mod binding;
+mod matching;
+pub mod mutating_admission_policy;
+pub mod mutating_admission_policy_binding;
+pub mod mutating_webhook_configuration;
+mod policy;
+mod rules;
+pub mod validating_admission_policy;
+pub mod validating_admission_policy_binding;
+pub mod validating_webhook_configuration;
+mod webhook_client;
+mod webhooks;

@@ -1,0 +1,64 @@
+//! What both kinds of admission policy share: what they match, their parameters and variables.
+
+use super::matching;
+use crate::api::{ErrorList, Fields, FieldsMut, Path, Report, names};
+use serde_json::Value;
+
+pub const SPEC: Path<'static> = Path::new("spec");
+
+pub fn default(object: &mut Value) {
+    let spec = object.object_mut("spec");
+    spec.set_default("failurePolicy", "Fail");
+    if let Some(constraints) = spec.set_mut("matchConstraints") {
+        matching::default(constraints);
+    }
+}
+
+/// Up to the variables.
+pub fn validate(spec: &Value, errors: &mut ErrorList) {
+    match spec.optional_str("failurePolicy") {
+        None => errors.required(&SPEC.child("failurePolicy"), ""),
+        Some(policy) => errors.one_of(&SPEC.child("failurePolicy"), policy, &["Fail", "Ignore"]),
+    }
+    if let Some(kind) = spec.get_set("paramKind") {
+        matching::parameter_kind(kind, &SPEC.child("paramKind"), errors);
+    }
+    let path = SPEC.child("matchConstraints");
+    match spec.get_set("matchConstraints") {
+        None => errors.required(&path, ""),
+        Some(constraints) => {
+            matching::resources(constraints, &path, errors);
+            if constraints.list_at("resourceRules").is_empty() {
+                errors.required(&path.child("resourceRules"), "");
+            }
+        }
+    }
+    matching::conditions(spec.list_at("matchConditions"), &SPEC.child("matchConditions"), errors);
+    let list = SPEC.child("variables");
+    for (index, variable) in spec.list_at("variables").iter().enumerate() {
+        let path = list.index(index);
+        match variable.str_at("name") {
+            "" => errors.required(&path.child("name"), "name is not specified"),
+            name if !names::c_identifier(name).is_empty() => {
+                errors.invalid(&path.child("name"), name, "name is not a valid CEL identifier");
+            }
+            _ => {}
+        }
+        expression(variable, &path, errors);
+    }
+}
+
+/// An expression that must be there.
+pub fn expression(holder: &Value, path: &Path<'_>, errors: &mut ErrorList) {
+    if holder.str_at("expression").trim().is_empty() {
+        errors.required(&path.child("expression"), "expression is not specified");
+    }
+}
+
+/// The cell of `paramKind`.
+pub fn parameter_cell(object: &Value) -> String {
+    match object.at("spec").get_set("paramKind") {
+        Some(kind) => format!("{}/{}", kind.str_at("apiVersion"), kind.str_at("kind")),
+        None => "<unset>".to_owned(),
+    }
+}

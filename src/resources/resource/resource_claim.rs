@@ -1,0 +1,122 @@
+//! ResourceClaim: the wish for devices, and what came of it.
+
+use super::requests;
+use crate::api::value::same;
+use crate::api::{ErrorList, Fields, FieldsMut, Path, Report};
+use crate::resources::pipeline::keep_metadata;
+use crate::resources::{Column, Context, Resource, Strategy, Subresource, cells};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+pub fn resource() -> Resource {
+    Resource {
+        status: true,
+        subresources: vec![Subresource::status()],
+        columns: Column::strings(&["State", "Age"]),
+        strategy: Arc::new(ResourceClaim),
+        ..Resource::new("resource.k8s.io", "v1", "ResourceClaim", "resourceclaims")
+    }
+}
+
+struct ResourceClaim;
+
+const SPEC: Path<'static> = Path::new("spec");
+const STATUS: Path<'static> = Path::new("status");
+const RESERVED_LIMIT: usize = 256;
+
+impl Strategy for ResourceClaim {
+    fn default(&self, object: &mut Value) {
+        requests::default(object.object_mut("spec"));
+    }
+
+    fn prepare_create(&self, object: &mut Value, _: &Context) {
+        object.set("status", json!({}));
+    }
+
+    fn prepare_update(&self, object: &mut Value, old: &Value, _: &Context) {
+        object.copy("status", old);
+    }
+
+    fn validate(&self, object: &Value) -> ErrorList {
+        let mut errors = ErrorList::new();
+        requests::validate(object.at("spec"), &SPEC, &mut errors);
+        errors
+    }
+
+    fn validate_update(&self, object: &Value, old: &Value) -> ErrorList {
+        let mut errors = ErrorList::new();
+        errors.immutable(&SPEC, object.at("spec"), old.at("spec"));
+        errors
+    }
+
+    fn returns_deleted_object(&self) -> bool {
+        true
+    }
+
+    fn status(&self) -> Option<&dyn Strategy> {
+        Some(&Status)
+    }
+
+    fn cells(&self, object: &Value, now: jiff::Timestamp) -> Option<Vec<Value>> {
+        let status = object.at("status");
+        let deleted = object.at("metadata").has("deletionTimestamp");
+        let mut states = Vec::new();
+        if deleted {
+            states.push("deleted");
+        }
+        if status.has("allocation") {
+            states.push("allocated");
+            if !status.list_at("reservedFor").is_empty() {
+                states.push("reserved");
+            }
+        } else if !deleted {
+            states.push("pending");
+        }
+        Some(vec![cells::name(object), states.join(",").into(), cells::age(object, now)])
+    }
+}
+
+struct Status;
+
+impl Strategy for Status {
+    fn reset_fields(&self) -> Option<&'static [&'static str]> {
+        Some(&["metadata", "spec"])
+    }
+
+    fn prepare_update(&self, object: &mut Value, old: &Value, _: &Context) {
+        object.copy("spec", old);
+        keep_metadata(object, old);
+    }
+
+    fn validate_update(&self, object: &Value, old: &Value) -> ErrorList {
+        let mut errors = ErrorList::new();
+        let (status, before) = (object.at("status"), old.at("status"));
+        let path = STATUS.child("reservedFor");
+        let reserved = status.list_at("reservedFor");
+        if reserved.len() > RESERVED_LIMIT {
+            errors.too_many(&path, reserved.len(), RESERVED_LIMIT as i64);
+        }
+        for (index, consumer) in reserved.iter().enumerate() {
+            for field in ["resource", "name", "uid"] {
+                if consumer.str_at(field).is_empty() {
+                    errors.required(&path.index(index).child(field), "");
+                }
+            }
+            let uid = consumer.str_at("uid");
+            if reserved[..index].iter().any(|other| other.str_at("uid") == uid) {
+                errors.duplicate(&path.index(index), uid);
+            }
+        }
+        if !status.has("allocation") && !reserved.is_empty() {
+            errors.forbidden(&path, "may not be specified when `allocated` is not set");
+        }
+        if before.has("allocation")
+            && status.has("allocation")
+            && !same(status.at("allocation"), before.at("allocation"))
+        {
+            let allocation = status.at("allocation").clone();
+            errors.invalid(&STATUS.child("allocation"), allocation, "field is immutable");
+        }
+        errors
+    }
+}
