@@ -28,6 +28,14 @@ need_images() {
 
 need_kubectl() { need kubectl kubernetes-client; }
 
+need_lab() {
+  need qemu-system-x86_64 qemu-system-x86
+  need qemu-img qemu-utils
+  need mmdebstrap mmdebstrap
+  need mke2fs e2fsprogs
+  need strip binutils
+}
+
 install_missing() {
   [ ${#missing[@]} -gt 0 ] || return 0
   command -v apt-get >/dev/null 2>&1 || { say "install these first: ${missing[*]}"; exit 1; }

@@ -12,6 +12,7 @@ use super::token::Token;
 use crate::client::{ClientCertificate, TlsOptions, over_tls};
 use crate::net::addresses;
 use crate::net::tls::{self, Credentials, ProvenClientCertificate};
+use crate::runtime::clock_steps::ClockSteps;
 use anyhow::{Context, Result, bail};
 use http::Uri;
 use std::net::{IpAddr, Ipv4Addr};
@@ -145,11 +146,13 @@ struct Renewal {
 
 impl Renewal {
     async fn run(mut self, mut current: String, shutdown: CancellationToken) -> Result<()> {
+        let mut steps = ClockSteps::new().context("follow the clock")?;
         loop {
             let moved = tokio::select! {
                 () = shutdown.cancelled() => return Ok(()),
                 changed = self.addresses.changed() => changed.is_ok(),
                 () = tokio::time::sleep(RENEWAL_CHECK) => false,
+                step = steps.stepped() => step.map(|_| false).context("follow the clock")?,
             };
             if !moved && !pki::due_for_renewal(&current, SystemTime::now())? {
                 continue;

@@ -6,6 +6,7 @@ use super::images::Puller;
 use super::names::{ClusterDns, parse_resolv_conf};
 use super::objects::Objects;
 use super::resources::ResourceList;
+use super::user_ranges::UserRanges;
 use super::volumes::Tokens;
 use crate::api::cri::{ContainerRuntime, ImageService};
 use crate::client::{self, Kind, kinds};
@@ -26,6 +27,7 @@ pub struct Context {
     pub puller: Puller,
     pub objects: Objects,
     pub tokens: Tokens,
+    pub user_ranges: UserRanges,
     pub services: Informer<ServiceView>,
     /// Bytes of memory of the machine.
     pub memory_capacity: i64,
@@ -48,6 +50,7 @@ impl Context {
             puller: Puller::new(image_service.clone(), recorder.clone()),
             objects: Objects::new(client.clone()),
             tokens: Tokens::new(client.clone()),
+            user_ranges: UserRanges::new(config.root_directory.join("pods")),
             services: Informer::start(client, InformerOptions::default()),
             client: objects,
             recorder,

@@ -27,6 +27,7 @@ pub mod server;
 mod static_pods;
 mod stats;
 mod status;
+mod user_ranges;
 mod view;
 pub mod volumes;
 mod wake;
@@ -35,6 +36,7 @@ mod worker;
 pub use config::{Config, ServerConfig};
 
 use crate::api::cri::{ContainerRuntime, ImageService};
+use crate::runtime::clock_steps::ClockSteps;
 use anyhow::Context as _;
 use context::Context;
 use pods::Pods;
@@ -72,6 +74,7 @@ impl Kubelet {
         let mut tasks: JoinSet<anyhow::Result<()>> = JoinSet::new();
         tasks.spawn(node.clone().run(shutdown.clone()));
         tasks.spawn(pods.clone().run(node.labels(), shutdown.clone()));
+        tasks.spawn(follow_clock(context.clone(), pods.clone(), shutdown.clone()));
         tasks.spawn(images::Collector::new(context.clone(), pods.clone()).run(shutdown.clone()));
         if let Some(config) = context.config.server.clone() {
             let server = server::Server::new(context.clone(), pods.clone(), config.authorizer.clone());
@@ -87,6 +90,20 @@ impl Kubelet {
         }
         pods.stop().await;
         result
+    }
+}
+
+/// When the wall clock was set, tokens may have ended at once: all are asked for anew.
+async fn follow_clock(context: Arc<Context>, pods: Arc<Pods>, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let mut steps = ClockSteps::new().context("follow the clock")?;
+    loop {
+        let step = tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            step = steps.stepped() => step.context("follow the clock")?,
+        };
+        tracing::info!("the clock was set by {step} s: pods get new tokens");
+        context.tokens.forget_all();
+        pods.refresh_volumes();
     }
 }
 

@@ -342,6 +342,13 @@ impl Pods {
         }
     }
 
+    /// What pods read from their volumes may be out of date: set up again.
+    pub fn refresh_volumes(&self) {
+        for handle in self.workers.lock().by_uid.values() {
+            handle.shared.wake.raise(super::wake::OBJECTS);
+        }
+    }
+
     pub fn uids(&self) -> Vec<String> {
         self.workers.lock().by_uid.keys().cloned().collect()
     }

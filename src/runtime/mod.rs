@@ -6,6 +6,7 @@
 //! [`Informers`] shares the caches of a process. Nothing here polls: an idle cluster wakes nobody.
 
 mod backoff;
+pub mod clock_steps;
 mod controller;
 pub mod directory_watch;
 mod events;

@@ -10,13 +10,14 @@ import subprocess
 import tempfile
 
 PACKAGES = """systemd-sysv dbus udev kmod procps iproute2 iputils-ping nftables iptables ufw
-    ca-certificates curl linux-image-cloud-amd64""".split()
+    ca-certificates curl kubernetes-client linux-image-cloud-amd64""".split()
 SIZE = "5G"
 PORTS = 3  # commands that one guest runs at the same time
 
 # Of each line "<id> <command in base64>", runs the command and answers "<id> <code> <output in base64>".
 AGENT = r"""#!/bin/bash
 port=/dev/virtio-ports/lab.$1 work=/run/lab-agent.$1
+until [ -e "$port" ]; do sleep 0.2; done
 exec 3<>"$port"
 echo ready >&3
 while read -r id command <&3; do
@@ -40,10 +41,12 @@ FILES = {
     "/usr/local/sbin/lab-agent": AGENT,
     "/etc/systemd/system/lab-agent@.service": """[Unit]
 Description=Runs what the tests ask for
+StartLimitIntervalSec=0
 [Service]
 ExecStart=/usr/local/sbin/lab-agent %i
 Environment=HOME=/root
 Restart=always
+RestartSec=1
 KillMode=process
 TasksMax=infinity
 OOMPolicy=continue

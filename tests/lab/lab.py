@@ -33,7 +33,8 @@ for _ in range(int(sys.argv[2])):
 class Lab:
     """Everything of one case; it ends with the `with` block."""
 
-    def __init__(self, cache, binary, images):
+    def __init__(self, cache, binary, images, short=False):
+        self.short = short
         self.image = image.build(cache)
         self.temporary = tempfile.TemporaryDirectory(prefix="orch-lab-")
         self.directory = pathlib.Path(self.temporary.name)
@@ -45,6 +46,8 @@ class Lab:
         # Debug information is most of a debug binary, and emulated disks are slow.
         subprocess.run(["strip", "-o", content / "orch", binary], check=True)
         shutil.copy(TREE / "packaging/install.sh", content)
+        for name in ("scripts", "packaging", "examples"):
+            shutil.copytree(TREE / name, content / "tree" / name)
         shutil.copytree(images, content / "images", ignore=lambda _, names: [n for n in names if not n.endswith(".tar")])
         image.payload(self.payload, content)
         self.network = Network(self.directory)

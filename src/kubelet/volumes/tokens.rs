@@ -101,6 +101,11 @@ impl Tokens {
         Ok(Token { token, refresh_at: asked + (lifetime * 4 / 5).min(MAX_AGE), expires_at: asked + lifetime })
     }
 
+    /// All are asked for anew; a pod keeps what it has until then.
+    pub fn forget_all(&self) {
+        self.cache.lock().clear();
+    }
+
     /// Forget the tokens of a pod that is gone.
     pub fn forget(&self, pod_uid: &str) {
         self.cache.lock().retain(|key, _| key.pod_uid != pod_uid);

@@ -32,7 +32,10 @@ fn sandbox_config(shared: &Shared, pod: &Pod, attempt: u32) -> Result<PodSandbox
         network: if host_network { NamespaceMode::Node } else { NamespaceMode::Pod },
         pid: security::pid_mode(pod),
         ipc: if spec.host_ipc.unwrap_or(false) { NamespaceMode::Node } else { NamespaceMode::Pod },
-        user_namespace: None,
+        user_namespace: match spec.host_users {
+            Some(false) => Some(context.user_ranges.of(&shared.key.uid)?),
+            _ => None,
+        },
         sysctls: security::sysctls(pod, &context.config.allowed_unsafe_sysctls)?,
         cgroup_parent: resources::cgroup_parent(pod),
         resources: resources::pod_cgroup(pod, context.config.pod_pids_limit),
