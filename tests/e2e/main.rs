@@ -1,5 +1,6 @@
 //! End to end: the real binary with real containers, in throw-away network and mount namespaces.
 
+mod binary;
 mod cluster;
 mod commands;
 mod container;

@@ -61,6 +61,7 @@ async fn pages_show_one_state() {
     let second = api.get(&format!("{CONFIG_MAPS}?limit=2&continue={token}")).await.ok();
     assert_eq!(names(&second), ["c", "d"], "as it was when the list began");
     assert_eq!(second["metadata"]["resourceVersion"], first["metadata"]["resourceVersion"]);
+    assert_eq!(second["metadata"]["remainingItemCount"], json!(1));
     let token = second["metadata"]["continue"].as_str().expect("a token");
     let last = api.get(&format!("{CONFIG_MAPS}?limit=2&continue={token}")).await.ok();
     assert_eq!(names(&last), ["e"]);

@@ -39,19 +39,22 @@ pub struct Next {
     pub remaining: Option<usize>,
 }
 
-/// `{"v":"meta.k8s.io/v1","rv":213,"start":"name\u0000"}` in base64: Kubernetes's own form.
+/// `{"v":"meta.k8s.io/v1","rv":213,"start":"name\u0000","n":500}` in base64: Kubernetes's own form, and
+/// how many came before, so that what remains need not be counted.
 #[derive(Serialize, Deserialize)]
 struct Token {
     v: String,
     /// -1: the newest state, since the one that the list began with is gone.
     rv: i64,
     start: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    n: Option<usize>,
 }
 
 impl Token {
-    fn encode(revision: i64, last: &Key, prefix: &str) -> String {
+    fn encode(revision: i64, last: &Key, prefix: &str, before: Option<usize>) -> String {
         let start = format!("{}\0", last.as_str().strip_prefix(prefix).unwrap_or_default());
-        let token = Self { v: "meta.k8s.io/v1".to_owned(), rv: revision, start };
+        let token = Self { v: "meta.k8s.io/v1".to_owned(), rv: revision, start, n: before };
         URL_SAFE_NO_PAD.encode(serde_json::to_vec(&token).expect("a token prints"))
     }
 
@@ -75,21 +78,35 @@ impl Token {
 
 const INCONSISTENT: &str = "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.";
 
-/// The state to list, and the key to go on behind.
-async fn start(state: &State, selection: &Selection) -> Result<(Arc<dyn Snapshot>, Option<Key>), Status> {
+/// Where a page begins.
+struct Start {
+    snapshot: Arc<dyn Snapshot>,
+    /// The key to go on behind.
+    after: Option<Key>,
+    /// How many there were up to it, where that is known.
+    before: Option<usize>,
+}
+
+impl Start {
+    fn first(snapshot: Arc<dyn Snapshot>) -> Self {
+        Self { snapshot, after: None, before: Some(0) }
+    }
+}
+
+async fn start(state: &State, selection: &Selection) -> Result<Start, Status> {
     let options = &selection.options;
     if !options.continue_token.is_empty() {
         let token = Token::decode(&options.continue_token)?;
         let prefix = selection.prefix.as_str();
         let after = Key::from_stored(&format!("{prefix}{}", token.start.trim_end_matches('\0')));
         if token.rv < 0 {
-            return Ok((state.storage.snapshot(), Some(after)));
+            return Ok(Start { snapshot: state.storage.snapshot(), after: Some(after), before: None });
         }
         return match state.storage.pinned(Revision(token.rv.unsigned_abs())) {
-            Ok(snapshot) => Ok((snapshot, Some(after))),
+            Ok(snapshot) => Ok(Start { snapshot, after: Some(after), before: token.n }),
             Err(Error::Compacted { .. }) => {
                 let mut status = Status::expired(INCONSISTENT);
-                status.metadata.continue_token = Token::encode(-1, &after, prefix);
+                status.metadata.continue_token = Token::encode(-1, &after, prefix, None);
                 Err(status)
             }
             Err(error) => Err(storage_status(error)),
@@ -108,16 +125,16 @@ async fn start(state: &State, selection: &Selection) -> Result<(Arc<dyn Snapshot
                 return Err(too_large_version(number, current));
             }
             if exact && number < current {
-                return state.storage.pinned(Revision(number)).map(|snapshot| (snapshot, None)).map_err(storage_status);
+                return state.storage.pinned(Revision(number)).map(Start::first).map_err(storage_status);
             }
-            return Ok((snapshot, None));
+            return Ok(Start::first(snapshot));
         }
     }
-    Ok((state.storage.snapshot(), None))
+    Ok(Start::first(state.storage.snapshot()))
 }
 
 pub async fn read(state: &State, selection: &Selection) -> Result<Page, Status> {
-    let (snapshot, after) = start(state, selection).await?;
+    let Start { snapshot, after, before } = start(state, selection).await?;
     let limit = selection.options.limit;
     let mut entries: Vec<Arc<Entry>> = Vec::with_capacity(if limit > 0 { limit.min(1024) } else { 64 });
     if let Some(one) = &selection.one {
@@ -132,14 +149,19 @@ pub async fn read(state: &State, selection: &Selection) -> Result<Page, Status> 
         entries.extend(range.cloned());
     } else {
         entries.extend(range.by_ref().take(limit).cloned());
-        let rest = if selection.selects_all() { range.count() } else { range.take(1).count() };
+        let through = before.filter(|_| selection.selects_all()).map(|before| before + entries.len());
+        let rest = match through {
+            Some(through) => snapshot.count(&selection.prefix).saturating_sub(through),
+            None if selection.selects_all() => range.count(),
+            None => range.take(1).count(),
+        };
         if rest > 0
             && let Some(last) = entries.last()
         {
             state.storage.pin(&snapshot);
             let revision = i64::try_from(snapshot.revision().0).unwrap_or(i64::MAX);
             next = Some(Next {
-                token: Token::encode(revision, &last.key, selection.prefix.as_str()),
+                token: Token::encode(revision, &last.key, selection.prefix.as_str(), through),
                 remaining: selection.selects_all().then_some(rest),
             });
         }
@@ -260,7 +282,7 @@ mod tests {
     fn tokens_are_those_of_kubernetes() {
         let pods = GroupResource::new("", "configmaps");
         let key = Key::new(&pods, "corpus", "kube-root-ca.crt");
-        let token = Token::encode(213, &key, "core/configmaps/corpus/");
+        let token = Token::encode(213, &key, "core/configmaps/corpus/", None);
         assert_eq!(token, "eyJ2IjoibWV0YS5rOHMuaW8vdjEiLCJydiI6MjEzLCJzdGFydCI6Imt1YmUtcm9vdC1jYS5jcnRcdTAwMDAifQ");
         let token = Token::decode(&token).expect("our own");
         assert_eq!((token.rv, token.start.as_str()), (213, "kube-root-ca.crt\0"));
