@@ -7,6 +7,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
+/// Heaps of the allocator that threads share: each keeps what it once held.
+const HEAPS: i32 = 2;
+
 /// More threads cost memory and bring nothing on machines of this size.
 const MAX_THREADS: usize = 4;
 
@@ -23,6 +26,8 @@ where
     F: Future<Output = Result<()>>,
 {
     start_log();
+    // SAFETY: sets a number, before there are other threads.
+    unsafe { libc::mallopt(libc::M_ARENA_MAX, HEAPS) };
     // Both TLS stacks of our dependencies ask for the process's default.
     rustls::crypto::ring::default_provider().install_default().ok();
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
