@@ -27,7 +27,7 @@ const LAZY_BYTES: usize = 1 << 20;
 /// Revisions reserved ahead with every commit.
 const BLOCK: u64 = 10_000;
 /// The longest that a batch waits for more.
-const GATHER: Duration = Duration::from_millis(2);
+const GATHER: Duration = Duration::from_millis(10);
 /// How often a full disk is looked at again, at most.
 const FULL_RETRY: Duration = Duration::from_secs(1);
 
@@ -67,8 +67,8 @@ pub struct Writer {
     pending_bytes: usize,
     pending_since: Option<Instant>,
     full: Option<FullDisk>,
-    /// Sizes of the last two batches.
-    last_batches: [usize; 2],
+    /// How many callers the last batch answered.
+    answered: usize,
     /// What the last commit took.
     commit_time: Duration,
     /// Locked until the writer is done.
@@ -97,6 +97,19 @@ impl Batch {
         }
     }
 
+    fn is_empty(&self) -> bool {
+        self.operations.is_empty() && self.flushes.is_empty() && self.close.is_none()
+    }
+
+    /// What is there without waiting.
+    fn take_waiting(&mut self, inbox: &Receiver<Request>) {
+        while self.has_room()
+            && let Ok(request) = inbox.try_recv()
+        {
+            self.add(request);
+        }
+    }
+
     fn has_room(&self) -> bool {
         self.operations.len() < BATCH && self.bytes < BATCH_BYTES && self.close.is_none()
     }
@@ -122,7 +135,7 @@ impl Writer {
             pending_bytes: 0,
             pending_since: None,
             full: None,
-            last_batches: [0; 2],
+            answered: 0,
             commit_time: Duration::ZERO,
             directory,
         }
@@ -135,22 +148,26 @@ impl Writer {
     /// Until the store is closed or every handle to it is gone.
     pub fn run(mut self, inbox: &Receiver<Request>) {
         let close = loop {
-            let first = match self.pending_since {
-                Some(since) => {
-                    inbox.recv_timeout((since + self.options.lazy).saturating_duration_since(Instant::now()))
-                }
-                None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            };
             let mut batch = Batch::default();
-            match first {
-                Ok(request) => batch.add(request),
-                Err(RecvTimeoutError::Timeout) => {
-                    self.flush_lazy();
-                    continue;
+            batch.take_waiting(inbox);
+            let waited = batch.operations.len();
+            if batch.is_empty() {
+                let first = match self.pending_since {
+                    Some(since) => {
+                        inbox.recv_timeout((since + self.options.lazy).saturating_duration_since(Instant::now()))
+                    }
+                    None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                };
+                match first {
+                    Ok(request) => batch.add(request),
+                    Err(RecvTimeoutError::Timeout) => {
+                        self.flush_lazy();
+                        continue;
+                    }
+                    Err(RecvTimeoutError::Disconnected) => break None,
                 }
-                Err(RecvTimeoutError::Disconnected) => break None,
             }
-            self.gather(&mut batch, inbox);
+            self.gather(&mut batch, waited, inbox);
             if let Some(close) = self.serve(batch) {
                 break Some(close);
             }
@@ -162,21 +179,18 @@ impl Writer {
         }
     }
 
-    /// Takes what is waiting. Callers who were answered together come again together, a moment later
-    /// than the first of them: for so many it waits, a small part of what a commit takes.
-    fn gather(&self, batch: &mut Batch, inbox: &Receiver<Request>) {
-        let expected = self.last_batches.into_iter().max().unwrap_or_default();
-        let until = Instant::now() + (self.commit_time / 8).min(GATHER);
-        while batch.has_room() {
-            let next = match inbox.try_recv() {
-                Ok(request) => Some(request),
-                Err(_) if batch.operations.len() >= expected => None,
-                Err(_) => inbox.recv_timeout(until.saturating_duration_since(Instant::now())).ok(),
-            };
-            match next {
-                Some(request) => batch.add(request),
-                None => return,
-            }
+    /// Callers who were answered together come again together, a moment later than the first of them;
+    /// with those who waited meanwhile they are all there are. For so many a batch waits, a small part
+    /// of what a commit takes: else two halves take turns, and each waits for the other's commit.
+    fn gather(&self, batch: &mut Batch, waited: usize, inbox: &Receiver<Request>) {
+        let expected = waited + self.answered;
+        let until = Instant::now() + (self.commit_time / 4).min(GATHER);
+        batch.take_waiting(inbox);
+        while batch.has_room() && batch.operations.len() < expected {
+            let left = until.saturating_duration_since(Instant::now());
+            let Ok(request) = inbox.recv_timeout(left) else { return };
+            batch.add(request);
+            batch.take_waiting(inbox);
         }
     }
 
@@ -196,7 +210,7 @@ impl Writer {
     fn serve(&mut self, batch: Batch) -> Option<oneshot::Sender<Result<()>>> {
         let Batch { operations, replies, flushes, close, .. } = batch;
         self.look_for_space();
-        self.last_batches = [self.last_batches[1], operations.len()];
+        self.answered = operations.len();
         let flush = !flushes.is_empty();
         let (outcomes, flushed) = match self.execute(&operations, flush) {
             Ok(outcomes) => (outcomes, Ok(())),
