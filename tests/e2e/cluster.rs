@@ -269,8 +269,13 @@ impl Machine {
 
     /// kubectl, whatever becomes of it.
     pub fn try_kubectl(&self, arguments: &[&str]) -> Output {
+        self.try_program("kubectl", arguments)
+    }
+
+    /// A kubectl of a certain kind.
+    pub fn try_program(&self, program: &str, arguments: &[&str]) -> Output {
         // A hang is a failure, and is to be seen.
-        self.command("timeout").args(["120", "kubectl"]).args(arguments).output().expect("kubectl starts")
+        self.command("timeout").args(["120", program]).args(arguments).output().expect("kubectl starts")
     }
 
     /// kubectl, which must succeed; its output.
@@ -280,11 +285,11 @@ impl Machine {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// kubectl with a manifest on its input.
-    pub fn kubectl_input(&self, arguments: &[&str], input: &str) -> Output {
+    /// A kubectl with something on its input.
+    pub fn pipe(&self, program: &str, arguments: &[&str], input: &str) -> Output {
         use std::io::Write;
         let mut command = self.command("timeout");
-        command.args(["120", "kubectl"]).args(arguments);
+        command.args(["120", program]).args(arguments);
         let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = pipes.spawn().expect("kubectl starts");
         child.stdin.take().expect("an input").write_all(input.as_bytes()).expect("it reads");

@@ -7,6 +7,8 @@ mod container;
 mod guestbook;
 mod network;
 mod outlive;
+mod pods;
 mod space;
 mod two_nodes;
+mod verbs;
 mod world;

@@ -50,10 +50,10 @@ fn pods_outlive_orch() {
         fs::write(shared.join(round), "").expect("written");
         machine.start(&[]);
         machine.wait_ready();
-        let space = Space { machine: &machine, name: name.clone() };
+        let space = Space::again(&machine, &name);
         is_as_before(&space, round, &before);
     }
-    let space = Space { machine: &machine, name };
+    let space = Space::again(&machine, &name);
     space.apply(&pod("newcomer", "exec sleep 1000000", ""));
     space.ready("newcomer");
     space.kubectl(&["delete", "pod", "talker"]);

@@ -40,6 +40,8 @@ pub fn check_all(machine: &Machine, checks: &[Check]) {
 pub struct Space<'a> {
     pub machine: &'a Machine,
     pub name: String,
+    /// The kubectl that is used.
+    pub program: String,
 }
 
 impl<'a> Space<'a> {
@@ -50,7 +52,12 @@ impl<'a> Space<'a> {
         // Pods are refused before the namespace has it.
         let path = format!("/api/v1/namespaces/{name}/serviceaccounts/default");
         cluster::wait("the default service account", || machine.api("GET", &path, &[]).0 == 200);
-        Self { machine, name }
+        Self { machine, name, program: "kubectl".to_owned() }
+    }
+
+    /// One that is there.
+    pub fn again(machine: &'a Machine, name: &str) -> Self {
+        Self { machine, name: name.to_owned(), program: "kubectl".to_owned() }
     }
 
     fn arguments<'b>(&'b self, arguments: &[&'b str]) -> Vec<&'b str> {
@@ -60,16 +67,18 @@ impl<'a> Space<'a> {
     }
 
     pub fn try_kubectl(&self, arguments: &[&str]) -> Output {
-        self.machine.try_kubectl(&self.arguments(arguments))
+        self.machine.try_program(&self.program, &self.arguments(arguments))
     }
 
     pub fn kubectl(&self, arguments: &[&str]) -> String {
-        self.machine.kubectl(&self.arguments(arguments))
+        let output = self.try_kubectl(arguments);
+        assert!(output.status.success(), "{} {arguments:?}: {}", self.program, both(&output));
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     /// Apply a manifest.
     pub fn apply(&self, manifest: &str) {
-        let output = self.machine.kubectl_input(&self.arguments(&["apply", "-f", "-"]), manifest);
+        let output = self.machine.pipe(&self.program, &self.arguments(&["apply", "-f", "-"]), manifest);
         assert!(output.status.success(), "{manifest}: {}", both(&output));
     }
 
@@ -117,7 +126,7 @@ impl<'a> Space<'a> {
 
     /// Do something while kubectl forwards a port of its choice to one of a pod or Service.
     pub fn forward<T>(&self, target: &str, port: u16, work: impl FnOnce(&str) -> T) -> T {
-        let mut command = self.machine.command("kubectl");
+        let mut command = self.machine.command(&self.program);
         command.args(["-n", &self.name, "port-forward", target, &format!(":{port}")]).stdout(Stdio::piped());
         let mut forward = command.spawn().expect("kubectl starts");
         // It ends with the reader of its output.

@@ -104,12 +104,24 @@ fn one(input: &Input, role: Role, container: &Container, old: &[ContainerStatus]
     if input.stage == Stage::Terminated
         && role != Role::Ephemeral
         && status.state.as_ref().is_none_or(|state| state.terminated.is_none())
-        && (role == Role::Regular || newest.is_some())
+        && (newest.is_some() || (role == Role::Regular && was_initialized(input)))
     {
         status.state = Some(not_located("The container could not be located when the pod was terminated"));
     }
     status.last_state.get_or_insert_default();
     status
+}
+
+/// Whether the regular containers' turn had come: what is missing then was lost, and did not wait.
+fn was_initialized(input: &Input) -> bool {
+    let ran = |name: &str| input.view.history(name).next().is_some();
+    if pod::regular_containers(input.pod).iter().any(|container| ran(&container.name)) {
+        return true;
+    }
+    let Some(last) = pod::init_containers(input.pod).last() else { return true };
+    input.view.latest(&last.name).is_some_and(|last_run| {
+        pod::is_sidecar(last) || (last_run.state == RuntimeState::Exited && last_run.exit_code == 0)
+    })
 }
 
 /// Whether what the last start met still holds: the container does not run and is to be run.

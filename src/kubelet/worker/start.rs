@@ -325,7 +325,7 @@ impl Round<'_> {
             // The first failure shows its own reason for a moment, then that it waits.
             let now = Instant::now();
             let wait = failure.retry_at.saturating_duration_since(now);
-            let retry_at = if failure.reason == "ErrImagePull" {
+            let retry_at = if matches!(failure.reason, "ErrImagePull" | "RegistryUnavailable") {
                 now + wait.min(Duration::from_secs(2))
             } else {
                 failure.retry_at
