@@ -12,9 +12,6 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 fn sandbox_config(shared: &Shared, pod: &Pod, attempt: u32) -> Result<PodSandboxConfig, String> {
     let context = &shared.context;
     let spec = pod::spec(pod);
-    if spec.host_users == Some(false) {
-        return Err("can't set `spec.hostUsers: false`, runtime does not support user namespaces".to_owned());
-    }
     let (dns, warning) = names::resolver(pod, &context.cluster_dns());
     if let Some(warning) = warning {
         context.warning(&pod::subject(pod), "DNSConfigForming", warning);
