@@ -18,6 +18,7 @@ pub use registry::{Registry, Row, Rows};
 type Str = Cow<'static, str>;
 
 pub mod admission_registration;
+pub mod api_extensions;
 pub mod api_registration;
 pub mod apps;
 pub mod authentication;
@@ -99,6 +100,7 @@ pub const RESOURCES: &[fn() -> Resource] = &[
     admission_registration::validating_admission_policy::resource,
     admission_registration::validating_admission_policy_binding::resource,
     admission_registration::validating_webhook_configuration::resource,
+    api_extensions::custom_resource_definition::resource,
     scheduling::priority_class::resource,
     coordination::lease::resource,
     node::runtime_class::resource,

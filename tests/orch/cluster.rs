@@ -127,6 +127,16 @@ fn api_server(storage: &Arc<dyn Storage>, pki: &Pki) -> Server {
     })
 }
 
+/// An API server with its default objects, and nobody else.
+pub async fn control_plane() -> Server {
+    let storage: Arc<dyn Storage> = SqliteStorage::in_memory().await;
+    let directory = tempfile::tempdir().expect("a directory");
+    let options = PkiOptions::new([10, 43, 0, 1].into(), "cluster.local");
+    let server = api_server(&storage, &Pki::open_or_create(directory.path(), options).expect("certificates"));
+    bootstrap::reconcile(server.clone()).await.expect("the default objects are written");
+    server
+}
+
 fn controller_identity(name: &str) -> UserInfo {
     let user = format!("system:serviceaccount:kube-system:{name}");
     UserInfo::new(&user, &["system:serviceaccounts", "system:serviceaccounts:kube-system"])

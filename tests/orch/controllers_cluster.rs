@@ -268,3 +268,49 @@ async fn an_idle_cluster_asks_for_nothing() {
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(cluster.requests(), before);
 }
+
+#[tokio::test]
+async fn a_claim_in_use_waits_with_its_deletion() {
+    let cluster = TestCluster::start().await;
+    let spec = json!({ "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "1Gi" } } });
+    for name in ["free", "used"] {
+        let claim = json!({ "metadata": { "name": name }, "spec": spec });
+        cluster.create(&kinds::PERSISTENT_VOLUME_CLAIMS, "default", claim).await;
+    }
+    let pod = json!({
+        "metadata": { "name": "user" },
+        "spec": {
+            "nodeName": "n1",
+            "automountServiceAccountToken": false,
+            "containers": [{ "name": "c", "image": "i" }],
+            "volumes": [{ "name": "data", "persistentVolumeClaim": { "claimName": "used" } }],
+        },
+    });
+    cluster.until_object(&kinds::SERVICE_ACCOUNTS, "default", "default", "is there", |_| true).await;
+    cluster.create(&kinds::PODS, "default", pod).await;
+    for name in ["used", "free"] {
+        cluster.delete(&kinds::PERSISTENT_VOLUME_CLAIMS, "default", name, DeleteOptions::default()).await;
+    }
+    cluster.until_gone(&kinds::PERSISTENT_VOLUME_CLAIMS, "default", "free").await;
+    cluster.settle().await;
+    let used = cluster.find(&kinds::PERSISTENT_VOLUME_CLAIMS, "default", "used").await.expect("it waits");
+    assert_eq!(used["metadata"]["finalizers"], json!(["kubernetes.io/pvc-protection"]));
+    cluster.patch_status(&kinds::PODS, "default", "user", json!({ "phase": "Succeeded" })).await;
+    cluster.until_gone(&kinds::PERSISTENT_VOLUME_CLAIMS, "default", "used").await;
+}
+
+#[tokio::test]
+async fn a_volume_is_protected_while_it_is_bound() {
+    let cluster = TestCluster::start().await;
+    let volume = json!({
+        "metadata": { "name": "v" },
+        "spec": { "capacity": { "storage": "1Gi" }, "accessModes": ["ReadWriteOnce"], "hostPath": { "path": "/v" } },
+    });
+    cluster.create(&kinds::PERSISTENT_VOLUMES, "", volume).await;
+    cluster.patch_status(&kinds::PERSISTENT_VOLUMES, "", "v", json!({ "phase": "Bound" })).await;
+    cluster.delete(&kinds::PERSISTENT_VOLUMES, "", "v", DeleteOptions::default()).await;
+    cluster.settle().await;
+    assert!(cluster.find(&kinds::PERSISTENT_VOLUMES, "", "v").await.is_some(), "it is bound");
+    cluster.patch_status(&kinds::PERSISTENT_VOLUMES, "", "v", json!({ "phase": "Released" })).await;
+    cluster.until_gone(&kinds::PERSISTENT_VOLUMES, "", "v").await;
+}

@@ -15,6 +15,7 @@ async fn it_rolls_out_scales_updates_and_undoes() {
     cluster.create(&kinds::DEPLOYMENTS, "default", deployment("web", 3)).await;
     let first = rolled_out(&cluster, "web").await;
     assert_eq!(first["metadata"]["annotations"]["deployment.kubernetes.io/revision"], "1");
+    assert_eq!(first["metadata"]["generation"], 1, "its own annotation is no change of what is wanted");
     let message = cluster.event("default", "web", "ScalingReplicaSet").await;
     assert!(message.starts_with("Scaled up replica set web-") && message.ends_with(" from 0 to 3"), "{message}");
 

@@ -10,5 +10,5 @@ mod rules;
 pub mod validating_admission_policy;
 pub mod validating_admission_policy_binding;
 pub mod validating_webhook_configuration;
-mod webhook_client;
+pub mod webhook_client;
 mod webhooks;

@@ -21,7 +21,7 @@ fn alone(rule: &Value, field: &str, what: &str, path: &Path<'_>, errors: &mut Er
     }
 }
 
-/// One rule. `names`: a policy's rule may name resources.
+/// One rule; a policy's may name objects, too.
 pub fn validate(rule: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     let list = path.child("resourceNames");
     let mut known = BTreeSet::new();

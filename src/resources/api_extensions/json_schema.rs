@@ -1,0 +1,225 @@
+//! The OpenAPI schema of a custom resource: what may stand in it and what goes together.
+//!
+//! Source: `ValidateCustomResourceDefinitionOpenAPISchema` of apiextensions.
+
+use crate::api::{ErrorList, FieldError, Fields, Path, Report};
+use serde_json::Value;
+
+pub const TYPES: &[&str] = &["array", "boolean", "integer", "number", "object", "string"];
+const LIST_TYPES: &[&str] = &["atomic", "set", "map"];
+const MAP_TYPES: &[&str] = &["atomic", "granular"];
+const UNSUPPORTED: &[&str] = &["id", "additionalItems", "patternProperties", "definitions", "dependencies", "$ref"];
+const REASONS: &[&str] = &["FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired"];
+const LIST_TYPE: &str = "x-kubernetes-list-type";
+const MAP_KEYS: &str = "x-kubernetes-list-map-keys";
+const MAP_TYPE: &str = "x-kubernetes-map-type";
+
+/// `items` with one schema for all; a list of schemas is none.
+pub fn item_schema(schema: &Value) -> Option<&Value> {
+    schema.get_set("items").filter(|items| items.is_object())
+}
+
+pub fn validate(schema: &Value, path: &Path<'_>, errors: &mut ErrorList) {
+    standard(schema, path, errors);
+    if schema.bool_at("uniqueItems") {
+        let detail = "uniqueItems cannot be set to true since the runtime complexity becomes quadratic";
+        errors.forbidden(&path.child("uniqueItems"), detail);
+    }
+    if let Some(additional) = schema.get_set("additionalProperties") {
+        if !schema.map_at("properties").is_empty() && additional != &Value::Bool(true) {
+            let detail = "additionalProperties and properties are mutual exclusive";
+            errors.forbidden(&path.child("additionalProperties"), detail);
+        }
+        if additional.is_object() {
+            validate(additional, &path.child("additionalProperties"), errors);
+        }
+    }
+    for (name, property) in schema.map_at("properties") {
+        validate(property, &path.child("properties").key(name), errors);
+    }
+    if let Some(not) = schema.get_set("not") {
+        validate(not, &path.child("not"), errors);
+    }
+    for field in ["allOf", "oneOf", "anyOf"] {
+        for (index, part) in schema.list_at(field).iter().enumerate() {
+            validate(part, &path.child(field).index(index), errors);
+        }
+    }
+    match schema.at("items") {
+        Value::Object(_) => validate(schema.at("items"), &path.child("items"), errors),
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                validate(item, &path.child("items").index(index), errors);
+            }
+        }
+        _ => {}
+    }
+    if schema.optional_bool("x-kubernetes-preserve-unknown-fields") == Some(false) {
+        let at = path.child("x-kubernetes-preserve-unknown-fields");
+        errors.invalid(&at, false, "must be true or undefined");
+    }
+    map_type(schema, path, errors);
+    list_type(schema, path, errors);
+    map_keys(schema, path, errors);
+    key_presence(schema, path, errors);
+    rules(schema, path, errors);
+}
+
+/// What OpenAPI v3 has, as far as custom resources take it.
+fn standard(schema: &Value, path: &Path<'_>, errors: &mut ErrorList) {
+    let kind = schema.str_at("type");
+    if !kind.is_empty() {
+        errors.one_of(&path.child("type"), kind, TYPES);
+    }
+    for field in UNSUPPORTED {
+        if schema.has(field) && schema.at(field) != "" {
+            errors.forbidden(&path.child(field), format!("{field} is not supported"));
+        }
+    }
+    if kind == "null" {
+        let detail = "type cannot be set to null, use nullable as an alternative";
+        errors.forbidden(&path.child("type"), detail);
+    }
+    if schema.at("items").as_array().is_some_and(|items| !items.is_empty()) {
+        errors.forbidden(&path.child("items"), "items must be a schema object and not an array");
+    }
+}
+
+/// The type that an extension needs.
+fn needs_type(schema: &Value, wanted: &str, extension: &str, path: &Path<'_>, errors: &mut ErrorList) {
+    let detail = format!("must be {wanted} if {extension} is specified");
+    match schema.str_at("type") {
+        kind if kind == wanted => {}
+        "" => errors.required(&path.child("type"), detail),
+        kind => errors.invalid(&path.child("type"), kind, detail),
+    }
+}
+
+fn map_type(schema: &Value, path: &Path<'_>, errors: &mut ErrorList) {
+    let Some(kind) = schema.optional_str(MAP_TYPE) else { return };
+    needs_type(schema, "object", MAP_TYPE, path, errors);
+    errors.one_of(&path.child(MAP_TYPE), kind, MAP_TYPES);
+}
+
+fn list_type(schema: &Value, path: &Path<'_>, errors: &mut ErrorList) {
+    let Some(kind) = schema.optional_str(LIST_TYPE) else { return };
+    needs_type(schema, "array", LIST_TYPE, path, errors);
+    if kind == "set"
+        && schema.str_at("type") == "array"
+        && let Some(items) = item_schema(schema)
+    {
+        let path = path.child("items");
+        let detail = "must be atomic as item of a list with x-kubernetes-list-type=set";
+        let (inner_list, inner_map) = (items.optional_str(LIST_TYPE), items.optional_str(MAP_TYPE));
+        match items.str_at("type") {
+            "array" if inner_list.is_some_and(|kind| kind != "atomic") => {
+                errors.invalid(&path.child(LIST_TYPE), items.at(LIST_TYPE).clone(), detail);
+            }
+            "object" if inner_map != Some("atomic") => {
+                errors.invalid(&path.child(MAP_TYPE), items.at(MAP_TYPE).clone(), detail);
+            }
+            _ => {}
+        }
+    }
+    errors.one_of(&path.child(LIST_TYPE), kind, LIST_TYPES);
+}
+
+fn map_keys(schema: &Value, path: &Path<'_>, errors: &mut ErrorList) {
+    let keys: Vec<&str> = schema.strs_at(MAP_KEYS).collect();
+    let kind = schema.optional_str(LIST_TYPE);
+    if !keys.is_empty() {
+        let detail = "must be map if x-kubernetes-list-map-keys is non-empty";
+        match kind {
+            None => errors.required(&path.child(LIST_TYPE), detail),
+            Some("map") => {}
+            Some(kind) => errors.invalid(&path.child(LIST_TYPE), kind, detail),
+        }
+    }
+    if kind != Some("map") {
+        return;
+    }
+    if keys.is_empty() {
+        errors.required(&path.child(MAP_KEYS), "must not be empty if x-kubernetes-list-type is map");
+    }
+    let at_items = path.child("items");
+    let items = match schema.at("items") {
+        Value::Null => return errors.required(&at_items, "must have a schema if x-kubernetes-list-type is map"),
+        items @ Value::Object(_) => items,
+        other => {
+            let schemas = if other.items().is_empty() { "[]".to_owned() } else { other.to_string() };
+            let shown = Some(format!("{{\"Schema\":null,\"JSONSchemas\":{schemas}}}"));
+            let detail = "must only have a single schema if x-kubernetes-list-type is map";
+            return errors.push(FieldError { shown, ..FieldError::invalid(&at_items, Value::Null, detail) });
+        }
+    };
+    if items.str_at("type") != "object" {
+        let detail = "must be object if parent array's x-kubernetes-list-type is map";
+        return errors.invalid(&at_items.child("type"), items.str_at("type"), detail);
+    }
+    for (index, key) in keys.iter().enumerate() {
+        if let Some(property) = items.at("properties").get_set(key)
+            && ["object", "array"].contains(&property.str_at("type"))
+        {
+            let at = at_items.child("properties");
+            let detail = "must be a scalar type if parent array's x-kubernetes-list-type is map";
+            errors.invalid(&at.key(key).child("type"), property.str_at("type"), detail);
+        }
+        if keys[..index].contains(key) {
+            errors.invalid(&path.child(MAP_KEYS), schema.at(MAP_KEYS).clone(), "must not contain duplicate entries");
+        }
+    }
+    if keys.iter().any(|key| !items.at("properties").has(key)) {
+        let detail = "entries must all be names of item properties";
+        errors.invalid(&path.child(MAP_KEYS), schema.at(MAP_KEYS).clone(), detail);
+    }
+}
+
+/// An item of a set or map can be told from the others.
+fn key_presence(schema: &Value, path: &Path<'_>, errors: &mut ErrorList) {
+    let kind = schema.str_at(LIST_TYPE);
+    let Some(items) = item_schema(schema).filter(|_| matches!(kind, "set" | "map")) else { return };
+    let at_items = path.child("items");
+    if items.bool_at("nullable") {
+        let detail = format!("cannot be nullable when x-kubernetes-list-type is {kind}");
+        errors.forbidden(&at_items.child("nullable"), detail);
+    }
+    if kind == "set" {
+        return;
+    }
+    let at_properties = at_items.child("properties");
+    for key in schema.strs_at(MAP_KEYS) {
+        let Some(property) = items.at("properties").get_set(key) else { continue };
+        let path = at_properties.key(key);
+        if !items.strs_at("required").any(|name| name == key) && !property.has("default") {
+            let detail =
+                "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property";
+            errors.required(&path.child("default"), detail);
+        }
+        if property.bool_at("nullable") {
+            let detail = "this property is in x-kubernetes-list-map-keys, so it cannot be nullable";
+            errors.forbidden(&path.child("nullable"), detail);
+        }
+    }
+}
+
+fn rules(schema: &Value, path: &Path<'_>, errors: &mut ErrorList) {
+    let list = path.child("x-kubernetes-validations");
+    for (index, rule) in schema.list_at("x-kubernetes-validations").iter().enumerate() {
+        let path = list.index(index);
+        let (text, message) = (rule.str_at("rule").trim(), rule.str_at("message"));
+        let at_message = path.child("message");
+        if text.is_empty() {
+            errors.required(&path.child("rule"), "rule is not specified");
+        } else if !message.is_empty() && message.trim().is_empty() {
+            errors.invalid(&at_message, message, "must be non-empty if specified");
+        } else if message.trim().contains(['\n', '\r']) {
+            errors.invalid(&at_message, message, "must not contain line breaks");
+        } else if text.contains(['\n', '\r']) && message.is_empty() && rule.str_at("messageExpression").is_empty() {
+            errors
+                .required(&at_message, "message or messageExpression should be specified if rule contains line breaks");
+        }
+        if let Some(reason) = rule.optional_str("reason") {
+            errors.one_of(&path.child("reason"), reason, REASONS);
+        }
+    }
+}
