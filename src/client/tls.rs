@@ -1,7 +1,7 @@
 //! An agent's client: HTTP/2 over mutual TLS, whose certificate can be renewed under way.
 //!
 //! All requests and watches share one connection; upgrades go over HTTP/1.1 connections of their
-//! own. After [`ClientCertificate::replace`] the next request makes a new connection with the new
+//! own. After [`ClientCertificate::replace`] (or `reconnect`) the next request makes a new connection with the new
 //! certificate, and running watches end with the old one.
 
 use crate::net::resolver::HostResolver;
@@ -48,6 +48,11 @@ impl ClientCertificate {
     pub fn from_files(chain: &Path, key: &Path) -> anyhow::Result<Self> {
         let read = |path: &Path| std::fs::read(path).with_context(|| format!("read {}", path.display()));
         Self::from_pem(&read(chain)?, &read(key)?).with_context(|| format!("client certificate {}", chain.display()))
+    }
+
+    /// The way to the server is another now: the next request makes a new connection.
+    pub fn reconnect(&self) {
+        self.generation.fetch_add(1, Ordering::Release);
     }
 
     /// Use these from now on.

@@ -157,6 +157,11 @@ impl Renewal {
             if !moved && !pki::due_for_renewal(&current, SystemTime::now())? {
                 continue;
             }
+            if moved {
+                // Connections of the old address hang.
+                self.certificates.kubelet.reconnect();
+                self.certificates.proxy.reconnect();
+            }
             self.identity.serving_names = serving_names(&self.identity.node_name, &self.addresses.borrow_and_update());
             let joined = tokio::select! {
                 () = shutdown.cancelled() => return Ok(()),

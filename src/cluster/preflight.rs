@@ -267,6 +267,20 @@ fn connection_tracking(_: &Machine) -> Outcome {
     }
 }
 
+/// The commands that are still to be given; None: none.
+fn ufw_mend(added: &str) -> Option<String> {
+    const NEEDED: &[&str] = &[
+        "ufw allow 6443/tcp",
+        "ufw allow 10250/tcp",
+        "ufw allow 8472/udp",
+        "ufw allow from 10.42.0.0/16",
+        "ufw allow from 10.43.0.0/16",
+    ];
+    let missing: Vec<&str> =
+        NEEDED.iter().copied().filter(|needed| !added.lines().any(|line| line.trim() == *needed)).collect();
+    (!missing.is_empty()).then(|| missing.join("; "))
+}
+
 fn firewall(_: &Machine) -> Outcome {
     let active = |unit: &str| {
         Command::new("systemctl")
@@ -280,10 +294,13 @@ fn firewall(_: &Machine) -> Outcome {
     let ufw_enabled =
         fs::read_to_string("/etc/ufw/ufw.conf").is_ok_and(|text| text.lines().any(|line| line.trim() == "ENABLED=yes"));
     if ufw_enabled && active("ufw") {
-        return warn(
-            "ufw is active and drops what it does not know",
-            "ufw allow 6443/tcp; ufw allow 10250/tcp; ufw allow 8472/udp; ufw allow from 10.42.0.0/16; ufw allow from 10.43.0.0/16",
-        );
+        // Each line is a command that was given: `ufw allow 6443/tcp`.
+        let added = Command::new("ufw").args(["show", "added"]).stdin(Stdio::null()).output();
+        let added = added.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+        return match ufw_mend(&added) {
+            Some(mend) => warn("ufw is active and drops what it does not know", mend),
+            None => pass("ufw is active and lets through what orch needs"),
+        };
     }
     if active("firewalld") {
         return warn(
@@ -292,4 +309,16 @@ fn firewall(_: &Machine) -> Outcome {
         );
     }
     pass("no active firewall that is known to get in the way")
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn ufw_is_told_what_is_missing() {
+        let added = "Added user rules (see 'ufw status' for running firewall):\nufw allow 6443/tcp\nufw allow 8472/udp\n\
+                     ufw allow from 10.42.0.0/16\n";
+        assert_eq!(super::ufw_mend(added).unwrap(), "ufw allow 10250/tcp; ufw allow from 10.43.0.0/16");
+        let all = format!("{added}ufw allow from 10.43.0.0/16\nufw allow 10250/tcp\n");
+        assert_eq!(super::ufw_mend(&all), None);
+    }
 }

@@ -30,7 +30,10 @@ impl Lease {
 
     pub async fn renew(&mut self) {
         let duration = self.context.config.node_lease_duration;
-        match self.write().await {
+        // A connection whose other end is gone says nothing for long: another try may get a new one.
+        let written = tokio::time::timeout(duration / 4, self.write()).await;
+        match written.map_err(|_| "no answer".to_owned()).and_then(|written| written.map_err(|error| error.to_string()))
+        {
             Ok(()) => {
                 self.failures = 0;
                 self.due = Instant::now() + duration / 4;

@@ -24,6 +24,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -31,6 +32,9 @@ use tokio_util::sync::CancellationToken;
 
 /// A node that was ready before has its network again within this time, or is not ready.
 const NETWORK_RETURNS: Duration = Duration::from_secs(10);
+
+/// A report that is not answered within this time is tried again.
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// What pods may use before the disk is known more exactly.
 pub fn allocatable(config: &Config, machine: &Machine) -> ResourceList {
@@ -49,12 +53,14 @@ pub struct Node {
     labels: watch::Sender<BTreeMap<String, String>>,
     /// As the API holds it.
     written: Mutex<NodeStatus>,
+    /// The last report did not arrive: it goes with the next beat.
+    owed: AtomicBool,
 }
 
 impl Node {
     pub fn new(context: Arc<Context>, machine: Machine, pods: Arc<Pods>) -> Self {
         let labels = watch::Sender::new(own_labels(&context.config, &machine));
-        Self { context, machine, pods, labels, written: Mutex::default() }
+        Self { context, machine, pods, labels, written: Mutex::default(), owed: AtomicBool::new(false) }
     }
 
     /// The node's labels as the API has them; before that, those it registers with.
@@ -106,9 +112,10 @@ impl Node {
                     lease.renew().await;
                     self.rotate_logs().await;
                     let now = eviction.look().await;
-                    if now != pressure {
+                    let owed = self.owed.swap(false, Ordering::Relaxed);
+                    if now != pressure || owed {
                         pressure = now;
-                        self.report(&pressure, false).await;
+                        self.report(&pressure, owed).await;
                     }
                 }
                 () = next(&mut addresses) => {
@@ -284,10 +291,14 @@ impl Node {
             }
         };
         let objects = &self.context.client;
-        match objects.patch(&kinds::NODES, "", name, "status", Patch::Strategic, &body).await {
-            Ok(_) => *self.written.lock() = status,
-            Err(error) if client::is_not_found(&error) => self.register().await,
-            Err(error) => tracing::warn!(node = %name, %error, "write the node's status"),
+        let write = objects.patch(&kinds::NODES, "", name, "status", Patch::Strategic, &body);
+        let outcome = tokio::time::timeout(ANSWER, write).await;
+        self.owed.store(!matches!(outcome, Ok(Ok(_))), Ordering::Relaxed);
+        match outcome {
+            Ok(Ok(_)) => *self.written.lock() = status,
+            Ok(Err(error)) if client::is_not_found(&error) => self.register().await,
+            Ok(Err(error)) => tracing::warn!(node = %name, %error, "write the node's status"),
+            Err(_) => tracing::warn!(node = %name, "write the node's status: no answer"),
         }
     }
 }
