@@ -319,6 +319,7 @@ fn map_ids(tree: &OwnedFd, process: i32) -> Result<()> {
     let user_namespace = fs::File::open(&path).with_context(|| format!("open {path}"))?;
     let attributes = Attributes { user_namespace: Some(user_namespace.into()), ..Attributes::default() };
     set_attributes(tree, attributes, true)
+        .context("its file system does not map ids, which hostUsers: false needs (a tmpfs does from Linux 6.3 on)")
 }
 
 #[cfg(test)]

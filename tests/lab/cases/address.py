@@ -15,7 +15,7 @@ def run(lab):
     orch.pods("app=pair", 2)
     talk(orch)
     main = server.run("systemctl show -P MainPID orch"), agent.run("systemctl show -P MainPID orch-agent")
-    pids = server.run("pgrep -f http.server; pgrep -x memfd:pause")
+    pids = server.run("pgrep -f '^python3 -m http'; pgrep -x memfd:pause")
 
     # The agent's first: the server sees it through the Node object.
     moved = f"{NETWORK}.{50 + agent.number}"
@@ -42,7 +42,7 @@ def run(lab):
     server.run(f"ip address del {server.address}/24 dev eth0; ip route replace default via {NETWORK}.1 src {moved}")
     check(address(orch, server.name) == moved, "the node went back to the old address")
     check(main == (server.run("systemctl show -P MainPID orch"), agent.run("systemctl show -P MainPID orch-agent")), "orch was restarted")
-    check(pids == server.run("pgrep -f http.server; pgrep -x memfd:pause"), "pods were restarted")
+    check(pids == server.run("pgrep -f '^python3 -m http'; pgrep -x memfd:pause"), "pods were restarted")
 
 
 def join(orch, agent):

@@ -17,7 +17,7 @@ def run(lab):
     api = "https://kubernetes.default.svc/version"
     check("gitVersion" in orch.fetch(name, api), "the pod's token does not work in 1970")
     old = orch.exec(name, "cat", "/var/run/secrets/kubernetes.io/serviceaccount/token")
-    main, processes = machine.run("systemctl show -P MainPID orch"), machine.run("pgrep -f sleep.1000000")
+    main, processes = machine.run("systemctl show -P MainPID orch"), machine.run("pgrep -f '^sleep 1000000'")
 
     # To a day well after this build, when what was issued for an hour is long over.
     later = int(lab.outside("date", "+%s")) + 200 * 24 * 3600
@@ -33,7 +33,7 @@ def run(lab):
     now = orch.pods("app=client", 1)[0]
     check(now["metadata"]["uid"] == uid and now["status"]["containerStatuses"][0]["restartCount"] == 0, "the pod was evicted or restarted")
     check(machine.run("systemctl show -P MainPID orch") == main, "orch was restarted")
-    check(machine.run("pgrep -f sleep.1000000") == processes, "the container was restarted")
+    check(machine.run("pgrep -f '^sleep 1000000'") == processes, "the container was restarted")
     # New work is done, and a restart with the right clock finds valid certificates.
     orch.kubectl("scale", "deployment", "client", "--replicas=2")
     orch.pods("app=client", 2)

@@ -16,7 +16,7 @@ def run(lab):
     talk(orch)
     by_service(orch)
     pod = pod_on(orch, agent.name)
-    processes = agent.run("pgrep -f http.server")
+    processes = agent.run("pgrep -f '^python3 -m http'")
     main = agent.run("systemctl show -P MainPID orch-agent")
 
     lab.network.cut(server.name, agent.name)
@@ -24,14 +24,14 @@ def run(lab):
     wait("the node is tainted", lambda: "node.kubernetes.io/unreachable" in
          {taint["key"] for taint in orch.get("node", agent.name)["spec"].get("taints", [])})
     wait("the endpoint is gone", lambda: ready_endpoints(orch) == 1)
-    check(agent.run("pgrep -f http.server") == processes, "the pod of the lonely node was ended")
+    check(agent.run("pgrep -f '^python3 -m http'") == processes, "the pod of the lonely node was ended")
 
     lab.network.join(server.name, agent.name)
     wait("the node is Ready again", lambda: orch.node_ready(agent.name), 180)
     wait("the taints are gone", lambda: not orch.get("node", agent.name)["spec"].get("taints"))
     wait("the endpoint is back", lambda: ready_endpoints(orch) == 2)
     check(pod_on(orch, agent.name) == pod, "the pod was replaced")
-    check(agent.run("pgrep -f http.server") == processes, "the pod was restarted")
+    check(agent.run("pgrep -f '^python3 -m http'") == processes, "the pod was restarted")
     check(agent.run("systemctl show -P MainPID orch-agent") == main, "the agent was restarted")
     wait("pods reach each other again", lambda: talk(orch))
     by_service(orch)

@@ -32,7 +32,7 @@ def run(lab):
 
     # The unit stopped: the pods run on. killall ends them; the data stay.
     machine.run("systemctl stop orch")
-    check(machine.run("pgrep -f 'echo tick'"), "the pods ended with the unit")
+    check(machine.run("pgrep -f '^sh -c n=0'"), "the pods ended with the unit")
     machine.run("orch killall")
     after = machine.run(LOOK)
     for part in ("namespaces", "links", "addresses", "routes", "neighbours", "rules", "groups", "processes", "mounts"):
