@@ -291,8 +291,10 @@ impl Node {
             }
         };
         let objects = &self.context.client;
-        let write = objects.patch(&kinds::NODES, "", name, "status", Patch::Strategic, &body);
-        let outcome = tokio::time::timeout(ANSWER, write).await;
+        let outcome = tokio::time::timeout(ANSWER, async {
+            objects.patch(&kinds::NODES, "", name, "status", Patch::Strategic, &body).await
+        })
+        .await;
         self.owed.store(!matches!(outcome, Ok(Ok(_))), Ordering::Relaxed);
         match outcome {
             Ok(Ok(_)) => *self.written.lock() = status,
