@@ -477,6 +477,32 @@ async fn pods_survive_the_kubelet() {
 }
 
 #[tokio::test]
+async fn a_node_that_was_given_up_reports_at_once() {
+    let node = TestNode::start().await;
+    let nodes: Api<Node> = Api::all(node.client.clone());
+    let ready = || async {
+        let found = nodes.get_opt("n1").await.expect("the API answers");
+        let conditions = found.and_then(|node| node.status).and_then(|status| status.conditions).unwrap_or_default();
+        conditions.into_iter().find(|condition| condition.type_ == "Ready").map(|condition| condition.status)
+    };
+    let until_ready = || async {
+        wait("the node is ready", || async {
+            let status = ready().await;
+            if status.as_deref() == Some("True") { Ok(()) } else { Err(status) }
+        })
+        .await;
+    };
+    until_ready().await;
+    // As the node lifecycle controller does when nothing is heard of a node.
+    let patch = json!({"status": {"conditions": [{"type": "Ready", "status": "Unknown",
+        "reason": "NodeStatusUnknown", "message": "Kubelet stopped posting node status."}]}});
+    let written = nodes.patch_status("n1", &PatchParams::default(), &Patch::Strategic(patch)).await.expect("written");
+    let conditions = written.status.and_then(|status| status.conditions).unwrap_or_default();
+    assert!(conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "Unknown"));
+    until_ready().await;
+}
+
+#[tokio::test]
 async fn what_the_node_controller_wrote_of_a_running_pod_is_put_right() {
     let node = TestNode::start().await;
     node.create("web", one(&["serve"])).await;

@@ -17,7 +17,7 @@ use super::logs::rotate::{Limits, rotate};
 use super::pods::Pods;
 use super::resources::ResourceList;
 use crate::client::{self, Kind, Patch, kinds};
-use crate::runtime::{Backoff, EventType, Informer, InformerOptions, Meta, Projection, Subject};
+use crate::runtime::{Backoff, Condition, EventType, Informer, InformerOptions, Meta, Projection, Subject};
 use k8s_openapi::api::core::v1::{Node as NodeObject, NodeStatus};
 use lease::Lease;
 use parking_lot::Mutex;
@@ -127,10 +127,18 @@ impl Node {
                     self.report(&pressure, false).await;
                 }
                 change = gone.recv() => {
-                    // The object was deleted under us: a node that lives has one.
-                    if let Some((Some(_), None)) = change {
-                        self.register().await;
-                        self.report(&pressure, true).await;
+                    match change {
+                        // The object was deleted under us: a node that lives has one.
+                        Some((Some(_), None)) => {
+                            self.register().await;
+                            self.report(&pressure, true).await;
+                        }
+                        // Nothing was heard of this node for a while, so its state counts as unknown.
+                        Some((_, Some(node))) if node.is_unknown() => {
+                            *self.written.lock() = NodeStatus::default();
+                            self.report(&pressure, true).await;
+                        }
+                        _ => {}
                     }
                 }
                 () = tokio::time::sleep_until(report_at) => {}
@@ -348,6 +356,20 @@ fn own_labels(config: &Config, machine: &Machine) -> BTreeMap<String, String> {
 #[serde(default)]
 struct NodeView {
     metadata: Meta,
+    status: StatusView,
+}
+
+#[derive(Clone, Debug, Default, serde::Deserialize)]
+#[serde(default)]
+struct StatusView {
+    conditions: Vec<Condition>,
+}
+
+impl NodeView {
+    /// The node lifecycle controller took what the kubelet had said for out of date.
+    fn is_unknown(&self) -> bool {
+        self.status.conditions.iter().any(|condition| &*condition.kind == "Ready" && &*condition.status == "Unknown")
+    }
 }
 
 impl Projection for NodeView {
