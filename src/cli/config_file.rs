@@ -1,8 +1,9 @@
 //! The config file: `key: value` for each flag, as k3s users know it.
 //!
 //! `/etc/orch/config.yaml`, then `config.yaml.d/*.yaml` in name order. A later file replaces a
-//! key; `key+` appends to it. The command line wins over all of them. Only `server` and `agent`
-//! read it; keys of the other command are skipped, unknown ones are an error that names the file.
+//! key; `key+` appends to it. The command line wins over all of them. `server` and `agent` read it;
+//! keys of the other command are skipped, unknown ones are an error that names the file. Commands
+//! that work on the same directories ([`FOLLOWERS`]) take these from it.
 
 use super::Cli;
 use anyhow::{Context, Result, bail};
@@ -16,6 +17,11 @@ use std::path::{Path, PathBuf};
 const DEFAULT_PATH: &str = "/etc/orch/config.yaml";
 const PATH_VARIABLE: &str = "ORCH_CONFIG_FILE";
 
+/// Commands that find a server or a node where its config file says that it is.
+const FOLLOWERS: &[&str] = &["ctr", "token", "snapshot", "check-config", "killall", "uninstall"];
+/// What such a command calls otherwise.
+const OTHER_NAMES: &[(&str, &str)] = &[("write-kubeconfig", "kubeconfig")];
+
 /// A config file is no bigger than this: bytes.
 const LIMIT: u64 = 1 << 20;
 
@@ -27,22 +33,39 @@ pub(super) fn merge(arguments: Vec<OsString>) -> Result<Vec<OsString>> {
     let Some(command) = arguments.get(1).and_then(|name| name.to_str()).map(ToOwned::to_owned) else {
         return Ok(arguments);
     };
-    if !matches!(command.as_str(), "server" | "agent") {
+    let follows = FOLLOWERS.contains(&command.as_str());
+    if !follows && !matches!(command.as_str(), "server" | "agent") {
         return Ok(arguments);
     }
-    let given: Vec<String> = arguments[2..].iter().filter_map(|argument| flag_name(argument.to_str()?)).collect();
-    let (path, required) = path(&arguments[2..]);
-    let settings = read(&path, required)?;
+    let cli = Cli::command();
+    let own = cli.find_subcommand(&command);
+    let given: Vec<String> = arguments[2..].iter().filter_map(|argument| flag_name(argument.to_str()?, own)).collect();
+    let (path, required) = path(if follows { &[] } else { &arguments[2..] });
+    let settings = match read(&path, required) {
+        // Who is not root may still work with a cluster by a kubeconfig of one's own.
+        Err(error) if follows && is_denied(&error) => Settings::new(),
+        settings => settings?,
+    };
     let mut merged = arguments[..2].to_vec();
     merged.extend(as_arguments(&command, &settings, &given)?.into_iter().map(OsString::from));
     merged.extend_from_slice(&arguments[2..]);
     Ok(merged)
 }
 
-fn flag_name(argument: &str) -> Option<String> {
-    let name = argument.strip_prefix("--")?;
-    let name = name.split('=').next().unwrap_or(name);
-    (!name.is_empty()).then(|| name.to_owned())
+fn is_denied(error: &anyhow::Error) -> bool {
+    let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
+    causes.any(|cause| cause.kind() == std::io::ErrorKind::PermissionDenied)
+}
+
+/// The long name of the flag that an argument gives: `--data-dir=x`, `-d`.
+fn flag_name(argument: &str, command: Option<&clap::Command>) -> Option<String> {
+    if let Some(name) = argument.strip_prefix("--") {
+        let name = name.split('=').next().unwrap_or(name);
+        return (!name.is_empty()).then(|| name.to_owned());
+    }
+    let short = argument.strip_prefix('-')?.chars().next()?;
+    let flag = command?.get_arguments().find(|flag| flag.get_short() == Some(short))?;
+    flag.get_long().map(str::to_owned)
 }
 
 /// Where the config file is, and whether the user named it (then it must exist).
@@ -150,6 +173,13 @@ fn as_arguments(command: &str, settings: &Settings, given: &[String]) -> Result<
     };
     let mut arguments = Vec::new();
     for (name, (values, file)) in settings {
+        let renamed = OTHER_NAMES.iter().find(|(key, own)| key == name && knows(command, own).is_some());
+        let name = match renamed {
+            // A variable of the environment is nearer than a file.
+            Some((_, "kubeconfig")) if std::env::var_os("KUBECONFIG").is_some() => continue,
+            Some((_, own)) => &(*own).to_owned(),
+            None => name,
+        };
         let Some(takes_value) = knows(command, name) else {
             if knows("server", name).is_some() || knows("agent", name).is_some() {
                 continue;
@@ -210,6 +240,8 @@ mod tests {
     fn the_command_line_wins() {
         let files = [("config.yaml", "node-label: [a=1]\n")];
         assert_eq!(merged(&files, &["server", "--node-label=z=9"]).unwrap(), ["--node-label=z=9"]);
+        let files = [("config.yaml", "data-dir: /srv\ndisable-agent: true\n")];
+        assert_eq!(merged(&files, &["server", "-d", "/other"]).unwrap(), ["--disable-agent"]);
     }
 
     #[test]
@@ -222,6 +254,21 @@ mod tests {
     #[test]
     fn keys_of_the_server_are_skipped_by_the_agent() {
         assert!(merged(&[("config.yaml", "cluster-cidr: 10.1.0.0/16\n")], &["agent"]).unwrap().is_empty());
+    }
+
+    #[test]
+    fn commands_find_the_server_where_its_file_says() {
+        let settings = Settings::from(
+            [("data-dir", "/srv/orch"), ("write-kubeconfig", "/srv/k"), ("cluster-cidr", "10.1.0.0/16")]
+                .map(|(key, value)| (key.to_owned(), (vec![value.to_owned()], PathBuf::new()))),
+        );
+        let of = |command: &str, given: &[String]| as_arguments(command, &settings, given).expect("arguments");
+        assert_eq!(of("killall", &[]), ["--data-dir=/srv/orch"]);
+        assert_eq!(of("killall", &["data-dir".to_owned()]), Vec::<String>::new());
+        assert_eq!(of("ctr", &[]), Vec::<String>::new());
+        if std::env::var_os("KUBECONFIG").is_none() {
+            assert_eq!(of("token", &[]), ["--data-dir=/srv/orch", "--kubeconfig=/srv/k"]);
+        }
     }
 
     #[test]

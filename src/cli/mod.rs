@@ -4,14 +4,18 @@
 //! To add a command: one file with an `Args` type and a `run` function, one variant in
 //! [`Command`] with its arm in [`dispatch`].
 
+mod administration;
 mod agent;
 mod check_config;
 mod completion;
 mod config_file;
+mod ctr;
 mod killall;
 pub mod kubectl;
 mod node_arguments;
 mod server;
+mod snapshot;
+mod token;
 mod uninstall;
 
 use anyhow::Result;
@@ -36,6 +40,12 @@ enum Command {
     Agent(Box<agent::Args>),
     /// Work with a cluster, as kubectl does
     Kubectl(Box<kubectl::Args>),
+    /// Work with the images of this node
+    Ctr(ctr::Args),
+    /// Make, list and delete tokens that nodes join with
+    Token(token::Args),
+    /// Save, list and restore the state of a server
+    Snapshot(snapshot::Args),
     /// Say whether this machine can run orch, and how to mend what is missing
     CheckConfig(check_config::Args),
     /// End all pods of this node and remove what they left in the kernel
@@ -51,6 +61,9 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Server(args) => server::run(*args),
         Command::Agent(args) => agent::run(*args),
         Command::Kubectl(args) => kubectl::run(*args),
+        Command::Ctr(args) => ctr::run(&args),
+        Command::Token(args) => token::run(&args),
+        Command::Snapshot(args) => snapshot::run(&args),
         Command::CheckConfig(args) => check_config::run(&args),
         Command::Killall(args) => killall::run(*args),
         Command::Uninstall(args) => uninstall::run(*args),

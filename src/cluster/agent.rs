@@ -1,5 +1,6 @@
 //! Composes an agent: join, then a node.
 
+use super::files;
 use super::join::client::{Identity, Joined, join, server_uri};
 use super::kubelet_access::KubeletAccess;
 use super::node::{self, Node};
@@ -16,6 +17,8 @@ use crate::runtime::clock_steps::ClockSteps;
 use anyhow::{Context, Result, bail};
 use http::Uri;
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -45,10 +48,13 @@ async fn serve(options: AgentOptions, shutdown: CancellationToken) -> Result<()>
     let mut identity =
         Identity { node_name: node::name(&options.node)?, machine_id: node::machine_id(), serving_names: Vec::new() };
     identity.serving_names = serving_names(&identity.node_name, &node_addresses.borrow());
+    let known = KnownCertificate::new(&options.data_directory, &identity.node_name);
+    let earlier = known.read()?;
     let joined = tokio::select! {
         () = shutdown.cancelled() => return Ok(()),
-        joined = join(&server, &token, &options.token, &identity) => joined?,
+        joined = join(&server, &token, &identity, earlier.as_ref()) => joined?,
     };
+    known.write(&joined.kubelet_client)?;
     let certificates = Certificates::new(&joined)?;
     let client = |certificate: &Arc<ClientCertificate>| {
         let options = TlsOptions {
@@ -74,9 +80,8 @@ async fn serve(options: AgentOptions, shutdown: CancellationToken) -> Result<()>
         options: options.node,
     };
     node.start(&mut supervisor).await?;
-    let renewal =
-        Renewal { server, token, presented: options.token, identity, certificates, addresses: node_addresses };
-    supervisor.spawn("certificates", renewal.run(joined.kubelet_client.certificate_pem, shutdown.clone()));
+    let renewal = Renewal { server, token, known, identity, certificates, addresses: node_addresses };
+    supervisor.spawn("certificates", renewal.run(joined.kubelet_client, shutdown.clone()));
     process::notify(&[sd_notify::NotifyState::Ready]);
     tracing::info!("this node runs");
     supervisor.run().await
@@ -134,18 +139,50 @@ impl Certificates {
     }
 }
 
+/// The node's certificate on disk: it joins again with it when its token has expired.
+struct KnownCertificate(PathBuf);
+
+impl KnownCertificate {
+    fn new(data_directory: &Path, node: &str) -> Self {
+        Self(data_directory.join("agent/tls").join(format!("{node}.pem")))
+    }
+
+    /// None: this machine has not joined under this name.
+    fn read(&self) -> Result<Option<Credentials>> {
+        let text = match std::fs::read_to_string(&self.0) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            text => text.with_context(|| format!("read {}", self.0.display()))?,
+        };
+        // The certificates, then the key.
+        let at = text.find("-----BEGIN PRIVATE KEY").with_context(|| {
+            format!("{} is damaged: remove it, and the node joins with its token", self.0.display())
+        })?;
+        let (certificate, key) = text.split_at(at);
+        Ok(Some(Credentials { certificate_pem: certificate.to_owned(), key_pem: key.to_owned() }))
+    }
+
+    fn write(&self, credentials: &Credentials) -> Result<()> {
+        if let Some(directory) = self.0.parent() {
+            let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
+            made.with_context(|| format!("make {}", directory.display()))?;
+        }
+        let text = format!("{}{}", credentials.certificate_pem, credentials.key_pem);
+        files::write(&self.0, &text, 0o600).context("keep the node's certificate")
+    }
+}
+
 /// Joins again when the certificates get old or the node's addresses change.
 struct Renewal {
     server: Uri,
     token: Token,
-    presented: String,
+    known: KnownCertificate,
     identity: Identity,
     certificates: Certificates,
     addresses: watch::Receiver<Vec<IpAddr>>,
 }
 
 impl Renewal {
-    async fn run(mut self, mut current: String, shutdown: CancellationToken) -> Result<()> {
+    async fn run(mut self, mut current: Credentials, shutdown: CancellationToken) -> Result<()> {
         let mut steps = ClockSteps::new().context("follow the clock")?;
         loop {
             let moved = tokio::select! {
@@ -154,7 +191,7 @@ impl Renewal {
                 () = tokio::time::sleep(RENEWAL_CHECK) => false,
                 step = steps.stepped() => step.map(|_| false).context("follow the clock")?,
             };
-            if !moved && !pki::due_for_renewal(&current, SystemTime::now())? {
+            if !moved && !pki::due_for_renewal(&current.certificate_pem, SystemTime::now())? {
                 continue;
             }
             if moved {
@@ -165,13 +202,16 @@ impl Renewal {
             self.identity.serving_names = serving_names(&self.identity.node_name, &self.addresses.borrow_and_update());
             let joined = tokio::select! {
                 () = shutdown.cancelled() => return Ok(()),
-                joined = join(&self.server, &self.token, &self.presented, &self.identity) => joined,
+                joined = join(&self.server, &self.token, &self.identity, Some(&current)) => joined,
             };
             match joined {
                 Ok(joined) => {
                     self.certificates.replace(&joined)?;
                     tracing::info!("the node's certificates are new");
-                    current = joined.kubelet_client.certificate_pem;
+                    current = joined.kubelet_client;
+                    if let Err(error) = self.known.write(&current) {
+                        tracing::error!("{error:#}");
+                    }
                 }
                 // The old ones still hold; the token may be put right meanwhile.
                 Err(error) => tracing::error!("renew the node's certificates: {error:#}"),

@@ -18,6 +18,7 @@ pub mod pki;
 pub mod preflight;
 pub mod process;
 pub mod server;
+pub mod snapshots;
 pub mod supervisor;
 pub mod teardown;
 pub mod token;

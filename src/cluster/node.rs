@@ -4,7 +4,7 @@
 use super::join::ClusterNetwork;
 use super::options::{Cidr, NodeOptions, Taint};
 use super::supervisor::Supervisor;
-use crate::container::{Config as RuntimeConfig, Runtime};
+use crate::container::{self, Config as RuntimeConfig, Runtime};
 use crate::kubelet::{self, Kubelet};
 use crate::net::addresses::MachineAddresses;
 use crate::net::ipam::PodCidr;
@@ -158,6 +158,11 @@ impl Node {
             "image archives",
             import_images(runtime.clone(), self.data_directory.join("images"), shutdown.clone()),
         );
+        supervisor.spawn("image socket", {
+            let (runtime, directory, shutdown) =
+                (runtime.clone(), self.options.run_directory.clone(), shutdown.clone());
+            async move { container::image::control::serve(runtime, &directory, shutdown).await }
+        });
         supervisor.spawn("node network", self.network(runtime, ready, shutdown));
         Ok(())
     }

@@ -12,6 +12,7 @@ use super::options::ServerOptions;
 use super::pki::{self, Pki};
 use super::preflight::{self, Machine};
 use super::process;
+use super::snapshots;
 use super::supervisor::Supervisor;
 use super::token::{Role, Token};
 use crate::api::UserInfo;
@@ -241,6 +242,7 @@ fn api_server(
     handlers.extend(subresources::connect::handlers(kubelets, storage.clone()));
     let mut routes = join::routes(pki.clone(), storage.clone(), network.clone());
     routes.extend(apiserver::routes::openid::routes(&service_accounts));
+    routes.extend(snapshots::routes(store.clone(), Layout::new(&options.data_directory)));
     Ok(Server::new(apiserver::Config {
         routes,
         storage,

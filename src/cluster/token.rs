@@ -1,4 +1,5 @@
-//! Join tokens: `K10<SHA-256 of the CA>::<role>:<secret>`.
+//! Join tokens: `K10<SHA-256 of the CA>::<role>:<secret>`, or, made by `orch token create`,
+//! `K10<SHA-256 of the CA>::<id>.<secret>`.
 //!
 //! The hash lets a joining node verify the server before it sends the secret; the role says what
 //! the secret is good for. A bare secret without the prefix joins, too, but verifies nothing.
@@ -15,6 +16,8 @@ pub enum Role {
     Server,
     /// Joining as an agent.
     Node,
+    /// Joining as an agent, for as long as its Secret is in the cluster.
+    Bootstrap,
 }
 
 impl Role {
@@ -22,6 +25,7 @@ impl Role {
         match self {
             Self::Server => "server",
             Self::Node => "node",
+            Self::Bootstrap => "bootstrap",
         }
     }
 }
@@ -38,7 +42,7 @@ pub struct Token {
 pub enum TokenError {
     #[error("token: empty")]
     Empty,
-    #[error("token: expected K10<64 hexadecimal digits of the CA's hash>::<role>:<secret>")]
+    #[error("token: expected K10<64 hexadecimal digits of the CA's hash>::<role>:<secret> or …::<id>.<secret>")]
     Format,
     #[error("token: unknown role {0:?}: expected server or node")]
     Role(String),
@@ -58,6 +62,7 @@ impl Token {
         format!("{:032x}", rand::random::<u128>())
     }
 
+    /// What is shown to the server; of a bootstrap token `<id>.<secret>`.
     pub fn secret(&self) -> &str {
         &self.secret
     }
@@ -96,22 +101,35 @@ impl FromStr for Token {
             return Ok(Self { ca_hash: None, role: Role::Server, secret: text.to_owned() });
         };
         let (hash, rest) = rest.split_once("::").ok_or(TokenError::Format)?;
-        let (role, secret) = rest.split_once(':').ok_or(TokenError::Format)?;
+        let (role, secret) = match rest.split_once(':') {
+            Some(parts) => parts,
+            None if is_bootstrap(rest) => (Role::Bootstrap.as_str(), rest),
+            None => return Err(TokenError::Format),
+        };
         if hash.len() != 64 || !hash.bytes().all(|c| c.is_ascii_hexdigit()) || secret.is_empty() {
             return Err(TokenError::Format);
         }
         let role = match role {
             "server" => Role::Server,
             "node" => Role::Node,
+            "bootstrap" if is_bootstrap(secret) => Role::Bootstrap,
             other => return Err(TokenError::Role(other.to_owned())),
         };
         Ok(Self { ca_hash: Some(hash.to_ascii_lowercase()), role, secret: secret.to_owned() })
     }
 }
 
+/// `[a-z0-9]{6}.[a-z0-9]{16}`
+fn is_bootstrap(text: &str) -> bool {
+    let fits =
+        |text: &str, length| text.len() == length && text.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+    text.split_once('.').is_some_and(|(id, secret)| fits(id, 6) && fits(secret, 16))
+}
+
 impl fmt::Display for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.ca_hash {
+            Some(hash) if self.role == Role::Bootstrap => write!(f, "{PREFIX}{hash}::{}", self.secret),
             Some(hash) => write!(f, "{PREFIX}{hash}::{}:{}", self.role.as_str(), self.secret),
             None => f.write_str(&self.secret),
         }
@@ -141,6 +159,17 @@ mod tests {
         }
         assert_eq!(Token::random_secret().len(), 32);
         assert_ne!(Token::random_secret(), Token::random_secret());
+    }
+
+    #[test]
+    fn a_bootstrap_token_has_no_role_in_its_text() {
+        let text = format!("K10{HASH}::abc123.0123456789abcdef");
+        let token: Token = text.parse().unwrap();
+        assert_eq!((token.role, token.secret()), (Role::Bootstrap, "abc123.0123456789abcdef"));
+        assert_eq!(token.to_string(), text);
+        for wrong in ["abc123.0123456789abcde", "ABC123.0123456789abcdef", "abc1230123456789abcdef"] {
+            assert_eq!(format!("K10{HASH}::{wrong}").parse::<Token>(), Err(TokenError::Format), "{wrong}");
+        }
     }
 
     #[test]

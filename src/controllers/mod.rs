@@ -28,6 +28,7 @@ mod service_account;
 mod service_address_repair;
 mod service_pods;
 mod taint_eviction;
+mod token_cleaner;
 
 pub use context::{Config, Context, NodeLifecycle, Running, SignRequest, Signer};
 
@@ -56,6 +57,7 @@ pub const CONTROLLERS: &[Row] = &[
     Row { name: "service-address-repair-controller", start: service_address_repair::start },
     Row { name: "clusterrole-aggregation-controller", start: cluster_role_aggregation::start },
     Row { name: "event-ttl-controller", start: event_ttl::start },
+    Row { name: "token-cleaner-controller", start: token_cleaner::start },
     Row { name: "namespace-controller", start: namespace::start },
     Row { name: "garbage-collector-controller", start: garbage_collector::start },
     Row { name: "serviceaccount-controller", start: service_account::start },

@@ -58,7 +58,7 @@ macro_rules! need_machine {
     };
 }
 
-fn images() -> PathBuf {
+pub fn images() -> PathBuf {
     let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("target/images");
     std::env::var_os("ORCH_TEST_IMAGES").map_or_else(default, PathBuf::from)
 }

@@ -223,3 +223,214 @@ fn kubectl_prints_and_does_what_stock_kubectl_does() {
     );
     machine.wait("the pod is gone", || machine.kubectl(&["get", "pods", "-o", "name"]).is_empty());
 }
+
+/// `orch …`, which must fail with 1; what it says.
+fn refused(machine: &Machine, arguments: &[&str]) -> String {
+    let output = orch(machine, arguments);
+    assert_eq!(output.status.code(), Some(1), "orch {arguments:?}: {}", text(&output.stdout));
+    text(&output.stderr)
+}
+
+fn wait_api(machine: &Machine) {
+    machine.wait("the API answers", || machine.try_kubectl(&["get", "--raw", "/readyz"]).status.success());
+}
+
+#[test]
+fn a_snapshot_brings_a_cluster_back() {
+    need_machine!();
+    let mut machine = Machine::new();
+    machine.start(&["--disable-agent"]);
+    wait_api(&machine);
+    let data = format!("--data-dir={}", machine.path("data").display());
+    machine.kubectl(&["create", "configmap", "before", "--from-literal=a=1"]);
+    let uid = machine.kubectl(&["get", "cm", "before", "-o", "jsonpath={.metadata.uid}"]);
+    let saved = must(&machine, &["snapshot", "save", "--name=mine"]);
+    let (path, _) = saved.split_once(": ").expect("a path");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(path).expect("it is there").permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    assert!(must(&machine, &["snapshot", "list", &data]).contains(path));
+    machine.kubectl(&["create", "configmap", "after"]);
+    machine.kubectl(&["delete", "configmap", "before"]);
+    let version = |name: &str| -> u64 {
+        machine.kubectl(&["get", "cm", name, "-o", "jsonpath={.metadata.resourceVersion}"]).parse().expect("a number")
+    };
+    let revision = version("after");
+
+    // Only the administrator may have the cluster's keys written anywhere.
+    let other = machine.try_kubectl(&["create", "--raw", "/v1-orch/snapshots", "-f", "/dev/null", "--as=ann"]);
+    assert!(text(&other.stderr).contains("forbidden"), "{}", text(&other.stderr));
+    // A server that runs keeps its data.
+    let locked = refused(&machine, &["snapshot", "restore", path, &data]);
+    assert!(locked.contains("restore") && locked.contains("stop"), "{locked}");
+    let nowhere = refused(&machine, &["snapshot", "restore", "nonesuch", &data]);
+    assert!(nowhere.contains("no such snapshot") && nowhere.contains("snapshot list"), "{nowhere}");
+
+    machine.kill();
+    std::fs::remove_dir_all(machine.path("data/server/tls")).expect("removed");
+    let name = std::path::Path::new(path).file_stem().expect("a name").to_str().expect("text");
+    let restored = must(&machine, &["snapshot", "restore", name, &data]);
+    assert!(restored.contains("start orch to go on from there"), "{restored}");
+    machine.start(&["--disable-agent"]);
+    wait_api(&machine);
+    // The old kubeconfig's authority is back, too: the file was written anew, so ask with it.
+    let back = machine.kubectl(&["get", "cm", "before", "-o", "jsonpath={.metadata.uid} {.data.a}"]);
+    assert_eq!(back, format!("{uid} 1"));
+    assert!(!machine.try_kubectl(&["get", "cm", "after"]).status.success());
+    machine.kubectl(&["create", "configmap", "later"]);
+    let later: u64 = machine
+        .kubectl(&["get", "cm", "later", "-o", "jsonpath={.metadata.resourceVersion}"])
+        .parse()
+        .expect("a number");
+    assert!(later > revision, "{later} after {revision}");
+}
+
+#[test]
+fn images_are_imported_listed_pulled_and_removed() {
+    need_machine!();
+    let mut machine = Machine::new();
+    let run = format!("--run-dir={}", machine.path("run").display());
+    let nobody = refused(&machine, &["ctr", "images", "list", &run]);
+    assert!(nobody.contains("images.sock") && nobody.contains("start orch"), "{nobody}");
+
+    machine.start(&[]);
+    machine.wait_ready();
+    let ctr = |arguments: &[&str]| must(&machine, &[&["ctr", &run, "images"], arguments].concat());
+    assert_eq!(ctr(&["list", "-q"]), "");
+    let archive = crate::cluster::images().join("busybox.tar");
+    let archive = archive.display().to_string();
+    let imported = orch(&machine, &["ctr", &run, "images", "import", &archive]);
+    assert_eq!(text(&imported.stdout), "docker.io/library/busybox:1.35\n");
+    assert_eq!(text(&imported.stderr), "", "no progress where no terminal is");
+    assert_eq!(ctr(&["ls", "-q"]), "docker.io/library/busybox:1.35\n");
+    let table = ctr(&["ls"]);
+    assert!(table.starts_with("IMAGE") && table.contains("MiB"), "{table}");
+    let mode = std::fs::metadata(machine.path("run/images.sock")).expect("a socket").permissions();
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777, 0o600);
+
+    // The image is a real one: a pod runs from it without a registry.
+    machine.kubectl(&[
+        "run",
+        "one",
+        "--image=busybox:1.35",
+        "--image-pull-policy=Never",
+        "--restart=Never",
+        "--",
+        "true",
+    ]);
+    machine.kubectl(&["wait", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=60s", "pod/one"]);
+    machine.kubectl(&["delete", "pod", "one"]);
+
+    let bytes = std::fs::read(&archive).expect("the archive");
+    std::fs::write(machine.path("cut.tar"), &bytes[..bytes.len() / 2]).expect("a file");
+    let cut = refused(&machine, &["ctr", &run, "images", "import", &machine.path("cut.tar").display().to_string()]);
+    assert!(cut.contains("cut.tar") && cut.contains("cut short"), "{cut}");
+    let missing = refused(&machine, &["ctr", &run, "images", "import", "/nonexistent.tar"]);
+    assert!(missing.contains("/nonexistent.tar"), "{missing}");
+    let pull = refused(&machine, &["ctr", &run, "images", "pull", "192.168.77.1:1/nothing:1"]);
+    assert!(pull.contains("192.168.77.1:1/nothing:1"), "{pull}");
+
+    assert_eq!(ctr(&["rm", "busybox:1.35"]), "busybox:1.35\n");
+    assert_eq!(ctr(&["list", "-q"]), "");
+    let gone = refused(&machine, &["ctr", &run, "images", "remove", "busybox:1.35"]);
+    assert!(gone.contains("image busybox:1.35 is not here"), "{gone}");
+}
+
+/// Ended with the test, however that ends.
+struct Agent(std::process::Child);
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn start_agent(machine: &Machine, node: &str, token: &str) -> Agent {
+    let mut command = machine.command("unshare");
+    command.args(["--mount", "--propagation", "private", ORCH, "agent", "--config=/dev/null", "--node-name", node]);
+    command.args(["--server=https://192.168.77.1:6443", "--token", token]);
+    for flag in ["data-dir", "run-dir", "kubelet-dir", "pod-log-dir"] {
+        command.arg(format!("--{flag}={}", machine.path(&format!("{node}/{flag}")).display()));
+    }
+    let log = std::fs::File::create(machine.path("agent.log")).expect("a log");
+    Agent(command.stdout(Stdio::null()).stderr(log).spawn().expect("orch starts"))
+}
+
+#[test]
+fn nodes_join_with_tokens_that_expire_and_can_be_deleted() {
+    need_machine!();
+    let mut machine = Machine::new();
+    machine.start(&["--disable-agent"]);
+    wait_api(&machine);
+    let data = format!("--data-dir={}", machine.path("data").display());
+    let token = must(&machine, &["token", "create", &data, "--description=for n2", "--ttl=1h"]);
+    let token = token.trim_end();
+    let (authority, secret) = token.rsplit_once("::").expect("an authority");
+    let own = std::fs::read_to_string(machine.path("data/server/token")).expect("the server's token");
+    assert!(own.starts_with(&format!("{authority}::")), "{token} {own}");
+    let id = secret.split('.').next().expect("an id");
+    let listed = must(&machine, &["token", "list"]);
+    assert!(listed.lines().any(|line| line.starts_with(id) && line.ends_with("for n2")), "{listed}");
+    assert!(!listed.contains(secret), "{listed}");
+
+    let joined = || std::fs::read_to_string(machine.path("agent.log")).is_ok_and(|log| log.contains("this node runs"));
+    let agent = start_agent(&machine, "n2", token);
+    machine.wait("the agent's node is ready", || {
+        let output = machine.try_kubectl(&["get", "node", "n2", "--no-headers"]);
+        text(&output.stdout).contains(" Ready ")
+    });
+    drop(agent);
+
+    assert_eq!(must(&machine, &["token", "delete", token]), format!("token {id} deleted\n"));
+    let again = refused(&machine, &["token", "delete", id]);
+    assert!(again.contains(&format!("there is no token {id}")) && again.contains("token list"), "{again}");
+    let mut late = start_agent(&machine, "n3", token);
+    assert_eq!(late.0.wait().expect("it ends").code(), Some(1));
+    let said = std::fs::read_to_string(machine.path("agent.log")).expect("a log");
+    assert!(said.contains("the token is not one of this cluster, or has expired"), "{said}");
+
+    // The node that did join has a certificate of its own by now, and needs no token.
+    let agent = start_agent(&machine, "n2", token);
+    machine.wait("the node joins again", joined);
+    drop(agent);
+
+    // One that expires is not good any more, and goes by itself.
+    let short = must(&machine, &["token", "create", &data, "--ttl=1s"]);
+    let id = short.trim_end().rsplit("::").next().and_then(|rest| rest.split('.').next()).expect("an id").to_owned();
+    machine.wait("the expired token is gone", || !must(&machine, &["token", "list"]).contains(&id));
+    let mut late = start_agent(&machine, "n3", short.trim_end());
+    assert_eq!(late.0.wait().expect("it ends").code(), Some(1));
+}
+
+#[test]
+fn help_and_completion_know_every_command() {
+    let run = |arguments: &[&str]| {
+        let output = std::process::Command::new(ORCH).args(arguments).output().expect("orch starts");
+        assert!(output.status.success(), "orch {arguments:?}: {}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let help = run(&["--help"]);
+    for command in
+        ["server", "agent", "kubectl", "ctr", "token", "snapshot", "check-config", "killall", "uninstall", "completion"]
+    {
+        assert!(help.contains(&format!("  {command} ")), "{command} in\n{help}");
+    }
+    for shell in ["bash", "zsh", "fish"] {
+        let script = run(&["completion", shell]);
+        for word in ["kubectl", "describe", "snapshot", "restore", "images"] {
+            assert!(script.contains(word), "{word} for {shell}");
+        }
+    }
+    // A mistake is told with what would be right, and is no crash.
+    for line in [
+        &["kubectl", "got"][..],
+        &["snapshot", "--bogus"],
+        &["ctr", "images", "import"],
+        &["token", "create", "--ttl=x"],
+    ] {
+        let output = std::process::Command::new(ORCH).args(line).output().expect("orch starts");
+        assert_eq!(output.status.code(), Some(2), "{line:?}");
+        assert!(text(&output.stderr).contains("--help"), "{line:?}: {}", text(&output.stderr));
+    }
+}

@@ -314,3 +314,32 @@ async fn a_volume_is_protected_while_it_is_bound() {
     cluster.patch_status(&kinds::PERSISTENT_VOLUMES, "", "v", json!({ "phase": "Released" })).await;
     cluster.until_gone(&kinds::PERSISTENT_VOLUMES, "", "v").await;
 }
+
+#[tokio::test]
+async fn bootstrap_tokens_go_when_they_expire() {
+    let cluster = TestCluster::start().await;
+    let token = |id: &str, kind: &str, expires: Option<jiff::Timestamp>| {
+        let mut data = json!({ "token-id": id, "token-secret": "0123456789abcdef" });
+        if let Some(expires) = expires {
+            data["expiration"] = orch::api::time::seconds(expires).into();
+        }
+        json!({ "metadata": { "name": format!("bootstrap-token-{id}") }, "type": kind, "stringData": data })
+    };
+    let now = jiff::Timestamp::now();
+    let soon = now + jiff::SignedDuration::from_secs(1);
+    let later = now + jiff::SignedDuration::from_hours(1);
+    const TYPE: &str = "bootstrap.kubernetes.io/token";
+    for object in [
+        token("forevr", TYPE, None),
+        token("latert", TYPE, Some(later)),
+        token("others", "Opaque", Some(soon)),
+        token("soonxx", TYPE, Some(soon)),
+    ] {
+        cluster.create(&kinds::SECRETS, "kube-system", object).await;
+    }
+    cluster.until_gone(&kinds::SECRETS, "kube-system", "bootstrap-token-soonxx").await;
+    for name in ["forevr", "latert", "others"] {
+        let name = format!("bootstrap-token-{name}");
+        assert!(cluster.find(&kinds::SECRETS, "kube-system", &name).await.is_some(), "{name}");
+    }
+}

@@ -60,11 +60,12 @@ pub fn server_uri(server: &str) -> Result<Uri> {
     Ok(Uri::builder().scheme("https").authority(authority).path_and_query("/").build()?)
 }
 
-/// Join, waiting for the server as long as it cannot be reached; a refusal is final.
-pub async fn join(server: &Uri, token: &Token, presented: &str, identity: &Identity) -> Result<Joined> {
+/// Join, waiting for the server as long as it cannot be reached; a refusal is final. `known`: the
+/// certificate of an earlier join under this name, which is as good as a token that has expired.
+pub async fn join(server: &Uri, token: &Token, identity: &Identity, known: Option<&Credentials>) -> Result<Joined> {
     let mut said = String::new();
     loop {
-        match attempt(server, token, presented, identity).await {
+        match attempt(server, token, identity, known).await {
             Ok(joined) => return Ok(joined),
             Err(error) if error.is::<Refused>() || error.is::<crate::cluster::token::TokenError>() => {
                 return Err(error);
@@ -81,7 +82,7 @@ pub async fn join(server: &Uri, token: &Token, presented: &str, identity: &Ident
     }
 }
 
-async fn attempt(server: &Uri, token: &Token, presented: &str, identity: &Identity) -> Result<Joined> {
+async fn attempt(server: &Uri, token: &Token, identity: &Identity, known: Option<&Credentials>) -> Result<Joined> {
     let authorities = fetch_authorities(server).await?;
     token.verify_authority(&authorities)?;
     let [client, serving, proxy] = [request_certificate()?, request_certificate()?, request_certificate()?];
@@ -95,11 +96,17 @@ async fn attempt(server: &Uri, token: &Token, presented: &str, identity: &Identi
     };
     let config = rustls::ClientConfig::builder_with_provider(tls::provider())
         .with_safe_default_protocol_versions()?
-        .with_root_certificates(tls::roots(&authorities)?)
-        .with_no_client_auth();
+        .with_root_certificates(tls::roots(&authorities)?);
+    let config = match known {
+        None => config.with_no_client_auth(),
+        Some(known) => {
+            let key = known.certified_key().context("the certificate of the last join")?;
+            config.with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from((*key).clone())))
+        }
+    };
     let request = Request::post(at(server, JOIN_PATH)?)
         .header(http::header::CONTENT_TYPE, "application/json")
-        .header(http::header::AUTHORIZATION, format!("Bearer {presented}"))
+        .header(http::header::AUTHORIZATION, format!("Bearer {}", token.secret()))
         .body(Full::new(Bytes::from(serde_json::to_vec(&body)?)))?;
     let (status, bytes) = send(config, request).await?;
     if !status.is_success() {

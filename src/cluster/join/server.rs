@@ -16,6 +16,9 @@ use std::time::Duration;
 /// Who holds a token that joins nodes is of this group.
 pub const JOINERS: &str = "system:bootstrappers";
 
+/// Nodes that have joined: they join again under their own name, when their certificates get old.
+const NODES: &str = "system:nodes";
+
 /// A node whose lease is younger than this is alive.
 const ALIVE: Duration = Duration::from_secs(40);
 
@@ -37,7 +40,7 @@ pub struct JoinAuthorizer;
 #[async_trait]
 impl Authorizer for JoinAuthorizer {
     async fn authorize(&self, attributes: &Attributes<'_>) -> Decision {
-        let joiner = || attributes.user.groups.iter().any(|group| group == JOINERS);
+        let joiner = || attributes.user.groups.iter().any(|group| group == JOINERS || group == NODES);
         match (attributes.resource.is_some(), attributes.path, attributes.verb) {
             (false, AUTHORITIES_PATH, "get") => Decision::Allow(String::new()),
             (false, JOIN_PATH, "post") if joiner() => Decision::Allow(String::new()),
@@ -74,6 +77,13 @@ impl Route for Join {
             .map_err(|_| Status::request_entity_too_large(format!("a join request has at most {LIMIT} bytes")))?;
         let request: JoinRequest =
             serde_json::from_slice(&bytes).map_err(|error| Status::bad_request(format!("join request: {error}")))?;
+        if user.groups.iter().any(|group| group == NODES) && user.name != format!("system:node:{}", request.node_name) {
+            let text = format!(
+                "{} may not join as node {:?}: remove its certificate, or keep its name",
+                user.name, request.node_name
+            );
+            return Err(Status::failure(403, "Forbidden", text));
+        }
         let reply = self.join(&request)?;
         tracing::info!(node = request.node_name, by = user.name, "node joins");
         Ok(respond::json(StatusCode::OK, &reply))

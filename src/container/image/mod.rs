@@ -5,6 +5,7 @@
 //! cut at any point leaves no half image.
 
 mod archive;
+pub mod control;
 mod document;
 mod registries;
 mod registry;
@@ -19,7 +20,8 @@ pub use unpack::main as unpack_main;
 use serde::{Deserialize, Serialize};
 
 /// How far long work is, for a terminal. Calls come often; do not block in them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Progress {
     /// A layer by its short digest: bytes so far, of how many.
     Download {
