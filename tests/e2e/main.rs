@@ -8,6 +8,8 @@ mod guestbook;
 mod network;
 mod outlive;
 mod pods;
+mod registry;
+mod registry_server;
 mod space;
 mod two_nodes;
 mod verbs;

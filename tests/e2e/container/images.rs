@@ -1,14 +1,14 @@
 //! Importing, pulling, removing images; and the archives that the other tests use.
 
 use super::{IMAGE, on_a_node};
+use crate::registry_server::Registry;
 use orch::api::cri::{ContainerRuntime, CriError, ImageService, RegistryAuth};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 /// A layer with Debian's static busybox and a link for each of its commands.
 pub fn busybox_layer() -> Vec<u8> {
@@ -202,80 +202,11 @@ fn a_layer_that_was_cut_short_by_a_power_cut_is_removed() {
 }
 
 /// Debian's registry, with TLS and a password.
-struct Registry {
-    child: Child,
-    address: String,
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Registry {
-    /// None where it is not installed.
-    fn start(directory: &Path) -> Option<Self> {
-        for tool in ["docker-registry", "skopeo", "htpasswd"] {
-            if Command::new(tool).arg("--help").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
-                eprintln!("skipped: needs {tool}: apt-get install docker-registry skopeo apache2-utils");
-                return None;
-            }
-        }
-        let up = Command::new("ip").args(["link", "set", "lo", "up"]).status().expect("ip");
-        assert!(up.success());
-        let mut authority = rcgen::CertificateParams::new(Vec::<String>::new()).expect("parameters");
-        authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let authority_key = rcgen::KeyPair::generate().expect("a key");
-        let authority = rcgen::CertifiedIssuer::self_signed(authority, authority_key).expect("an authority");
-        let key = rcgen::KeyPair::generate().expect("a key");
-        let serving = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).expect("parameters");
-        let serving = serving.signed_by(&key, &authority).expect("signed");
-        let write = |name: &str, text: &str| fs::write(directory.join(name), text).expect("written");
-        write("ca.pem", &authority.pem());
-        write("cert.pem", &serving.pem());
-        write("key.pem", &key.serialize_pem());
-        let password = Command::new("htpasswd").args(["-Bbn", "reader", "secret"]).output().expect("htpasswd");
-        fs::write(directory.join("htpasswd"), password.stdout).expect("written");
-        let at = |name: &str| directory.join(name).display().to_string();
-        let config = json!({
-            "version": 0.1,
-            "storage": { "filesystem": { "rootdirectory": at("registry") } },
-            "http": { "addr": "127.0.0.1:5443", "tls": { "certificate": at("cert.pem"), "key": at("key.pem") } },
-            "auth": { "htpasswd": { "realm": "test", "path": at("htpasswd") } },
-        });
-        write("registry.yml", &config.to_string());
-        let child = Command::new("docker-registry")
-            .args(["serve", &at("registry.yml")])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("started");
-        let registry = Self { child, address: "localhost:5443".into() };
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while std::net::TcpStream::connect("127.0.0.1:5443").is_err() {
-            assert!(Instant::now() < deadline, "the registry does not listen");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Some(registry)
-    }
-
-    fn push(&self, archive: &Path, name: &str) {
-        let output = Command::new("skopeo")
-            .args(["copy", "--dest-tls-verify=false", "--dest-creds", "reader:secret"])
-            .arg(format!("oci-archive:{}", archive.display()))
-            .arg(format!("docker://{}/{name}", self.address))
-            .output()
-            .expect("skopeo");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    }
-}
-
 #[test]
 fn images_are_pulled_over_tls_with_a_password() {
     on_a_node(|node| async move {
-        let Some(registry) = Registry::start(node.directory.path()) else { return };
+        let in_here = |program: &str| Command::new(program);
+        let Some(registry) = Registry::start(node.directory.path(), Box::new(in_here)) else { return };
         let archive = node.path("image.tar");
         let second = {
             let mut tar = tar::Builder::new(Vec::new());
@@ -287,7 +218,7 @@ fn images_are_pulled_over_tls_with_a_password() {
             tar.into_inner().expect("finished")
         };
         write_archive(&archive, "app:v1", &[busybox_layer(), second], &json!({ "Env": ["PATH=/bin"], "User": "101" }));
-        registry.push(&archive, "team/app:v1");
+        registry.push(&archive, "", "team/app:v1");
         let name = format!("{}/team/app:v1", registry.address);
         let good = RegistryAuth { username: "reader".into(), password: "secret".into(), ..RegistryAuth::default() };
         let wrong = RegistryAuth { password: "guess".into(), ..good.clone() };
