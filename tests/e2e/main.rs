@@ -8,6 +8,7 @@ mod guestbook;
 mod network;
 mod outlive;
 mod pods;
+mod refusals;
 mod registry;
 mod registry_server;
 mod space;

@@ -1,0 +1,296 @@
+//! Bad input: each gives one clear error that names the thing and the mend, and nothing is lost or opened.
+
+use crate::cluster::{Machine, ORCH, both, wait};
+use crate::need_machine;
+use crate::world::within;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+/// Run a command that is to end by itself, and soon.
+fn ended(mut command: Command) -> Output {
+    let mut child =
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    wait("it ends by itself", || child.try_wait().expect("it can be waited for").is_some());
+    child.wait_with_output().expect("it ended")
+}
+
+/// What a start says that is refused.
+fn refused(what: &str, command: Command, code: i32, parts: &[&str]) {
+    let output = ended(command);
+    let said = both(&output);
+    assert_eq!(output.status.code(), Some(code), "{what}: {said}");
+    for part in parts {
+        assert!(said.contains(part), "{what}: {part:?} is not in:\n{said}");
+    }
+    let errors: Vec<&str> =
+        said.lines().filter(|line| line.starts_with("orch: ") || line.starts_with("error: ")).collect();
+    assert_eq!(errors.len(), 1, "{what}: one error: {said}");
+}
+
+#[test]
+fn a_start_that_cannot_be_says_why() {
+    need_machine!();
+    let mut machine = Machine::new();
+    let with = |flags: &[&str]| machine.server_command(flags);
+    refused("a wrong flag", with(&["--no-such-flag"]), 2, &["unexpected argument '--no-such-flag'"]);
+    refused(
+        "a wrong value",
+        with(&["--cluster-cidr=10.43.0.0/16"]),
+        1,
+        &["--cluster-cidr", "--service-cidr", "overlap"],
+    );
+    refused(
+        "a wrong flag of the kubelet",
+        with(&["--kubelet-arg=no-such-thing=1"]),
+        1,
+        &["--kubelet-arg no-such-thing", "there are", "max-pods"],
+    );
+    refused(
+        "a wrong flag of the controllers",
+        with(&["--kube-controller-manager-arg=nothing=1"]),
+        1,
+        &["node-monitor-grace-period"],
+    );
+    let mut missing = machine.inside(ORCH);
+    missing.args(["server", "--config=/no/such/file.yaml"]);
+    refused("a config file that is not there", missing, 2, &["read config file /no/such/file.yaml", "No such file"]);
+    let config = machine.path("config.yaml");
+    fs::write(&config, "write-kubeconfig: [\n").expect("written");
+    let mut broken = machine.inside(ORCH);
+    broken.args(["server", &format!("--config={}", config.display())]);
+    refused("a config file that is none", broken, 2, &["config.yaml"]);
+
+    // Programs and features that are not there.
+    let bare = machine.path("bare");
+    fs::create_dir(&bare).expect("made");
+    let mut command = machine.inside("env");
+    command.arg(format!("PATH={}", bare.display())).arg(ORCH).args(with(&[]).get_args().skip(3));
+    refused("no iptables", command, 1, &["iptables", "install"]);
+    let server: Vec<String> =
+        with(&[]).get_args().skip(3).map(|argument| argument.to_string_lossy().into_owned()).collect();
+    let mut command = machine.inside("unshare");
+    command
+        .args(["--mount", "sh", "-c", "mount --bind /dev/null /proc/filesystems && exec \"$0\" \"$@\"", ORCH])
+        .args(&server);
+    refused("no overlay file system", command, 1, &["overlay", "modprobe overlay"]);
+
+    // Not root. The program must be where others may read it.
+    let open = tempfile::Builder::new().prefix("orch-e2e-open-").tempdir().expect("a directory");
+    fs::set_permissions(open.path(), fs::Permissions::from_mode(0o755)).expect("opened");
+    let program = open.path().join("orch");
+    fs::copy(ORCH, &program).expect("copied");
+    let mut command = machine.inside("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&program).args(&server);
+    refused("not root", command, 1, &["root", "sudo"]);
+
+    // The port is somebody's.
+    let taken = within(&machine.name, || TcpListener::bind("0.0.0.0:6443").expect("a port")).join().expect("no panic");
+    refused("a port in use", with(&["--disable-agent"]), 1, &["port 6443 is in use", "--https-listen-port"]);
+    drop(taken);
+
+    // A second server on the same data, while the first one goes on.
+    machine.start(&["--disable-agent"]);
+    machine.wait_answer();
+    let second = machine.server_command(&["--disable-agent", "--https-listen-port=7443"]);
+    refused("a second server on the same data", second, 1, &["is in use by process", "--data-dir"]);
+    assert_eq!(machine.api("GET", "/readyz", &[]), (200, "ok".to_owned()));
+}
+
+#[test]
+fn a_server_survives_its_clients_and_its_disk() {
+    need_machine!();
+    let mut machine = Machine::new();
+    // The store's disk is a small one.
+    let store = machine.path("data/server/db");
+    fs::create_dir_all(&store).expect("made");
+    let mount = |machine: &Machine, arguments: &[&str]| {
+        let output = machine.inside("sh").args(arguments).output().expect("sh starts");
+        assert!(output.status.success(), "{}", both(&output));
+    };
+    mount(&machine, &["-c", &format!("mount -t tmpfs -o size=64m,mode=700 none {}", store.display())]);
+    machine.start(&["--disable-agent"]);
+    machine.wait_answer();
+    hostile_requests(&machine);
+    a_full_disk(&machine);
+    assert_eq!(machine.stop(), Some(0), "{}", machine.log());
+    a_damaged_database(&mut machine);
+    machine.kill();
+    mount(&machine, &["-c", &format!("umount {}", store.display())]);
+}
+
+fn hostile_requests(machine: &Machine) {
+    let stranger = |arguments: &[&str]| {
+        let mut command = machine.command("curl");
+        command.args(["-sk", "-m", "20", "-o", "/dev/null", "-w", "%{http_code}"]).args(arguments);
+        let output = command.output().expect("curl starts");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let at = |path: &str| format!("https://127.0.0.1:6443{path}");
+    assert_eq!(stranger(&[&at("/api/v1/secrets")]), "403", "nobody in particular");
+    assert_eq!(stranger(&[&at("/api/v1/secrets"), "-H", "Authorization: Bearer wrong"]), "401");
+    assert_eq!(stranger(&[&at("/v1-orch/join"), "-X", "POST", "-d", "{}"]), "403", "without a token nobody joins");
+    assert_eq!(stranger(&[&at("/api/v1/secrets"), "-H", "Impersonate-User: system:admin"]), "403");
+    assert_eq!(
+        stranger(&[
+            &at("/api/v1/secrets"),
+            "-H",
+            "X-Remote-User: system:admin",
+            "-H",
+            "X-Remote-Group: system:masters"
+        ]),
+        "403"
+    );
+    for path in ["/../../etc/passwd", "/api/v1/namespaces/..%2f..%2fetc/pods", "/%00", "/api/v1/%ff%fe", "//api//v1"] {
+        let code = stranger(&["--path-as-is", &at(path)]);
+        assert!(matches!(code.as_str(), "403" | "404" | "400" | "301"), "{path}: {code}");
+    }
+
+    let path = "/api/v1/namespaces/default/configmaps";
+    let file = |name: &str, text: &[u8]| {
+        fs::write(machine.path(name), text).expect("written");
+        format!("@{}", machine.path(name).display())
+    };
+    let json = ["-H", "Content-Type: application/json"];
+    let yaml = ["-H", "Content-Type: application/yaml"];
+    let huge = format!(
+        r#"{{"apiVersion":"v1","kind":"ConfigMap","metadata":{{"name":"huge"}},"data":{{"x":"{}"}}}}"#,
+        "x".repeat(4 << 20)
+    );
+    let deep = format!(
+        r#"{{"apiVersion":"v1","kind":"ConfigMap","metadata":{{"name":"deep"}},"data":{}{}}}"#,
+        "[".repeat(200_000),
+        "]".repeat(200_000)
+    );
+    let aliases: String =
+        (1..30).map(|level| format!("a{level}: &a{level} [*a{0},*a{0},*a{0},*a{0}]\n", level - 1)).collect();
+    let bomb = format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: bomb}}\na0: &a0 [x,x,x,x]\n{aliases}");
+    for (what, body, kind, codes) in [
+        ("huge", huge.as_bytes(), json, &[413][..]),
+        ("deep", deep.as_bytes(), json, &[400]),
+        ("not JSON", b"{\"apiVersion\": ", json, &[400]),
+        ("no UTF-8", b"{\"apiVersion\": \"\xff\xfe\"}", json, &[400]),
+        ("a list", b"[]", json, &[400]),
+        ("empty", b"", json, &[400]),
+        ("a YAML bomb", bomb.as_bytes(), yaml, &[400, 413]),
+        (
+            "protobuf that is none",
+            b"k8s\0\xff\xff\xff\xff",
+            ["-H", "Content-Type: application/vnd.kubernetes.protobuf"],
+            &[400],
+        ),
+        ("an unknown type", b"x", ["-H", "Content-Type: text/x-nothing"], &[415]),
+    ] {
+        let (code, said) = machine.api("POST", path, &[kind[0], kind[1], "--data-binary", &file("body", body)]);
+        assert!(codes.contains(&code), "{what}: {code}: {said}");
+        assert!(said.contains("\"kind\":\"Status\"") && said.contains("\"message\":\""), "{what}: {said}");
+    }
+    let (code, _) =
+        machine.api("GET", "/api/v1/pods", &["-H", &format!("X-Long: {}", "x".repeat(2 << 20)), "--http1.1"]);
+    assert!(matches!(code, 431 | 400 | 0), "a head of two megabytes: {code}");
+    for query in [
+        "limit=-1",
+        "limit=x",
+        "continue=nonsense",
+        "resourceVersion=x",
+        "labelSelector=%3D%3D",
+        "fieldSelector=nothing%3Dx",
+    ] {
+        let (code, said) = machine.api("GET", &format!("/api/v1/pods?{query}"), &[]);
+        assert!(code == 400 || (code == 200 && query.starts_with("limit=-")), "{query}: {code} {said}");
+    }
+    // Who says nothing, or only half of it, holds up nobody.
+    let held = within(&machine.name, || {
+        let address: SocketAddr = "127.0.0.1:6443".parse().expect("an address");
+        let mut held = Vec::new();
+        for number in 0..300 {
+            let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5)).expect("a connection");
+            if number % 2 == 0 {
+                stream.write_all(b"\x16\x03\x01\x02\x00\x01").expect("written");
+            }
+            held.push(stream);
+        }
+        let mut plain = TcpStream::connect_timeout(&address, Duration::from_secs(5)).expect("a connection");
+        plain.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").expect("written");
+        plain.set_read_timeout(Some(Duration::from_secs(20))).expect("set");
+        let mut said = Vec::new();
+        // It is told off or hung up on, but not served.
+        let _ = plain.read_to_end(&mut said);
+        assert!(!String::from_utf8_lossy(&said).contains("200 OK"));
+        held
+    });
+    let held = held.join().expect("no panic");
+    assert_eq!(machine.api("GET", "/readyz", &[]), (200, "ok".to_owned()));
+    drop(held);
+    let made = machine.get(path);
+    let names: Vec<_> =
+        made["items"].as_array().expect("a list").iter().map(|item| &item["metadata"]["name"]).collect();
+    assert_eq!(names, ["kube-root-ca.crt"], "nothing of it was stored");
+}
+
+fn config_map(machine: &Machine, name: &str, text: &str) -> (u16, String) {
+    let object = serde_json::json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": name }, "data": { "text": text },
+    });
+    let file = machine.path("object.json");
+    fs::write(&file, object.to_string()).expect("written");
+    let data = format!("@{}", file.display());
+    let path = "/api/v1/namespaces/default/configmaps";
+    machine.api("POST", path, &["-H", "Content-Type: application/json", "--data-binary", &data])
+}
+
+fn a_full_disk(machine: &Machine) {
+    let text = "x".repeat(900_000);
+    let mut made = 0;
+    let said = loop {
+        match config_map(machine, &format!("big-{made}"), &text) {
+            (201, _) => made += 1,
+            (507, said) => break said,
+            (code, said) => panic!("{code}: {said}"),
+        }
+        assert!(made < 100, "the disk is never full");
+    };
+    assert!(made > 5, "{made}: {said}");
+    assert!(said.contains("the disk is full"), "{said}");
+    // Reading goes on, and what was acknowledged is there.
+    let path = |number: usize| format!("/api/v1/namespaces/default/configmaps/big-{number}");
+    for number in 0..made {
+        assert_eq!(machine.get(&path(number))["data"]["text"], text.as_str(), "big-{number}");
+    }
+    assert_eq!(machine.api("GET", "/readyz", &[]).0, 200);
+    for number in 0..made - 2 {
+        let (code, said) = machine.api("DELETE", &path(number), &[]);
+        assert_eq!(code, 200, "big-{number}: {said}");
+    }
+    wait("there is room again", || config_map(machine, "after", "small").0 == 201);
+}
+
+fn a_damaged_database(machine: &mut Machine) {
+    let database = machine.path("data/server/db/orch.db");
+    // The disk is one of the machine's own mounts.
+    let script = format!(
+        "set -e; size=$(stat -c %s {0}); for part in 2 3; do dd if=/dev/urandom of={0} bs=1 count=64 conv=notrunc seek=$((size * part / 5)) status=none; done",
+        database.display()
+    );
+    let output = machine.inside("sh").args(["-c", &script]).output().expect("sh starts");
+    assert!(output.status.success(), "{}", both(&output));
+    let before = machine.log().len();
+    machine.start(&["--disable-agent"]);
+    machine.wait_answer();
+    let log = machine.log()[before..].to_owned();
+    assert!(log.contains("damaged"), "{log}");
+    // What is served is what was written; what is not sure is not served.
+    let list = machine.get("/api/v1/namespaces/default/configmaps");
+    for item in list["items"].as_array().expect("a list") {
+        let name = item["metadata"]["name"].as_str().expect("a name");
+        let text = item["data"]["text"].as_str().unwrap_or_default();
+        match name {
+            "after" => assert_eq!(text, "small"),
+            name if name.starts_with("big-") => assert!(text == "x".repeat(900_000), "{name} is damaged"),
+            _ => {}
+        }
+    }
+}
