@@ -11,21 +11,33 @@ use crate::storage::Body as Stored;
 use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderMap, header};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::Value;
 
 /// Larger bodies are refused, as Kubernetes refuses them.
 pub const BODY_LIMIT: usize = 3 * 1024 * 1024;
 
+/// What is still read of the body of a request that is refused.
+const DRAIN_BYTES: usize = 4 << 20;
+const DRAIN_TIME: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// The whole body; 413 when it is too large.
-pub async fn read(body: Body) -> Result<Bytes, Status> {
-    use http_body_util::{BodyExt, LengthLimitError, Limited};
-    match Limited::new(body, BODY_LIMIT).collect().await {
+pub async fn read(mut body: Body) -> Result<Bytes, Status> {
+    match Limited::new(&mut body, BODY_LIMIT).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => {
+            drain(body).await;
             Err(Status::request_entity_too_large(format!("Request entity too large: limit is {BODY_LIMIT}")))
         }
         Err(error) => Err(Status::bad_request(format!("the body could not be read: {error}"))),
     }
+}
+
+/// A client that is refused while it still sends may see a broken stream and not the refusal: a short
+/// rest of its body is read before the answer.
+pub async fn drain(body: Body) {
+    // What is longer or slower than that is cut off: its sender has to bear it.
+    let _ = tokio::time::timeout(DRAIN_TIME, Limited::new(body, DRAIN_BYTES).collect()).await;
 }
 
 /// The media type of a body that is an object; JSON where the client does not say. 415 otherwise.

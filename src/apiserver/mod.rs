@@ -34,7 +34,6 @@ use crate::api::{Status, UserInfo};
 use axum::body::Body;
 use futures::future::BoxFuture;
 use http::Request;
-use http_body_util::{BodyExt as _, Limited};
 use request::{Query, RequestInfo};
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -43,10 +42,6 @@ use std::time::{Duration, Instant};
 
 /// A request that is not long running ends after this.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// What is still read of the body of a request that is refused.
-const DRAIN_BYTES: usize = 64 << 10;
-const DRAIN_TIME: Duration = Duration::from_secs(1);
 
 /// The API server. Clones share everything.
 ///
@@ -107,19 +102,12 @@ async fn answer(state: Arc<State>, mut request: Request<Body>) -> Reply {
     let reply = match result {
         Ok(reply) => reply,
         Err(status) => {
-            drain(request.into_body()).await;
+            codec::drain(request.into_body()).await;
             respond::status(&status)
         }
     };
     state.metrics.end(inflight, &info, reply.status(), started.elapsed());
     reply
-}
-
-/// A client that is refused while it still sends may see a broken stream and not the refusal: a short
-/// rest of its body is read before the answer.
-async fn drain(body: Body) {
-    // What is longer or slower than that is cut off: its sender has to bear it.
-    let _ = tokio::time::timeout(DRAIN_TIME, Limited::new(body, DRAIN_BYTES).collect()).await;
 }
 
 async fn handle(

@@ -12,6 +12,7 @@ fn it_runs_in_an_empty_root() {
     let machine = Machine::new();
     let root = machine.path("root");
     fs::create_dir(&root).expect("a directory");
+    fs::write(root.join("config.yaml"), "").expect("an empty file of settings");
     fs::copy(ORCH, root.join("orch")).expect("a copy of the binary");
 
     let version = Command::new("chroot").arg(&root).args(["/orch", "--version"]).output().expect("chroot runs");
@@ -22,7 +23,7 @@ fn it_runs_in_an_empty_root() {
     let mut server = machine
         .command("chroot")
         .arg(&root)
-        .args(["/orch", "server", "--disable-agent", "--config=/none", "--data-dir=/data", "--run-dir=/run"])
+        .args(["/orch", "server", "--disable-agent", "--config=/config.yaml", "--data-dir=/data", "--run-dir=/run"])
         .args(["--node-ip=192.168.77.1", "--node-name=n1", "--write-kubeconfig=/kubeconfig"])
         .stdout(Stdio::null())
         .stderr(Stdio::piped())

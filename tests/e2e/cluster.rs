@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 pub const ORCH: &str = env!("CARGO_BIN_EXE_orch");
 
 /// What is waited for longer does not happen.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
@@ -275,7 +275,7 @@ impl Machine {
     /// A kubectl of a certain kind.
     pub fn try_program(&self, program: &str, arguments: &[&str]) -> Output {
         // A hang is a failure, and is to be seen.
-        self.command("timeout").args(["120", program]).args(arguments).output().expect("kubectl starts")
+        self.command("timeout").args(["200", program]).args(arguments).output().expect("kubectl starts")
     }
 
     /// kubectl, which must succeed; its output.
@@ -289,7 +289,7 @@ impl Machine {
     pub fn pipe(&self, program: &str, arguments: &[&str], input: &str) -> Output {
         use std::io::Write;
         let mut command = self.command("timeout");
-        command.args(["120", program]).args(arguments);
+        command.args(["200", program]).args(arguments);
         let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = pipes.spawn().expect("kubectl starts");
         child.stdin.take().expect("an input").write_all(input.as_bytes()).expect("it reads");

@@ -38,7 +38,7 @@ fn a_newcomer_runs_the_example() {
     machine.wait_ready();
     machine.kubectl(&["apply", "-f", &example()]);
     for deployment in ["redis", "app", "front"] {
-        machine.kubectl(&["rollout", "status", "--timeout=90s", &format!("deployment/{deployment}")]);
+        machine.kubectl(&["rollout", "status", "--timeout=180s", &format!("deployment/{deployment}")]);
     }
 
     // Posted through the node port, read back through every replica.
@@ -51,7 +51,7 @@ fn a_newcomer_runs_the_example() {
 
     // The Redis pod dies; another one takes entries.
     machine.kubectl(&["delete", "-l", "app=redis", "pod", "--grace-period=1"]);
-    machine.kubectl(&["rollout", "status", "--timeout=90s", "deployment/redis"]);
+    machine.kubectl(&["rollout", "status", "--timeout=180s", "deployment/redis"]);
     post(&machine, "second");
 
     // A changed ConfigMap is a changed file.
@@ -69,6 +69,15 @@ fn a_newcomer_runs_the_example() {
     roll_out_under_requests(&machine);
 }
 
+/// Ends the requests, also when the test fails: it waits for them.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// A new version and back again, while requests go on: none is lost.
 fn roll_out_under_requests(machine: &Machine) {
     let (stop, sent, lost) =
@@ -81,12 +90,12 @@ fn roll_out_under_requests(machine: &Machine) {
                 lost.fetch_add(u32::from(code != 200), Ordering::Relaxed);
             }
         });
+        let _end = Ends(&stop);
         machine.kubectl(&["set", "env", "deployment/app", "-c", "app", "APP_VERSION=2"]);
-        machine.kubectl(&["rollout", "status", "--timeout=90s", "deployment/app"]);
+        machine.kubectl(&["rollout", "status", "--timeout=180s", "deployment/app"]);
         machine.wait("version 2 answers", || machine.http("GET", URL, "").1.contains("\"version\": \"2\""));
         machine.kubectl(&["rollout", "undo", "deployment/app"]);
-        machine.kubectl(&["rollout", "status", "--timeout=90s", "deployment/app"]);
-        stop.store(true, Ordering::Relaxed);
+        machine.kubectl(&["rollout", "status", "--timeout=180s", "deployment/app"]);
     });
     let (sent, lost) = (sent.load(Ordering::Relaxed), lost.load(Ordering::Relaxed));
     assert!(sent > 20, "requests went on: {sent}");
