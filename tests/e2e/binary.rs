@@ -13,13 +13,24 @@ fn it_runs_in_an_empty_root() {
     let root = machine.path("root");
     fs::create_dir(&root).expect("a directory");
     fs::write(root.join("config.yaml"), "").expect("an empty file of settings");
-    fs::copy(ORCH, root.join("orch")).expect("a copy of the binary");
+    // Not by this process: a file that it writes may be open in a child of another test, and is then busy.
+    let copied = Command::new("cp").arg(ORCH).arg(&root).status().expect("cp runs");
+    assert!(copied.success(), "a copy of the binary");
 
     let version = Command::new("chroot").arg(&root).args(["/orch", "--version"]).output().expect("chroot runs");
     let text = String::from_utf8_lossy(&version.stdout);
-    assert!(version.status.success() && text.starts_with("orch "), "{text}");
+    assert!(
+        version.status.success() && text.starts_with("orch "),
+        "{text}{}",
+        String::from_utf8_lossy(&version.stderr)
+    );
 
-    // The control plane serves from there, too: no libraries, no /etc, no /proc, no /tmp.
+    // The control plane serves from there, too, with the kernel's random numbers and nothing else: no
+    // libraries, no /etc, no /proc, no /tmp.
+    fs::create_dir(root.join("dev")).expect("a directory");
+    let random = root.join("dev/urandom");
+    let made = Command::new("mknod").arg(&random).args(["c", "1", "9"]).status().expect("mknod runs");
+    assert!(made.success(), "the random device");
     let mut server = machine
         .command("chroot")
         .arg(&root)

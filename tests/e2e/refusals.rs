@@ -101,25 +101,13 @@ fn a_start_that_cannot_be_says_why() {
 }
 
 #[test]
-fn a_server_survives_its_clients_and_its_disk() {
+fn a_server_survives_its_clients() {
     need_machine!();
     let mut machine = Machine::new();
-    // The store's disk is a small one.
-    let store = machine.path("data/server/db");
-    fs::create_dir_all(&store).expect("made");
-    let mount = |machine: &Machine, arguments: &[&str]| {
-        let output = machine.inside("sh").args(arguments).output().expect("sh starts");
-        assert!(output.status.success(), "{}", both(&output));
-    };
-    mount(&machine, &["-c", &format!("mount -t tmpfs -o size=64m,mode=700 none {}", store.display())]);
     machine.start(&["--disable-agent"]);
     machine.wait_answer();
     hostile_requests(&machine);
-    a_full_disk(&machine);
     assert_eq!(machine.stop(), Some(0), "{}", machine.log());
-    a_damaged_database(&mut machine);
-    machine.kill();
-    mount(&machine, &["-c", &format!("umount {}", store.display())]);
 }
 
 fn hostile_requests(machine: &Machine) {
@@ -188,8 +176,8 @@ fn hostile_requests(machine: &Machine) {
         assert!(codes.contains(&code), "{what}: {code}: {said}");
         assert!(said.contains("\"kind\":\"Status\"") && said.contains("\"message\":\""), "{what}: {said}");
     }
-    let (code, _) =
-        machine.api("GET", "/api/v1/pods", &["-H", &format!("X-Long: {}", "x".repeat(2 << 20)), "--http1.1"]);
+    let head = file("head", format!("X-Long: {}", "x".repeat(2 << 20)).as_bytes());
+    let (code, _) = machine.api("GET", "/api/v1/pods", &["-H", &head, "--http1.1"]);
     assert!(matches!(code, 431 | 400 | 0), "a head of two megabytes: {code}");
     for query in [
         "limit=-1",
@@ -229,68 +217,4 @@ fn hostile_requests(machine: &Machine) {
     let names: Vec<_> =
         made["items"].as_array().expect("a list").iter().map(|item| &item["metadata"]["name"]).collect();
     assert_eq!(names, ["kube-root-ca.crt"], "nothing of it was stored");
-}
-
-fn config_map(machine: &Machine, name: &str, text: &str) -> (u16, String) {
-    let object = serde_json::json!({
-        "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": name }, "data": { "text": text },
-    });
-    let file = machine.path("object.json");
-    fs::write(&file, object.to_string()).expect("written");
-    let data = format!("@{}", file.display());
-    let path = "/api/v1/namespaces/default/configmaps";
-    machine.api("POST", path, &["-H", "Content-Type: application/json", "--data-binary", &data])
-}
-
-fn a_full_disk(machine: &Machine) {
-    let text = "x".repeat(900_000);
-    let mut made = 0;
-    let said = loop {
-        match config_map(machine, &format!("big-{made}"), &text) {
-            (201, _) => made += 1,
-            (507, said) => break said,
-            (code, said) => panic!("{code}: {said}"),
-        }
-        assert!(made < 100, "the disk is never full");
-    };
-    assert!(made > 5, "{made}: {said}");
-    assert!(said.contains("the disk is full"), "{said}");
-    // Reading goes on, and what was acknowledged is there.
-    let path = |number: usize| format!("/api/v1/namespaces/default/configmaps/big-{number}");
-    for number in 0..made {
-        assert_eq!(machine.get(&path(number))["data"]["text"], text.as_str(), "big-{number}");
-    }
-    assert_eq!(machine.api("GET", "/readyz", &[]).0, 200);
-    for number in 0..made - 2 {
-        let (code, said) = machine.api("DELETE", &path(number), &[]);
-        assert_eq!(code, 200, "big-{number}: {said}");
-    }
-    wait("there is room again", || config_map(machine, "after", "small").0 == 201);
-}
-
-fn a_damaged_database(machine: &mut Machine) {
-    let database = machine.path("data/server/db/orch.db");
-    // The disk is one of the machine's own mounts.
-    let script = format!(
-        "set -e; size=$(stat -c %s {0}); for part in 2 3; do dd if=/dev/urandom of={0} bs=1 count=64 conv=notrunc seek=$((size * part / 5)) status=none; done",
-        database.display()
-    );
-    let output = machine.inside("sh").args(["-c", &script]).output().expect("sh starts");
-    assert!(output.status.success(), "{}", both(&output));
-    let before = machine.log().len();
-    machine.start(&["--disable-agent"]);
-    machine.wait_answer();
-    let log = machine.log()[before..].to_owned();
-    assert!(log.contains("damaged"), "{log}");
-    // What is served is what was written; what is not sure is not served.
-    let list = machine.get("/api/v1/namespaces/default/configmaps");
-    for item in list["items"].as_array().expect("a list") {
-        let name = item["metadata"]["name"].as_str().expect("a name");
-        let text = item["data"]["text"].as_str().unwrap_or_default();
-        match name {
-            "after" => assert_eq!(text, "small"),
-            name if name.starts_with("big-") => assert!(text == "x".repeat(900_000), "{name} is damaged"),
-            _ => {}
-        }
-    }
 }
