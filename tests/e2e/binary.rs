@@ -28,9 +28,10 @@ fn it_runs_in_an_empty_root() {
     // The control plane serves from there, too, with the kernel's random numbers and nothing else: no
     // libraries, no /etc, no /proc, no /tmp.
     fs::create_dir(root.join("dev")).expect("a directory");
-    let random = root.join("dev/urandom");
-    let made = Command::new("mknod").arg(&random).args(["c", "1", "9"]).status().expect("mknod runs");
-    assert!(made.success(), "the random device");
+    for (name, minor) in [("random", "8"), ("urandom", "9")] {
+        let made = Command::new("mknod").arg(root.join("dev").join(name)).args(["c", "1", minor]).status();
+        assert!(made.expect("mknod runs").success(), "the device {name}");
+    }
     let mut server = machine
         .command("chroot")
         .arg(&root)
