@@ -19,7 +19,7 @@ def without_iptables(lab):
     check("apt-get install iptables" in output, f"check-config does not name the mend:\n{output}")
     journal = machine.run("journalctl --no-pager -q -u orch")
     check("apt-get install iptables" in journal, f"orch does not name the mend:\n{journal}")
-    machine.run("/lab/orch killall && /lab/orch uninstall --yes")
+    machine.run("orch killall && orch uninstall --yes")
     check(not machine.run("ls -d /etc/orch /var/lib/orch /run/orch 2>/dev/null; true").strip(), "uninstall without iptables leaves files")
     # Mended, it runs.
     machine.run("mv /root/mend/* /usr/sbin/")
