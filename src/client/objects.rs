@@ -207,6 +207,21 @@ impl Objects {
         self.call(Method::DELETE, &path, "application/json", Some(&options.body())).await
     }
 
+    /// The same where nobody waits for it: an object that is gone, or that is not what the preconditions say, is
+    /// left alone; whoever watches it comes again.
+    pub async fn delete_as_seen(
+        &self,
+        kind: &Kind,
+        namespace: &str,
+        name: &str,
+        options: &DeleteOptions,
+    ) -> Result<(), kube::Error> {
+        match self.delete(kind, namespace, name, options).await {
+            Err(error) if !is_not_found(&error) && !is_conflict(&error) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Every object of a namespace.
     pub async fn delete_collection(
         &self,

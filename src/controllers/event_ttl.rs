@@ -4,7 +4,7 @@
 //! so that it seldom wakes.
 
 use super::context::{Context, Running};
-use crate::client::{DeleteOptions, Kind, Objects, is_conflict, is_not_found, kinds};
+use crate::client::{DeleteOptions, Kind, Objects, kinds};
 use crate::runtime::{Action, Controller, Informer, InformerOptions, Meta, ObjectKey, Projection, WorkQueue};
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -23,19 +23,9 @@ const BATCH: Duration = Duration::from_secs(5 * 60);
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 struct Wire {
-    metadata: Names,
+    metadata: Meta,
     #[serde(rename = "lastTimestamp")]
     last_timestamp: Option<Timestamp>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Names {
-    name: Arc<str>,
-    namespace: Arc<str>,
-    uid: Arc<str>,
-    resource_version: Box<str>,
-    creation_timestamp: Option<Timestamp>,
 }
 
 struct Event {
@@ -54,17 +44,7 @@ impl Projection for Event {
         let last = wire.last_timestamp.or(wire.metadata.creation_timestamp);
         let age = last.map(|last| Timestamp::now().duration_since(last).as_secs());
         let age = age.and_then(|age| u64::try_from(age).ok()).unwrap_or_default();
-        Self {
-            meta: Meta {
-                name: wire.metadata.name,
-                namespace: wire.metadata.namespace,
-                uid: wire.metadata.uid,
-                resource_version: wire.metadata.resource_version,
-                ..Meta::default()
-            },
-            age: Duration::from_secs(age),
-            seen: Instant::now(),
-        }
+        Self { meta: wire.metadata, age: Duration::from_secs(age), seen: Instant::now() }
     }
 
     fn meta(&self) -> &Meta {
@@ -127,10 +107,8 @@ impl Controller for EventTtl {
             return Ok(Action::After(rounded(left, self.began.elapsed())));
         }
         let options = DeleteOptions::of(&event.meta.uid).resource_version(&event.meta.resource_version);
-        match self.objects.delete(&kinds::EVENTS, &key.namespace, &key.name, &options).await {
-            Err(error) if !is_not_found(&error) && !is_conflict(&error) => Err(error.into()),
-            _ => Ok(Action::Done),
-        }
+        self.objects.delete_as_seen(&kinds::EVENTS, &key.namespace, &key.name, &options).await?;
+        Ok(Action::Done)
     }
 }
 

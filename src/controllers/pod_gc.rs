@@ -3,7 +3,7 @@
 
 use super::context::{Context, Running};
 use super::taint_eviction::mark_disrupted;
-use crate::client::{DeleteOptions, Objects, is_conflict, is_not_found, kinds};
+use crate::client::{DeleteOptions, Objects, kinds};
 use crate::runtime::views::{Node, Pod};
 use crate::runtime::{Action, Change, Controller, ObjectKey, Projection, Store, WorkQueue};
 use async_trait::async_trait;
@@ -133,10 +133,7 @@ impl PodGc {
     /// At once: there is no kubelet that could say goodbye.
     async fn delete(&self, pod: &Pod) -> anyhow::Result<()> {
         let options = DeleteOptions::of(&pod.meta.uid).grace_period(0);
-        match self.objects.delete(&kinds::PODS, &pod.meta.namespace, &pod.meta.name, &options).await {
-            Err(error) if !is_not_found(&error) && !is_conflict(&error) => Err(error.into()),
-            _ => Ok(()),
-        }
+        Ok(self.objects.delete_as_seen(&kinds::PODS, &pod.meta.namespace, &pod.meta.name, &options).await?)
     }
 }
 

@@ -2,7 +2,7 @@
 //! Source: `pkg/registry/core/service/ipallocator/controller/repairip`.
 
 use super::context::{Context, Running};
-use crate::client::{DeleteOptions, Kind, Objects, is_already_exists, is_conflict, is_not_found, kinds};
+use crate::client::{DeleteOptions, Kind, Objects, is_already_exists, kinds};
 use crate::runtime::views::Service;
 use crate::runtime::{Action, Controller, Meta, ObjectKey, Projection, Store, WorkQueue};
 use async_trait::async_trait;
@@ -158,13 +158,9 @@ impl Repair {
             }
         }
         let options = DeleteOptions::of(&address.meta.uid).resource_version(&address.meta.resource_version);
-        match self.objects.delete(&kinds::IP_ADDRESSES, "", &key.name, &options).await {
-            Err(error) if !is_not_found(&error) && !is_conflict(&error) => Err(error.into()),
-            _ => {
-                tracing::warn!("gave back service address {key}: no Service has it");
-                Ok(Action::Done)
-            }
-        }
+        self.objects.delete_as_seen(&kinds::IP_ADDRESSES, "", &key.name, &options).await?;
+        tracing::warn!("gave back service address {key}: no Service has it");
+        Ok(Action::Done)
     }
 
     async fn create(&self, service: &Service, address: IpAddr) -> anyhow::Result<()> {

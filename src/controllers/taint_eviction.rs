@@ -3,7 +3,7 @@
 
 use super::context::{Context, Running};
 use crate::api::time::seconds;
-use crate::client::{DeleteOptions, Objects, is_conflict, is_not_found, kinds};
+use crate::client::{DeleteOptions, Objects, kinds};
 use crate::runtime::views::{Node, Pod, Taint, Toleration};
 use crate::runtime::{Action, Controller, EventType, ObjectKey, Projection, Recorder, Store, Subject, WorkQueue};
 use async_trait::async_trait;
@@ -167,10 +167,8 @@ impl TaintEviction {
         if !marked {
             return Ok(());
         }
-        match self.objects.delete(&kinds::PODS, &meta.namespace, &meta.name, &DeleteOptions::of(&meta.uid)).await {
-            Err(error) if !is_not_found(&error) && !is_conflict(&error) => Err(error.into()),
-            _ => Ok(()),
-        }
+        let options = DeleteOptions::of(&meta.uid);
+        Ok(self.objects.delete_as_seen(&kinds::PODS, &meta.namespace, &meta.name, &options).await?)
     }
 }
 

@@ -4,7 +4,7 @@
 //! nobody can read is left alone (it does not authenticate either).
 
 use super::context::{Context, Running};
-use crate::client::{DeleteOptions, Kind, Objects, is_conflict, is_not_found, kinds};
+use crate::client::{DeleteOptions, Kind, Objects, kinds};
 use crate::runtime::{Action, Controller, Informer, InformerOptions, Meta, ObjectKey, Projection, WorkQueue};
 use async_trait::async_trait;
 use base64::Engine;
@@ -22,17 +22,8 @@ const TYPE: &str = "bootstrap.kubernetes.io/token";
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 struct Wire {
-    metadata: Names,
+    metadata: Meta,
     data: Data,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Names {
-    name: Arc<str>,
-    namespace: Arc<str>,
-    uid: Arc<str>,
-    resource_version: Box<str>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -53,16 +44,7 @@ impl Projection for BootstrapToken {
     const KIND: Kind = kinds::SECRETS;
 
     fn project(wire: Wire) -> Self {
-        Self {
-            expires: expiration(&wire.data.expiration),
-            meta: Meta {
-                name: wire.metadata.name,
-                namespace: wire.metadata.namespace,
-                uid: wire.metadata.uid,
-                resource_version: wire.metadata.resource_version,
-                ..Meta::default()
-            },
-        }
+        Self { expires: expiration(&wire.data.expiration), meta: wire.metadata }
     }
 
     fn meta(&self) -> &Meta {
@@ -126,10 +108,8 @@ impl Controller for TokenCleaner {
             Some(_) => {}
         }
         let options = DeleteOptions::of(&token.meta.uid).resource_version(&token.meta.resource_version);
-        match self.objects.delete(&kinds::SECRETS, &key.namespace, &key.name, &options).await {
-            Err(error) if !is_not_found(&error) && !is_conflict(&error) => Err(error.into()),
-            _ => Ok(Action::Done),
-        }
+        self.objects.delete_as_seen(&kinds::SECRETS, &key.namespace, &key.name, &options).await?;
+        Ok(Action::Done)
     }
 }
 

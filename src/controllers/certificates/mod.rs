@@ -5,7 +5,7 @@ mod request;
 
 use super::context::{Context, Running, SignRequest, Signer};
 use crate::api::time::seconds;
-use crate::client::{DeleteOptions, Objects, is_conflict, is_not_found, kinds};
+use crate::client::{DeleteOptions, Objects, kinds};
 use crate::runtime::views::Node;
 use crate::runtime::{Action, Condition, Controller, ObjectKey, Projection, Store, WorkQueue};
 use async_trait::async_trait;
@@ -257,10 +257,8 @@ impl Certificates {
     async fn delete(&self, request: &SigningRequest) -> anyhow::Result<Action> {
         let options = DeleteOptions::of(&request.meta.uid).resource_version(&request.meta.resource_version);
         let kind = &kinds::CERTIFICATE_SIGNING_REQUESTS;
-        match self.objects.delete(kind, "", &request.meta.name, &options).await {
-            Err(error) if !is_not_found(&error) && !is_conflict(&error) => Err(error.into()),
-            _ => Ok(Action::Done),
-        }
+        self.objects.delete_as_seen(kind, "", &request.meta.name, &options).await?;
+        Ok(Action::Done)
     }
 }
 
