@@ -100,7 +100,7 @@ async fn import(client: &Client, archives: &[PathBuf]) -> Result<()> {
         let path = std::fs::canonicalize(archive).with_context(|| format!("find {}", archive.display()))?;
         let mut bars = Bars::new(&file_name(archive));
         let names = client.import(&path, |progress| bars.show(progress)).await?;
-        bars.clear();
+        bars.clear()?;
         names.iter().for_each(|name| println!("{name}"));
     }
     Ok(())
@@ -123,7 +123,7 @@ async fn pull(client: &Client, image: &str, user: Option<&str>) -> Result<()> {
     };
     let mut bars = Bars::new(image);
     let names = client.pull(image, credentials, |progress| bars.show(progress)).await?;
-    bars.clear();
+    bars.clear()?;
     names.iter().for_each(|name| println!("{name}"));
     Ok(())
 }
@@ -174,7 +174,9 @@ impl Bars {
         }
     }
 
-    fn clear(&self) {
+    /// Nothing of it stays: what is printed next has lines of its own.
+    fn clear(&self) -> Result<()> {
         self.whole.finish_and_clear();
+        self.all.clear().context("clear the progress")
     }
 }
