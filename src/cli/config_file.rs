@@ -20,7 +20,7 @@ const PATH_VARIABLE: &str = "ORCH_CONFIG_FILE";
 /// Commands that find a server or a node where its config file says that it is.
 const FOLLOWERS: &[&str] = &["ctr", "token", "snapshot", "check-config", "killall", "uninstall"];
 /// What such a command calls otherwise.
-const OTHER_NAMES: &[(&str, &str)] = &[("write-kubeconfig", "kubeconfig")];
+const OTHER_NAMES: &[(&str, &str)] = &[("write-kubeconfig", "kubeconfig"), ("snapshot-dir", "dir")];
 
 /// A config file is no bigger than this: bytes.
 const LIMIT: u64 = 1 << 20;
@@ -30,15 +30,14 @@ type Settings = BTreeMap<String, (Vec<String>, PathBuf)>;
 
 /// The command line with the files' settings inserted behind the command.
 pub(super) fn merge(arguments: Vec<OsString>) -> Result<Vec<OsString>> {
-    let Some(command) = arguments.get(1).and_then(|name| name.to_str()).map(ToOwned::to_owned) else {
-        return Ok(arguments);
-    };
+    let cli = Cli::command();
+    let typed = arguments.get(1).and_then(|name| name.to_str());
+    let Some(own) = typed.and_then(|name| cli.find_subcommand(name)) else { return Ok(arguments) };
+    let command = own.get_name().to_owned();
     let follows = FOLLOWERS.contains(&command.as_str());
     if !follows && !matches!(command.as_str(), "server" | "agent") {
         return Ok(arguments);
     }
-    let cli = Cli::command();
-    let own = cli.find_subcommand(&command);
     let given: Vec<String> = arguments[2..].iter().filter_map(|argument| flag_name(argument.to_str()?, own)).collect();
     let (path, required) = path(if follows { &[] } else { &arguments[2..] });
     let settings = match read(&path, required) {
@@ -57,15 +56,23 @@ fn is_denied(error: &anyhow::Error) -> bool {
     causes.any(|cause| cause.kind() == std::io::ErrorKind::PermissionDenied)
 }
 
+/// A command's flag by its long name or another one.
+fn find_flag<'a>(command: &'a clap::Command, name: &str) -> Option<&'a clap::Arg> {
+    command.get_arguments().find(|flag| {
+        flag.get_long() == Some(name) || flag.get_all_aliases().is_some_and(|aliases| aliases.contains(&name))
+    })
+}
+
 /// The long name of the flag that an argument gives: `--data-dir=x`, `-d`.
-fn flag_name(argument: &str, command: Option<&clap::Command>) -> Option<String> {
-    if let Some(name) = argument.strip_prefix("--") {
-        let name = name.split('=').next().unwrap_or(name);
-        return (!name.is_empty()).then(|| name.to_owned());
-    }
-    let short = argument.strip_prefix('-')?.chars().next()?;
-    let flag = command?.get_arguments().find(|flag| flag.get_short() == Some(short))?;
-    flag.get_long().map(str::to_owned)
+fn flag_name(argument: &str, command: &clap::Command) -> Option<String> {
+    let flag = match argument.strip_prefix("--") {
+        Some(name) => find_flag(command, name.split('=').next().unwrap_or(name)),
+        None => {
+            let short = argument.strip_prefix('-')?.chars().next()?;
+            command.get_arguments().find(|flag| flag.get_short() == Some(short))
+        }
+    };
+    flag?.get_long().map(str::to_owned)
 }
 
 /// Where the config file is, and whether the user named it (then it must exist).
@@ -162,15 +169,7 @@ fn texts(value: &Value) -> Option<Vec<String>> {
 /// `--flag=value` for each setting that the command knows and the command line does not give.
 fn as_arguments(command: &str, settings: &Settings, given: &[String]) -> Result<Vec<String>> {
     let cli = Cli::command();
-    let knows = |command: &str, name: &str| {
-        let command = cli.find_subcommand(command)?;
-        command
-            .get_arguments()
-            .find(|flag| {
-                flag.get_long() == Some(name) || flag.get_all_aliases().is_some_and(|aliases| aliases.contains(&name))
-            })
-            .map(|flag| flag.get_action().takes_values())
-    };
+    let knows = |command: &str, name: &str| find_flag(cli.find_subcommand(command)?, name);
     let mut arguments = Vec::new();
     for (name, (values, file)) in settings {
         let renamed = OTHER_NAMES.iter().find(|(key, own)| key == name && knows(command, own).is_some());
@@ -180,7 +179,7 @@ fn as_arguments(command: &str, settings: &Settings, given: &[String]) -> Result<
             Some((_, own)) => &(*own).to_owned(),
             None => name,
         };
-        let Some(takes_value) = knows(command, name) else {
+        let Some(flag) = knows(command, name) else {
             if knows("server", name).is_some() || knows("agent", name).is_some() {
                 continue;
             }
@@ -189,9 +188,10 @@ fn as_arguments(command: &str, settings: &Settings, given: &[String]) -> Result<
                 file.display()
             );
         };
-        if given.iter().any(|flag| flag == name) {
+        if given.iter().any(|given| flag.get_long() == Some(given)) {
             continue;
         }
+        let takes_value = flag.get_action().takes_values();
         for value in values {
             match (takes_value, value.as_str()) {
                 (true, value) => arguments.push(format!("--{name}={value}")),
@@ -269,6 +269,11 @@ mod tests {
         if std::env::var_os("KUBECONFIG").is_none() {
             assert_eq!(of("token", &[]), ["--data-dir=/srv/orch", "--kubeconfig=/srv/k"]);
         }
+        let settings =
+            Settings::from([("etcd-snapshot-dir".to_owned(), (vec!["/snapshots".to_owned()], PathBuf::new()))]);
+        let of = |given: &[String]| as_arguments("snapshot", &settings, given).expect("arguments");
+        assert_eq!(of(&[]), ["--etcd-snapshot-dir=/snapshots"]);
+        assert_eq!(of(&["dir".to_owned()]), Vec::<String>::new());
     }
 
     #[test]

@@ -44,7 +44,8 @@ enum Command {
     Ctr(ctr::Args),
     /// Make, list and delete tokens that nodes join with
     Token(token::Args),
-    /// Save, list and restore the state of a server
+    /// Save, list, prune and restore the state of a server
+    #[command(alias = "etcd-snapshot")]
     Snapshot(snapshot::Args),
     /// Say whether this machine can run orch, and how to mend what is missing
     CheckConfig(check_config::Args),

@@ -3,10 +3,13 @@
 use super::node_arguments::NodeArguments;
 use crate::cluster::api_server_flags;
 use crate::cluster::options::{Cidr, ServerOptions, parse_key_value, parse_mode, parse_port_range};
+use crate::cluster::snapshots;
 use anyhow::{Context, Result};
 use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -85,6 +88,18 @@ pub(super) struct Args {
     /// What every sync of the store takes longer: slow flash, for measurements
     #[arg(long, value_name = "DURATION", default_value = "0s", hide = true)]
     datastore_sync_delay: jiff::SignedDuration,
+    /// Where snapshots are kept; <data-dir>/server/db/snapshots when not given
+    #[arg(long, alias = "etcd-snapshot-dir", value_name = "DIR")]
+    snapshot_dir: Option<PathBuf>,
+    /// How often the server saves a snapshot by itself; 0: never
+    #[arg(long, value_name = "DURATION", default_value = "12h", value_parser = super::administration::duration)]
+    snapshot_interval: Duration,
+    /// How many of its own snapshots the server keeps
+    #[arg(long, alias = "etcd-snapshot-retention", value_name = "NUMBER", default_value = "5")]
+    snapshot_retention: NonZeroUsize,
+    /// Save no snapshots but those that are asked for
+    #[arg(long, alias = "etcd-disable-snapshots")]
+    disable_snapshots: bool,
     /// Setting for the controllers, by the name of the flag in Kubernetes; may be given several times
     #[arg(long, value_name = "NAME=VALUE")]
     kube_controller_manager_arg: Vec<String>,
@@ -118,6 +133,11 @@ pub(super) fn run(args: Args) -> Result<ExitCode> {
         enable_admission: args.enable_admission_plugins,
         disable_admission: args.disable_admission_plugins,
         sync_delay: args.datastore_sync_delay.try_into().context("--datastore-sync-delay is negative")?,
+        snapshots: snapshots::Options {
+            directory: args.snapshot_dir,
+            interval: if args.disable_snapshots { Duration::ZERO } else { args.snapshot_interval },
+            retention: args.snapshot_retention.get(),
+        },
         controllers: args
             .kube_controller_manager_arg
             .iter()

@@ -3,7 +3,7 @@
 //! Those made here are bootstrap token Secrets in kube-system: they expire, and can be deleted one
 //! by one. The token that the server keeps in its data directory is another one: it does not expire.
 
-use super::administration::ClusterArguments;
+use super::administration::{ClusterArguments, DataArguments, duration};
 use super::kubectl::Session;
 use crate::api::{Fields, Status, time};
 use crate::client::kinds;
@@ -13,7 +13,6 @@ use base64::Engine;
 use http::Method;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -26,16 +25,8 @@ const JSON: &str = "application/json";
 pub(super) struct Args {
     #[command(flatten)]
     cluster: ClusterArguments,
-    /// Directory of the server's state
-    #[arg(
-        long,
-        short = 'd',
-        env = "ORCH_DATA_DIR",
-        value_name = "DIR",
-        default_value = "/var/lib/orch",
-        global = true
-    )]
-    data_dir: PathBuf,
+    #[command(flatten)]
+    data: DataArguments,
     #[command(subcommand)]
     command: Command,
 }
@@ -45,7 +36,7 @@ enum Command {
     /// Make a token and print it
     Create {
         /// How long it is good for: 24h, 30m; 0: for ever
-        #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = lifetime)]
+        #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = duration)]
         ttl: Duration,
         /// What it is for
         #[arg(long, value_name = "TEXT", default_value = "")]
@@ -59,15 +50,6 @@ enum Command {
     /// List the tokens
     #[command(visible_alias = "ls")]
     List,
-}
-
-fn lifetime(text: &str) -> Result<Duration, String> {
-    if text == "0" {
-        return Ok(Duration::ZERO);
-    }
-    let span: jiff::SignedDuration =
-        text.parse().map_err(|_| format!("{text:?} is not a duration such as 24h or 30m"))?;
-    Duration::try_from(span).map_err(|_| "must not be negative".to_owned())
 }
 
 pub(super) fn run(args: &Args) -> Result<ExitCode> {
@@ -86,7 +68,7 @@ fn random(length: usize) -> String {
 }
 
 fn create(args: &Args, ttl: Duration, description: &str) -> Result<()> {
-    let path = args.data_dir.join("server/token");
+    let path = args.data.data_dir.join("server/token");
     let own = std::fs::read_to_string(&path)
         .with_context(|| format!("read {}: run this on the server, or give --data-dir", path.display()))?;
     let own: Token = own.parse().with_context(|| format!("read {}", path.display()))?;
@@ -181,12 +163,5 @@ mod tests {
             assert_eq!(id_of(form), id);
         }
         assert_ne!(random(16), random(16));
-    }
-
-    #[test]
-    fn lifetimes() {
-        assert_eq!(lifetime("24h"), Ok(Duration::from_secs(86400)));
-        assert_eq!(lifetime("0"), Ok(Duration::ZERO));
-        assert!(lifetime("-1h").is_err() && lifetime("soon").is_err());
     }
 }

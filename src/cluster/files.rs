@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use std::fs::{self, DirBuilder};
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -65,14 +65,23 @@ pub fn write(path: &Path, text: &str, mode: u32) -> Result<()> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".new");
     let temporary = PathBuf::from(temporary);
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(mode)
-        .open(&temporary)
-        .with_context(named)?;
-    file.set_permissions(fs::Permissions::from_mode(mode)).with_context(named)?;
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).with_context(named)?;
-    fs::rename(&temporary, path).with_context(named)
+    let result = write_new(&temporary, text, mode).and_then(|()| fs::rename(&temporary, path));
+    if result.is_err() {
+        // It may not even be there.
+        let _ = fs::remove_file(&temporary);
+    }
+    result.with_context(named)
+}
+
+fn write_new(path: &Path, text: &str, mode: u32) -> io::Result<()> {
+    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path)?;
+    file.set_permissions(fs::Permissions::from_mode(mode))?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
+
+/// Whether a file could not be written because its disk is full.
+pub fn is_full(error: &anyhow::Error) -> bool {
+    let kind = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
+    matches!(kind, Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
 }

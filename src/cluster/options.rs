@@ -114,6 +114,7 @@ pub struct ServerOptions {
     pub disable_admission: Vec<String>,
     /// Added to every sync of the store, for measurements.
     pub sync_delay: Duration,
+    pub snapshots: super::snapshots::Options,
     /// The controllers' flags by name.
     pub controllers: BTreeMap<String, String>,
     pub node: NodeOptions,

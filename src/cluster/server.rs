@@ -23,13 +23,13 @@ use crate::client::in_process;
 use crate::net::addresses::{self, MachineAddresses};
 use crate::resources::Registry;
 use crate::runtime::Informers;
-use crate::storage::{self, Health, SqliteStorage, Storage};
+use crate::storage::{self, Health, OpenError, SqliteStorage, Storage};
 use crate::{controllers, scheduler};
 use anyhow::{Context, Result, anyhow, bail};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -48,7 +48,7 @@ async fn serve(options: ServerOptions, shutdown: CancellationToken) -> Result<()
     layout.create()?;
     // Before anything is changed on disk: a second server on the same data, or a port that is taken,
     // ends here.
-    let store = open_store(&layout, options.sync_delay).await?;
+    let store = open_store(&layout, &options).await?;
     let listener = listen(options.listen()).await?;
     let machine = addresses::watch().await?;
     let gateway = options.cluster_cidr.nth(1).unwrap_or(Ipv4Addr::LOCALHOST);
@@ -77,6 +77,10 @@ async fn serve(options: ServerOptions, shutdown: CancellationToken) -> Result<()
         "certificates",
         follow_addresses(pki.clone(), options.clone(), node_addresses.clone(), machine.clone(), shutdown.clone()),
     );
+    if !options.snapshots.interval.is_zero() {
+        let kept = snapshots::keep(store.clone(), layout.clone(), options.snapshots.clone(), shutdown.clone());
+        supervisor.spawn("snapshots", kept);
+    }
     bootstrap::reconcile(server.clone()).await.context("write the cluster's default objects")?;
     write_kubeconfig(&options, &pki)?;
     start_manifests(&mut supervisor, &options, &layout, &server).await?;
@@ -95,9 +99,28 @@ async fn serve(options: ServerOptions, shutdown: CancellationToken) -> Result<()
     result.and(closed)
 }
 
-async fn open_store(layout: &Layout, sync_delay: Duration) -> Result<Arc<SqliteStorage>> {
-    let options = storage::Options { snapshots: Some(layout.snapshots()), sync_delay, ..storage::Options::default() };
-    let store = SqliteStorage::open(&layout.store(), options).await.context("open the store")?;
+async fn open_store(layout: &Layout, options: &ServerOptions) -> Result<Arc<SqliteStorage>> {
+    let directory = options.snapshots.directory(layout);
+    std::fs::create_dir_all(&directory)
+        .with_context(|| format!("make {}; choose another place with --snapshot-dir", directory.display()))?;
+    let storage = storage::Options {
+        // Without snapshots of the server's own there is none that it may go back to by itself.
+        snapshots: (!options.snapshots.interval.is_zero()).then(|| directory.clone()),
+        sync_delay: options.sync_delay,
+        ..storage::Options::default()
+    };
+    let mend = || snapshots::mend(&options.data_directory, &directory);
+    let store = match SqliteStorage::open(&layout.store(), storage).await {
+        Err(error @ (OpenError::Damaged { .. } | OpenError::Gone { .. })) => {
+            bail!("open the store: {error}; {}", mend())
+        }
+        opened => opened.context("open the store")?,
+    };
+    if let Health::ReadOnly(reason) = store.health() {
+        // A list that lacks objects is wrong: who reads it ends what is not in it, on this node and on others.
+        store.close().await.context("close the store")?;
+        bail!("open the store: {reason}; {}", mend());
+    }
     if let Some(recovery) = store.recovery() {
         tracing::error!("{recovery}");
     }
@@ -194,7 +217,11 @@ fn join_tokens(options: &ServerOptions, layout: &Layout, pki: &Pki) -> Result<Ve
         (None, Err(error)) => return Err(error).with_context(|| format!("read {}", path.display())),
     };
     let whole = Token::new(&pki.ca_hash(), Role::Server, &secret).to_string();
-    files::write(&path, &format!("{whole}\n"), 0o600)?;
+    let text = format!("{whole}\n");
+    // What is there already needs no room on the disk.
+    if std::fs::read_to_string(&path).ok().as_ref() != Some(&text) {
+        files::write(&path, &text, 0o600)?;
+    }
     let holder = UserInfo::new("system:bootstrap:orch", &[JOINERS]);
     Ok(vec![(whole, holder.clone()), (secret, holder)])
 }
@@ -242,7 +269,9 @@ fn api_server(
     handlers.extend(subresources::connect::handlers(kubelets, storage.clone()));
     let mut routes = join::routes(pki.clone(), storage.clone(), network.clone());
     routes.extend(apiserver::routes::openid::routes(&service_accounts));
-    routes.extend(snapshots::routes(store.clone(), Layout::new(&options.data_directory)));
+    let layout = Layout::new(&options.data_directory);
+    let snapshots = options.snapshots.directory(&layout);
+    routes.extend(snapshots::routes(store.clone(), layout, snapshots));
     Ok(Server::new(apiserver::Config {
         routes,
         storage,
@@ -265,8 +294,16 @@ fn write_kubeconfig(options: &ServerOptions, pki: &Pki) -> Result<()> {
     let server = format!("https://{}", SocketAddr::new(host, options.port));
     let credentials = pki.issue_client("system:admin", &["system:masters"])?;
     let text = pki.kubeconfig(&server, "default", &credentials);
-    files::write(&options.kubeconfig, &text, options.kubeconfig_mode)
-        .context("write the administrator's kubeconfig; choose another place with --write-kubeconfig")
+    match files::write(&options.kubeconfig, &text, options.kubeconfig_mode) {
+        // The one of the last start is good, too; who makes room on the disk needs it.
+        Err(error) if files::is_full(&error) && options.kubeconfig.exists() => {
+            tracing::error!("the kubeconfig stays as it was: {error:#}");
+            Ok(())
+        }
+        written => {
+            written.context("write the administrator's kubeconfig; choose another place with --write-kubeconfig")
+        }
+    }
 }
 
 /// Where pods reach the API server: the advertised address, else the node's as they change.

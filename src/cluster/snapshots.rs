@@ -1,16 +1,16 @@
 //! Snapshots of a server: its database, certificates, keys and token in one file.
 //!
-//! A running server writes them itself, asked over its API ([`routes`]; by RBAC that is the
-//! administrator's alone), into its own directory and nowhere else. [`restore`] works on a server
-//! that does not run.
+//! A running server writes them itself, by the clock ([`keep`]) and asked over its API ([`routes`];
+//! by RBAC that is the administrator's alone), into its own directory and nowhere else. [`restore`]
+//! and [`salvage`] work on a server that does not run.
 
 use super::files::Layout;
 use crate::api::{Status, UserInfo};
 use crate::apiserver::respond::{self, Reply};
 use crate::apiserver::routes::Route;
 use crate::storage::SqliteStorage;
-use crate::storage::snapshot::{self, EXTENSION, ExtraFile, Manifest, Restored};
-use anyhow::{Context, Result};
+use crate::storage::snapshot::{self, AUTOMATIC, EXTENSION, ExtraFile, Manifest, Restored, Salvaged};
+use anyhow::{Context, Result, bail};
 use async_trait::async_trait;
 use axum::body::Body;
 use http::{Method, Request, StatusCode};
@@ -19,6 +19,8 @@ use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 /// Where a snapshot is asked for, by POST.
 pub const PATH: &str = "/v1-orch/snapshots";
@@ -27,7 +29,26 @@ const LIMIT: usize = 4096;
 const PKI: &str = "tls/";
 const TOKEN: &str = "token";
 /// Of those that a user asked for.
-const PREFIX: &str = "on-demand";
+pub const ON_DEMAND: &str = "on-demand";
+/// How long a server runs before its first automatic snapshot, and between two that fail.
+const SOON: Duration = Duration::from_secs(15 * 60);
+
+/// Where snapshots are, and when the server makes one by itself.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// None: in the data directory.
+    pub directory: Option<PathBuf>,
+    /// Zero: never.
+    pub interval: Duration,
+    /// So many automatic ones stay.
+    pub retention: usize,
+}
+
+impl Options {
+    pub fn directory(&self, layout: &Layout) -> PathBuf {
+        self.directory.clone().unwrap_or_else(|| layout.snapshots())
+    }
+}
 
 /// What is asked for.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -45,13 +66,14 @@ pub struct SaveReply {
     pub manifest: Manifest,
 }
 
-pub fn routes(store: Arc<SqliteStorage>, layout: Layout) -> Vec<(&'static str, Arc<dyn Route>)> {
-    vec![(PATH, Arc::new(Save { store, layout }))]
+pub fn routes(store: Arc<SqliteStorage>, layout: Layout, directory: PathBuf) -> Vec<(&'static str, Arc<dyn Route>)> {
+    vec![(PATH, Arc::new(Save { store, layout, directory }))]
 }
 
 struct Save {
     store: Arc<SqliteStorage>,
     layout: Layout,
+    directory: PathBuf,
 }
 
 #[async_trait]
@@ -68,24 +90,67 @@ impl Route for Save {
             _ => serde_json::from_slice(&bytes)
                 .map_err(|error| Status::bad_request(format!("snapshot request: {error}")))?,
         };
-        let name = if request.name.is_empty() { PREFIX } else { &request.name };
+        let name = if request.name.is_empty() { ON_DEMAND } else { &request.name };
         if let Some(wrong) = crate::api::names::dns_subdomain(name).first() {
             return Err(Status::bad_request(format!("snapshot name {name:?}: {wrong}")));
         }
-        let saved = save(&self.store, &self.layout, name).await;
+        if name == AUTOMATIC {
+            return Err(Status::bad_request(format!("snapshot name {name:?}: the server's own snapshots have it")));
+        }
+        let saved = save(&self.store, &self.layout, &self.directory, name).await;
         let saved = saved.map_err(|error| Status::internal(format!("save a snapshot: {error:#}")))?;
         tracing::info!(path = %saved.path.display(), revision = saved.manifest.revision, by = user.name, "snapshot saved");
         Ok(respond::json(StatusCode::CREATED, &saved))
     }
 }
 
-async fn save(store: &SqliteStorage, layout: &Layout, name: &str) -> Result<SaveReply> {
+async fn save(store: &SqliteStorage, layout: &Layout, directory: &Path, name: &str) -> Result<SaveReply> {
     let extra = extra_files(layout)?;
     let stamp = Timestamp::now().strftime("%Y%m%dT%H%M%S%3fZ");
-    let path = layout.snapshots().join(format!("{name}-{stamp}.{EXTENSION}"));
+    let path = directory.join(format!("{name}-{stamp}.{EXTENSION}"));
     let manifest = store.save_snapshot(&path, extra).await?;
     let size = fs::metadata(&path).with_context(|| format!("read {}", path.display()))?.len();
     Ok(SaveReply { path, size, manifest })
+}
+
+/// Makes a snapshot every so often, counted over restarts, so that there is one when the disk has lied.
+pub async fn keep(
+    store: Arc<SqliteStorage>,
+    layout: Layout,
+    options: Options,
+    shutdown: CancellationToken,
+) -> Result<()> {
+    let directory = options.directory(&layout);
+    let newest = snapshot::list(&directory)?.into_iter().filter(|listed| listed.is_called(AUTOMATIC));
+    let newest = newest.filter_map(|listed| listed.manifest.ok()).map(|manifest| manifest.created).max();
+    let mut wait = first_wait(newest, Timestamp::now(), options.interval);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            () = tokio::time::sleep(wait) => {}
+        }
+        let saved = async {
+            let extra = extra_files(&layout)?;
+            anyhow::Ok(store.save_automatic(&directory, options.retention, extra).await?)
+        };
+        wait = match saved.await {
+            Ok(path) => {
+                tracing::info!(path = %path.display(), "snapshot saved");
+                options.interval
+            }
+            Err(error) => {
+                tracing::error!("save a snapshot: {error:#}");
+                SOON.min(options.interval)
+            }
+        };
+    }
+}
+
+/// From the start of the server to its first automatic snapshot. A clock that was wrong makes it early, or one
+/// interval late at the most.
+fn first_wait(newest: Option<Timestamp>, now: Timestamp, interval: Duration) -> Duration {
+    let age = newest.map(|newest| Duration::try_from(now.duration_since(newest)).unwrap_or_default());
+    age.map_or(Duration::ZERO, |age| interval.saturating_sub(age)).max(SOON.min(interval))
 }
 
 /// Everything beside the database that a cluster is made of: without its keys the database is that
@@ -119,19 +184,71 @@ pub fn restore(data_directory: &Path, path: &Path) -> Result<Restored> {
     Ok(snapshot::restore(path, &layout.store(), place)?)
 }
 
-/// The snapshots of the data directory, newest state first.
-pub fn list(data_directory: &Path) -> Result<Vec<snapshot::Listed>> {
-    Ok(snapshot::list(&Layout::new(data_directory).snapshots())?)
+/// Make a damaged database writable with what is whole of it. The server must not run.
+pub fn salvage(data_directory: &Path) -> Result<Salvaged> {
+    Ok(snapshot::salvage(&Layout::new(data_directory).store())?)
 }
 
-/// A snapshot by its path, or by the name of its file in the data directory.
-pub fn find(data_directory: &Path, name: &Path) -> PathBuf {
+/// Where the snapshots of a data directory are when nothing else was said.
+pub fn default_directory(data_directory: &Path) -> PathBuf {
+    Layout::new(data_directory).snapshots()
+}
+
+/// A snapshot by its path, or by the name of its file in a directory.
+pub fn find(directory: &Path, name: &Path) -> PathBuf {
     if name.exists() || name.components().count() > 1 {
         return name.to_owned();
     }
-    let directory = Layout::new(data_directory).snapshots();
     let plain = directory.join(name);
     if plain.exists() { plain } else { directory.join(format!("{}.{EXTENSION}", name.display())) }
+}
+
+/// Remove a snapshot from a directory by the name of its file.
+pub fn delete(directory: &Path, name: &Path) -> Result<PathBuf> {
+    let path = find(directory, name);
+    if path.extension().is_none_or(|extension| extension != EXTENSION) {
+        bail!("{} is not a snapshot: its name does not end in .{EXTENSION}", path.display());
+    }
+    fs::remove_file(&path).with_context(|| format!("delete {}", path.display()))?;
+    Ok(path)
+}
+
+/// Put a snapshot into another directory, which may be on another disk; where it is then.
+pub fn move_to(path: &Path, directory: &Path) -> Result<PathBuf> {
+    let name = path.file_name().with_context(|| format!("{} is no file", path.display()))?;
+    let target = directory.join(name);
+    if target.exists() {
+        // Each has a name of its own, so it is there already: the server's directory is this one.
+        return Ok(target);
+    }
+    let partial = directory.join(format!("{}.partial", name.display()));
+    let moved = || -> std::io::Result<()> {
+        fs::create_dir_all(directory)?;
+        // Only the owner may read what is in it; a copy has the permissions of the original.
+        fs::copy(path, &partial)?;
+        fs::File::open(&partial)?.sync_all()?;
+        fs::rename(&partial, &target)?;
+        fs::File::open(directory)?.sync_all()
+    };
+    moved().with_context(|| format!("move {} to {}", path.display(), target.display())).inspect_err(|_| {
+        // What is left of a copy is no snapshot; it may not even be there.
+        let _ = fs::remove_file(&partial);
+    })?;
+    fs::remove_file(path).with_context(|| format!("remove {}", path.display()))?;
+    Ok(target)
+}
+
+/// What to type when the database cannot be used.
+pub fn mend(data_directory: &Path, directory: &Path) -> String {
+    let data = format!("--data-dir {}", data_directory.display());
+    let whole = snapshot::list(directory).unwrap_or_default().into_iter().find(|listed| listed.manifest.is_ok());
+    let restore = match whole {
+        Some(newest) => format!("orch snapshot restore {data} {}", newest.path.display()),
+        None => format!("orch snapshot restore {data} <file> (there is none in {})", directory.display()),
+    };
+    format!(
+        "to go back to a snapshot: {restore}; to go on with the objects that are whole: orch snapshot salvage {data}"
+    )
 }
 
 #[cfg(test)]
@@ -164,7 +281,7 @@ mod tests {
         super::super::files::write(&layout.token(), "the token\n", 0o600).expect("written");
         super::super::files::write(&layout.pki().join("server-ca.key"), "the key\n", 0o600).expect("written");
         create(&store, "before").await;
-        let saved = save(&store, &layout, PREFIX).await.expect("saved");
+        let saved = save(&store, &layout, &layout.snapshots(), ON_DEMAND).await.expect("saved");
         assert_eq!(fs::metadata(&saved.path).expect("it is there").permissions().mode() & 0o777, 0o600);
         assert!(saved.path.starts_with(layout.snapshots()) && saved.manifest.objects == 1);
         create(&store, "after").await;
@@ -178,7 +295,7 @@ mod tests {
         fs::write(layout.token(), "another\n").expect("written");
         fs::remove_file(layout.pki().join("server-ca.key")).expect("removed");
         let name = saved.path.file_stem().expect("a name");
-        let restored = restore(directory.path(), &find(directory.path(), Path::new(name))).expect("restored");
+        let restored = restore(directory.path(), &find(&layout.snapshots(), Path::new(name))).expect("restored");
         assert_eq!(restored.files.len(), 2);
         let read = |path: PathBuf| fs::read_to_string(path).expect("it is there");
         assert_eq!(
@@ -188,6 +305,54 @@ mod tests {
         let (store, _) = server(directory.path()).await;
         assert!(store.get(&key("before")).is_some() && store.get(&key("after")).is_none());
         assert!(store.revision() > revision, "{:?} after {revision:?}", store.revision());
-        assert_eq!(list(directory.path()).expect("listed").len(), 1);
+        assert_eq!(snapshot::list(&layout.snapshots()).expect("listed").len(), 1);
+        let elsewhere = move_to(&saved.path, &directory.path().join("else/where")).expect("moved");
+        assert_eq!(fs::metadata(&elsewhere).expect("it is there").permissions().mode() & 0o777, 0o600);
+        assert!(!saved.path.exists());
+        move_to(&elsewhere, &layout.snapshots()).expect("moved back");
+        store.close().await.expect("closed");
+        let told = mend(directory.path(), &layout.snapshots());
+        assert!(told.contains(&format!("orch snapshot restore --data-dir {}", directory.path().display())), "{told}");
+        assert!(told.contains(&saved.path.display().to_string()) && told.contains("orch snapshot salvage"), "{told}");
+        assert!(delete(&layout.snapshots(), &layout.token()).is_err());
+        delete(&layout.snapshots(), Path::new(name)).expect("deleted");
+        assert!(!saved.path.exists() && delete(&layout.snapshots(), Path::new(name)).is_err());
+    }
+
+    #[test]
+    fn the_interval_counts_over_restarts() {
+        let hours = |count: u64| Duration::from_secs(count * 3600);
+        let now: Timestamp = "2026-11-20T10:00:00Z".parse().expect("a time");
+        let wait = |newest: Option<&str>, interval| {
+            first_wait(newest.map(|text| text.parse().expect("a time")), now, interval)
+        };
+        assert_eq!(wait(None, hours(12)), SOON);
+        assert_eq!(wait(Some("2026-11-20T07:00:00Z"), hours(12)), hours(9));
+        assert_eq!(wait(Some("2026-11-01T07:00:00Z"), hours(12)), SOON);
+        assert_eq!(wait(Some("2027-01-01T00:00:00Z"), hours(12)), hours(12), "the clock was wrong");
+        assert_eq!(wait(None, Duration::from_secs(1)), Duration::from_secs(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn snapshots_come_by_themselves_and_the_old_ones_go() {
+        let home = tempfile::tempdir().expect("a directory");
+        let (store, layout) = server(home.path()).await;
+        super::super::files::write(&layout.token(), "the token\n", 0o600).expect("written");
+        let directory = home.path().join("elsewhere");
+        let options = Options { directory: Some(directory.clone()), interval: Duration::from_secs(3600), retention: 2 };
+        let shutdown = CancellationToken::new();
+        let kept = tokio::spawn(keep(store.clone(), layout.clone(), options, shutdown.clone()));
+        let count = || snapshot::list(&directory).expect("listed").len();
+        for number in 1..=4 {
+            create(&store, &format!("object-{number}")).await;
+            let want = store.revision().0;
+            let is_newest = |listed: &snapshot::Listed| listed.manifest.as_ref().expect("whole").revision == want;
+            while !snapshot::list(&directory).expect("listed").first().is_some_and(is_newest) {
+                tokio::time::sleep(Duration::from_secs(60)).await;
+            }
+        }
+        shutdown.cancel();
+        kept.await.expect("no panic").expect("no error");
+        assert_eq!(count(), 2);
     }
 }

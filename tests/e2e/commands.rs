@@ -249,6 +249,8 @@ fn a_snapshot_brings_a_cluster_back() {
     let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(path).expect("it is there").permissions());
     assert_eq!(mode & 0o777, 0o600);
     assert!(must(&machine, &["snapshot", "list", &data]).contains(path));
+    assert!(must(&machine, &["etcd-snapshot", "ls", &data]).contains(path), "as users of k3s call it");
+    the_directory_of_snapshots(&machine, path);
     machine.kubectl(&["create", "configmap", "after"]);
     machine.kubectl(&["delete", "configmap", "before"]);
     let version = |name: &str| -> u64 {
@@ -282,6 +284,33 @@ fn a_snapshot_brings_a_cluster_back() {
         .parse()
         .expect("a number");
     assert!(later > revision, "{later} after {revision}");
+}
+
+fn the_directory_of_snapshots(machine: &Machine, path: &str) {
+    let other = machine.path("other").display().to_string();
+    let there = |arguments: &[&str]| must(machine, &[&["snapshot"], arguments, &["--dir", &other]].concat());
+    let listed =
+        || -> Vec<serde_json::Value> { serde_json::from_str(&there(&["list", "-o", "json"])).expect("a list in JSON") };
+    for name in ["nightly", "nightly", "nightly", "nightly-2"] {
+        let saved = there(&["save", &format!("--name={name}")]);
+        assert!(saved.starts_with(&format!("{other}/{name}-")), "{saved}");
+    }
+    let files: Vec<_> = listed().iter().map(|one| one["path"].as_str().expect("a path").to_owned()).collect();
+    assert_eq!(files.len(), 4, "{files:?}");
+    assert!(std::fs::exists(path).expect("it can be looked at"), "the others stay where they were");
+    let pruned = there(&["prune", "--name=nightly", "--snapshot-retention=1"]);
+    assert_eq!(pruned.matches(" deleted\n").count(), 2, "{pruned}");
+    assert!(!pruned.contains("nightly-2-"), "another name: {pruned}");
+    let left = listed();
+    assert_eq!(left.len(), 2, "{left:?}");
+    assert!(left.iter().all(|one| one["manifest"]["objects"].as_u64() > Some(0)), "{left:?}");
+    let name = std::path::Path::new(left[0]["path"].as_str().expect("a path")).file_name().expect("a name");
+    there(&["delete", name.to_str().expect("text")]);
+    assert_eq!(listed().len(), 1);
+    let gone = refused(machine, &["snapshot", "delete", name.to_str().expect("text"), "--dir", &other]);
+    assert!(gone.contains("snapshot list") && gone.contains("delete"), "{gone}");
+    let own = refused(machine, &["snapshot", "save", "--name=automatic"]);
+    assert!(own.contains("the server's own snapshots have it"), "{own}");
 }
 
 #[test]

@@ -4,6 +4,8 @@ mod binary;
 mod cluster;
 mod commands;
 mod container;
+mod damage;
+mod full_disk;
 mod guestbook;
 mod network;
 mod outlive;

@@ -198,6 +198,24 @@ print(errno.errorcode.get(e,'connected'), 'at once' if time.monotonic()-begin<1 
     )
 }
 
+/// Sends a datagram as resolvers do; prints the error's name and whether it came within a second.
+fn datagram_refusal(address: &str, port: u16) -> String {
+    format!(
+        "import socket,time,errno
+begin=time.monotonic()
+s=socket.socket(socket.AF_INET,socket.SOCK_DGRAM)
+s.settimeout(5)
+s.connect(('{address}',{port}))
+try:
+    s.send(b'x')
+    s.recv(10)
+    e=0
+except OSError as error:
+    e=error.errno
+print(errno.errorcode.get(e,'no error'), 'at once' if time.monotonic()-begin<1 else 'late')"
+    )
+}
+
 fn nobody_owns_the_address(space: &Space) {
     space.apply(&who("web", ""));
     space.apply(&service("web", "web", ""));
@@ -205,13 +223,13 @@ fn nobody_owns_the_address(space: &Space) {
     space.ready("web");
     let (owned, idle) = (cluster_ip(space, "web"), cluster_ip(space, "idle"));
     wait("the Service answers", || told_in(&space.machine.name, &owned, 80).is_some());
-    let from_pod = |address: &str, port: u16| {
-        space.kubectl(&["exec", "web", "--", "python3", "-c", &refusal(address, port)]).trim().to_owned()
-    };
-    let from_node = |address: &str, port: u16| {
+    let in_pod = |script: &str| space.kubectl(&["exec", "web", "--", "python3", "-c", script]).trim().to_owned();
+    let on_node = |script: &str| {
         let mut command = space.machine.command("python3");
-        both(&command.args(["-c", &refusal(address, port)]).output().expect("python3 starts")).trim().to_owned()
+        both(&command.args(["-c", script]).output().expect("python3 starts")).trim().to_owned()
     };
+    let from_pod = |address: &str, port: u16| in_pod(&refusal(address, port));
+    let from_node = |address: &str, port: u16| on_node(&refusal(address, port));
     for (what, address, port) in [
         ("an address of no Service", "10.43.200.200", 80),
         ("another port of a Service", owned.as_str(), 81),
@@ -219,6 +237,9 @@ fn nobody_owns_the_address(space: &Space) {
     ] {
         assert_eq!(from_pod(address, port), "ECONNREFUSED at once", "{what}, from a pod");
         assert_eq!(from_node(address, port), "ECONNREFUSED at once", "{what}, from the node");
+        let datagram = datagram_refusal(address, port);
+        assert_eq!(in_pod(&datagram), "ECONNREFUSED at once", "a datagram to {what}, from a pod");
+        assert_eq!(on_node(&datagram), "ECONNREFUSED at once", "a datagram to {what}, from the node");
     }
     // Of a range that no node has, and of this node's range without a pod.
     for address in ["10.42.200.9", "10.42.0.250"] {

@@ -324,6 +324,19 @@ fn confined_by_default(space: &Space) {
     // The program that the pods' shims run cannot be written through any of them.
     let said = both(&space.try_exec("plain", "echo x >/proc/1/exe; cp /bin/busybox /proc/1/exe"));
     assert!(said.contains("Text file busy") || said.contains("Read-only") || said.contains("denied"), "{said}");
+    // Nor while a container makes the runtime execute itself, and looks for it.
+    let program = || std::fs::read(&space.machine.binary).expect("the program");
+    let before = program();
+    let write = "echo began; while :; do for exe in /proc/[0-9]*/exe; do echo evil >$exe && echo written; done; sleep 0.01; done 2>/dev/null";
+    space.apply(&pod_with("trap", write, "", r#"{"shareProcessNamespace": true}"#));
+    space.ready("trap");
+    for _ in 0..5 {
+        let ran = both(&space.try_kubectl(&["exec", "trap", "--", "/proc/self/exe", "--version"]));
+        assert!(!ran.contains("Text file busy"), "{ran}");
+    }
+    let log = space.kubectl(&["logs", "trap"]);
+    assert!(log.contains("began") && !log.contains("written"), "{log}");
+    assert!(program() == before, "the program is as it was");
 
     let more = json!({ "securityContext": { "runAsNonRoot": true } }).to_string();
     space.apply(&pod_with("root", "true", &more, "{}"));

@@ -139,10 +139,6 @@ impl SimulatedDisk {
         state.ballast = Some((ballast, ballast_bytes));
     }
 
-    pub fn used(&self) -> usize {
-        self.state.lock().used()
-    }
-
     pub fn longest_wal(&self) -> usize {
         self.state.lock().longest_wal
     }

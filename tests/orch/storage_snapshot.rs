@@ -215,13 +215,36 @@ async fn what_is_whole_of_a_damaged_store_can_be_salvaged() {
     assert!(reason.contains("restore a snapshot, or salvage what is whole"), "{reason}");
     store.close().await.unwrap();
     let salvaged = salvage(home.path()).unwrap();
-    assert_eq!(salvaged.objects, 39);
+    assert_eq!(salvaged.store.objects, 39);
+    assert!(salvaged.reason.contains("does not match its checksum"), "{}", salvaged.reason);
     let store = SqliteStorage::open(home.path(), quick()).await.unwrap();
     assert_eq!(store.health(), Health::Good);
     let left = names(&store);
     assert_eq!(left.len(), 39);
     assert!(left.iter().all(|object| truth.contains(object)));
     store.create(pod("new"), body("new", ""), Durability::Durable).await.expect("it takes writes");
+    store.close().await.unwrap();
+    let whole = salvage(home.path()).unwrap_err().to_string();
+    assert!(whole.contains("is not damaged"), "{whole}");
+    fs::write(home.path().join("orch.db"), "nothing of it is left").unwrap();
+    let nothing = salvage(home.path()).unwrap_err().to_string();
+    assert!(nothing.contains("no object in") && nothing.contains("restore a snapshot"), "{nothing}");
+    assert_eq!(fs::read_to_string(home.path().join("orch.db")).unwrap(), "nothing of it is left", "it is left alone");
+}
+
+#[tokio::test]
+async fn a_snapshot_that_a_user_asked_for_is_not_started_from_unasked() {
+    let home = tempfile::tempdir().unwrap();
+    let (place, snapshots) = (home.path().join("db"), home.path().join("snapshots"));
+    let options = Options { snapshots: Some(snapshots.clone()), ..quick() };
+    let store = filled(&place, 10, options.clone()).await;
+    fs::create_dir(&snapshots).unwrap();
+    let old = snapshots.join(format!("automatic-mine-20260101T000000Z.{EXTENSION}"));
+    store.save_snapshot(&old, Vec::new()).await.unwrap();
+    store.close().await.unwrap();
+    damage(&place.join("orch.db"));
+    let store = SqliteStorage::open(&place, options).await.unwrap();
+    assert!(matches!(store.health(), Health::ReadOnly(_)), "{:?}", store.health());
 }
 
 #[tokio::test]

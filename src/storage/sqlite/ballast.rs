@@ -6,6 +6,12 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
+/// What has to be free for a ballast of so many bytes: as much again stays free, else the next write would ask for
+/// it back.
+pub fn room(bytes: u64) -> u64 {
+    2 * bytes
+}
+
 pub struct Ballast {
     path: PathBuf,
     bytes: u64,
@@ -20,15 +26,14 @@ impl Ballast {
         fs::metadata(&self.path).is_ok_and(|metadata| metadata.len() == self.bytes)
     }
 
-    /// Takes the space, with as much again left free: else the next write would ask for it back.
-    /// False: there is not enough yet.
+    /// Takes the space. False: there is not enough yet.
     pub fn restore(&self) -> io::Result<bool> {
         if self.is_there() {
             return Ok(true);
         }
         let parent = self.path.parent().expect("it is in the data directory");
         let space = statvfs(parent)?;
-        if space.f_bavail.saturating_mul(space.f_frsize) < 2 * self.bytes {
+        if space.f_bavail.saturating_mul(space.f_frsize) < room(self.bytes) {
             return Ok(false);
         }
         match self.fill() {

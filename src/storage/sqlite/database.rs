@@ -26,9 +26,11 @@ pub const FORMAT: i32 = 1;
 const FRAME: u64 = PAGE + 24;
 /// Of the database file.
 pub const PAGE: u64 = 4096;
-/// Free pages that are left alone: they are used again soon.
+/// Free pages that are left alone: they are used again soon …
 const SPARE_PAGES: i64 = 1024;
-/// Free pages given back at once.
+/// … and this part of the file, if that is more: to give a page back another one is moved.
+const SPARE_PART: i64 = 4;
+/// Free pages given back at once: what that writes has to fit the bounds of the WAL.
 const VACUUM_PAGES: i64 = 1024;
 
 const TABLES: &str = "
@@ -159,10 +161,13 @@ impl Database {
     fn prepare(connection: &Connection, options: &Options, wal: bool) -> Result<(), Unusable> {
         // Exclusive before the first access: the index of the WAL is then in memory, not in a file.
         connection.execute_batch(
-            "PRAGMA locking_mode=EXCLUSIVE;
-             PRAGMA page_size=4096; PRAGMA auto_vacuum=INCREMENTAL; PRAGMA cache_size=-1024; PRAGMA mmap_size=0;
+            "PRAGMA locking_mode=EXCLUSIVE; PRAGMA cache_size=-1024; PRAGMA mmap_size=0;
              PRAGMA temp_store=MEMORY; PRAGMA trusted_schema=OFF; PRAGMA cell_size_check=ON;",
         )?;
+        if tables(connection)? == 0 {
+            // Of a database that is there this writes a page, for which there may be no room.
+            connection.execute_batch("PRAGMA page_size=4096; PRAGMA auto_vacuum=INCREMENTAL;")?;
+        }
         connection.set_prepared_statement_cache_capacity(16);
         if !wal {
             return Ok(());
@@ -187,13 +192,9 @@ impl Database {
         &self.connection
     }
 
-    fn tables(&self) -> Result<i64, Unusable> {
-        Ok(self.connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?)
-    }
-
     /// Whether there is nothing in it yet.
     pub fn is_empty(&self) -> Result<bool, Unusable> {
-        Ok(self.tables()? == 0)
+        Ok(tables(&self.connection)? == 0)
     }
 
     /// Makes the tables and the first meta row in one transaction.
@@ -295,24 +296,37 @@ impl Database {
         if self.wal { disk::first_bad_page(&self.connection).map_err(Failure::Fatal) } else { Ok(None) }
     }
 
-    /// Gives free pages back to the file system, some at a time; how many are left. `all` of them: the disk is full.
-    pub fn vacuum(&mut self, all: bool) -> Result<i64, Failure> {
-        let free = |this: &Self| this.connection.query_row("PRAGMA freelist_count", [], |row| row.get::<_, i64>(0));
-        let before = free(self).map_err(|error| self.failed(error))?;
-        let pages = if all { before } else { (before - SPARE_PAGES).min(VACUUM_PAGES) };
-        if pages <= 0 {
-            return Ok(before);
-        }
-        self.connection
-            .execute_batch(&format!("PRAGMA incremental_vacuum({pages})"))
-            .map_err(|error| self.failed(error))?;
+    /// Gives free pages back, some at a time; the file is shorter after the next checkpoint. `all` of them: the disk
+    /// is full. False: there was nothing to give back.
+    pub fn vacuum(&mut self, all: bool) -> Result<bool, Failure> {
+        let given = self.incremental_vacuum(all).map_err(|error| self.failed(error))?;
         self.wal_high = self.wal_high.max(WAL_PAGES.get());
-        free(self).map_err(|error| self.failed(error))
+        Ok(given)
+    }
+
+    fn incremental_vacuum(&self, all: bool) -> rusqlite::Result<bool> {
+        let count = |pragma: &str| self.connection.query_row(pragma, [], |row| row.get::<_, i64>(0));
+        let free = count("PRAGMA freelist_count")?;
+        let spare = if all { 0 } else { (count("PRAGMA page_count")? / SPARE_PART).max(SPARE_PAGES) };
+        let pages = (free - spare).min(VACUUM_PAGES);
+        if pages <= 0 {
+            return Ok(false);
+        }
+        let mut statement = self.connection.prepare(&format!("PRAGMA incremental_vacuum({pages})"))?;
+        // Each page is a step of the statement.
+        let mut steps = statement.query([])?;
+        while steps.next()?.is_some() {}
+        drop(steps);
+        Ok(count("PRAGMA freelist_count")? < free)
     }
 
     pub fn close(self) -> Result<(), Failure> {
         self.connection.close().map_err(|(_, error)| Failure::Fatal(describe(&error)))
     }
+}
+
+fn tables(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
 }
 
 /// Whether the file is ours and of a format that is known, from its header alone: what a newer orch

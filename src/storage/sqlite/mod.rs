@@ -95,6 +95,8 @@ pub enum OpenError {
     Gone { path: PathBuf, sidecar: PathBuf, commits: u64 },
     #[error("database {path} is damaged: {reason}: restore a snapshot")]
     Damaged { path: PathBuf, reason: String },
+    #[error("the disk is full: {path} cannot be written: make room on it")]
+    Full { path: PathBuf },
     #[error("open {path}: {source}")]
     Io { path: PathBuf, source: std::io::Error },
     #[error("open database {path}: {reason}")]

@@ -84,7 +84,9 @@ fn recover(directory: Directory, options: Options, damaged: Damaged) -> Result<(
         tracing::error!(%error, "list the automatic snapshots");
         None
     });
-    for candidate in candidates.unwrap_or_default() {
+    // One that a user asked for may be of any age: whether that is wanted is for the user to say.
+    let automatic = |candidate: &snapshot::Listed| candidate.is_called(snapshot::AUTOMATIC);
+    for candidate in candidates.unwrap_or_default().into_iter().filter(automatic) {
         let replaced = snapshot::verify(&candidate.path, &directory)
             .and_then(|(_, tree, _)| Ok(replace(&directory, &tree, "damaged")?));
         match replaced {
@@ -98,7 +100,10 @@ fn recover(directory: Directory, options: Options, damaged: Damaged) -> Result<(
         // Nothing to serve: an empty cluster would be a lie.
         return Err(OpenError::Damaged { path: place(&directory), reason });
     }
-    let reason = format!("{}: {reason}: restore a snapshot, or salvage what is whole", place(&directory).display());
+    let reason = format!(
+        "database {} is damaged: {reason}: restore a snapshot, or salvage what is whole",
+        place(&directory).display()
+    );
     tracing::error!(reason, "the database is damaged: the store is read-only");
     let shared = share(tree, &options, Health::ReadOnly(reason.clone()));
     Ok((Writer::read_only(shared, options, directory, reason), None))
@@ -115,11 +120,11 @@ fn restart(
     }
 }
 
-/// The objects of a store that are whole, damaged or not.
-pub fn readable(directory: &Directory) -> Result<Tree, OpenError> {
+/// The objects of a store that are whole, and what is wrong with it, if anything is.
+pub fn readable(directory: &Directory) -> Result<(Tree, Option<String>), OpenError> {
     match load(directory, &Options::default())? {
-        Found::Whole(store) => Ok(store.loaded.tree),
-        Found::Damaged(damaged) => Ok(damaged.tree),
+        Found::Whole(store) => Ok((store.loaded.tree, None)),
+        Found::Damaged(damaged) => Ok((damaged.tree, Some(damaged.reason))),
     }
 }
 
@@ -229,6 +234,9 @@ fn summary(damage: &[String]) -> String {
 }
 
 fn failed(directory: &Directory, failure: Failure) -> OpenError {
-    let (Failure::Full(reason) | Failure::Fatal(reason)) = failure;
-    OpenError::Database { path: place(directory), reason }
+    let path = place(directory);
+    match failure {
+        Failure::Full(_) => OpenError::Full { path },
+        Failure::Fatal(reason) => OpenError::Database { path, reason },
+    }
 }

@@ -4,6 +4,10 @@
 //! WAL and no write waits. [`restore`] verifies everything before it touches anything, and moves the
 //! revision far ahead, so that no client's cache is silently wrong.
 
+mod shelf;
+
+pub use shelf::{AUTOMATIC, Listed, list, prune};
+
 use super::database::{Database, FORMAT, Failure};
 use super::directory::{Directory, sync_directory};
 use super::replace::{Replaced, refused, replace};
@@ -65,14 +69,6 @@ pub struct ExtraFile {
     pub path: PathBuf,
 }
 
-/// One line of `orch snapshot list`.
-#[derive(Debug)]
-pub struct Listed {
-    pub path: PathBuf,
-    pub size: u64,
-    pub manifest: Result<Manifest, SnapshotError>,
-}
-
 /// What [`restore`] has done.
 #[derive(Debug)]
 pub struct Restored {
@@ -91,6 +87,10 @@ pub enum SnapshotError {
     Io { path: PathBuf, source: io::Error },
     #[error("snapshot: write {path}: {reason}")]
     Database { path: PathBuf, reason: String },
+    #[error("the database in {path} is not damaged: start orch with it")]
+    Whole { path: PathBuf },
+    #[error("no object in {path} is whole ({reason}): restore a snapshot")]
+    Nothing { path: PathBuf, reason: String },
     #[error("snapshot: {0:?} is not a plain relative file name")]
     Name(String),
     #[error(transparent)]
@@ -126,19 +126,12 @@ impl SqliteStorage {
         fs::DirBuilder::new().recursive(true).create(directory).map_err(io_error(directory))?;
         let stamp = Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
         let revision = self.shared.tree.load().revision.0;
-        let path = directory.join(format!("{AUTOMATIC}{stamp}-{revision}.{EXTENSION}"));
+        let path = directory.join(format!("{AUTOMATIC}-{stamp}-{revision}.{EXTENSION}"));
         self.save_snapshot(&path, extra).await?;
-        let own = |listed: &Listed| {
-            listed.path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(AUTOMATIC))
-        };
-        for old in list(directory)?.iter().filter(|listed| own(listed)).skip(keep.max(1)) {
-            fs::remove_file(&old.path).map_err(io_error(&old.path))?;
-        }
+        prune(directory, AUTOMATIC, keep.max(1))?;
         Ok(path)
     }
 }
-
-const AUTOMATIC: &str = "automatic-";
 
 /// Reads through, counting and hashing.
 struct Hashing<R> {
@@ -328,26 +321,6 @@ fn manifest_of(path: &Path, entry: Option<io::Result<tar::Entry<'_, impl Read>>>
     Ok(manifest)
 }
 
-/// The snapshots in a directory, newest state first; unreadable ones last.
-pub fn list(directory: &Path) -> Result<Vec<Listed>, SnapshotError> {
-    let mut found = Vec::new();
-    let entries = match fs::read_dir(directory) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
-        entries => entries.map_err(io_error(directory))?,
-    };
-    for entry in entries {
-        let path = entry.map_err(io_error(directory))?.path();
-        if path.extension().is_some_and(|extension| extension == EXTENSION) {
-            let size = fs::metadata(&path).map_err(io_error(&path))?.len();
-            let manifest = read_manifest(&path);
-            found.push(Listed { path, size, manifest });
-        }
-    }
-    // By revision, not by time: the clock may have been wrong.
-    found.sort_by_key(|listed| std::cmp::Reverse(listed.manifest.as_ref().map_or(0, |manifest| manifest.revision)));
-    Ok(found)
-}
-
 /// Puts the database of a snapshot into the store's directory, and each of the caller's files where
 /// `place` says; None: leave it out. The server must not run. What was there is kept aside.
 pub fn restore(
@@ -368,12 +341,24 @@ pub fn restore(
     Ok(Restored { manifest, store, files: placed })
 }
 
+/// What [`salvage`] has done.
+#[derive(Debug)]
+pub struct Salvaged {
+    /// What was wrong.
+    pub reason: String,
+    pub store: Replaced,
+}
+
 /// Makes a damaged store writable with the objects that are whole. The server must not run. What was
 /// there is kept aside.
-pub fn salvage(store: &Path) -> Result<Replaced, SnapshotError> {
+pub fn salvage(store: &Path) -> Result<Salvaged, SnapshotError> {
     let directory = Directory::lock(store)?;
-    let tree = super::opening::readable(&directory)?;
-    Ok(replace(&directory, &tree, "damaged")?)
+    let (tree, reason) = super::opening::readable(&directory)?;
+    let reason = reason.ok_or_else(|| SnapshotError::Whole { path: store.to_owned() })?;
+    if tree.entries().next().is_none() {
+        return Err(SnapshotError::Nothing { path: store.to_owned(), reason });
+    }
+    Ok(Salvaged { reason, store: replace(&directory, &tree, "damaged")? })
 }
 
 /// The objects and files of a snapshot, every byte of it checked.

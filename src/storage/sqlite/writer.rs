@@ -53,7 +53,7 @@ enum State {
 }
 
 struct FullDisk {
-    reason: String,
+    /// When it was looked at last.
     tried: Instant,
 }
 
@@ -229,10 +229,10 @@ impl Writer {
 
     /// Err: nothing of the batch was done, or nothing is known of it.
     fn execute(&mut self, operations: &[Operation], flush: bool) -> Result<Vec<Result<Outcome>>> {
-        if let State::Shut(error) = &self.state {
-            return Err(error.clone());
-        }
         for _ in 0..2 {
+            if let State::Shut(error) = &self.state {
+                return Err(error.clone());
+            }
             let full = self.full.is_some().then(|| self.full_error());
             let tree = (**self.shared.tree.load()).clone();
             let plan = Plan::new(tree, self.pending.clone(), operations, full.as_ref());
@@ -326,24 +326,23 @@ impl Writer {
     }
 
     pub fn enter_full(&mut self, reason: String) {
-        let State::Open(disk) = &self.state else { return };
-        if let Some(ballast) = &disk.ballast
-            && let Err(error) = ballast.release()
-        {
-            tracing::error!(%error, "release the ballast");
-        }
+        let State::Open(disk) = &mut self.state else { return };
         if self.full.is_none() {
             tracing::error!(reason, "the disk is full: only deletes and shrinking updates pass");
-            self.shared.health.send_replace(Health::Full(reason.clone()));
+            self.full = Some(FullDisk { tried: Instant::now() });
+            self.shared.health.send_replace(Health::Full(reason));
         }
-        self.full = Some(FullDisk { reason, tried: Instant::now() });
+        match disk.make_way() {
+            // Without room for that there may be enough for a delete.
+            Ok(()) | Err(Failure::Full(_)) => {}
+            Err(Failure::Fatal(reason)) => self.fail(reason),
+        }
     }
 
     fn full_error(&self) -> Error {
-        let reason = self.full.as_ref().map_or("", |full| full.reason.as_str());
         let place = self.directory.path().map(|path| format!(" on {}", path.display())).unwrap_or_default();
-        let needed = 2 * self.options.ballast_bytes >> 20;
-        Error::Full(format!("{reason}; delete objects, or make {needed} MiB free{place}"))
+        let needed = super::ballast::room(self.options.ballast_bytes) >> 20;
+        Error::Full(format!("delete objects, or make {needed} MiB free{place}"))
     }
 
     /// On a full disk: gives back what deletes have freed, and opens up when there is room for the ballast again.
@@ -401,12 +400,29 @@ impl Disk {
         self.database.checkpoint(truncate)
     }
 
-    /// True: the ballast is there again.
+    /// Room for deletes: the ballast's, and that of the WAL.
+    fn make_way(&mut self) -> std::result::Result<(), Failure> {
+        if let Some(ballast) = &self.ballast
+            && let Err(error) = ballast.release()
+        {
+            tracing::error!(%error, "release the ballast");
+        }
+        self.database.checkpoint(true)
+    }
+
+    /// Gives back what deletes have freed until there is room for the ballast. True: it is there again.
     fn give_back(&mut self) -> std::result::Result<bool, Failure> {
-        self.database.vacuum(true)?;
-        self.database.checkpoint(true)?;
-        let Some(ballast) = &self.ballast else { return Ok(true) };
-        ballast.restore().map_err(|error| Failure::Fatal(format!("restore the ballast: {error}")))
+        loop {
+            self.database.checkpoint(true)?;
+            if let Some(ballast) = &self.ballast
+                && ballast.restore().map_err(|error| Failure::Fatal(format!("restore the ballast: {error}")))?
+            {
+                return Ok(true);
+            }
+            if !self.database.vacuum(true)? {
+                return Ok(self.ballast.is_none());
+            }
+        }
     }
 
     fn close(mut self) -> std::result::Result<(), Failure> {
