@@ -7,12 +7,13 @@ use crate::api::{GroupVersionKind, Status};
 use crate::resources::{Row, Verb, pipeline};
 use crate::schema::openapi::{Served, ServedSubresource};
 use crate::schema::{self, FieldValidation, MediaType};
-use crate::storage::Body as Stored;
+use crate::storage::{Body as Stored, Entry};
 use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderMap, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::Value;
+use std::sync::Arc;
 
 /// Larger bodies are refused, as Kubernetes refuses them.
 pub const BODY_LIMIT: usize = 3 * 1024 * 1024;
@@ -95,10 +96,70 @@ pub fn parse(row: &Row, body: &Stored) -> Value {
 }
 
 /// The body to store of an object of the row, index and all.
-pub fn encode(state: &State, row: &Row, object: &Value) -> Stored {
+pub async fn encode(state: &State, row: &Row, object: &Value) -> Result<Stored, Status> {
+    if let Some(stored) = row.stored_version.as_ref().filter(|stored| stored.gvk != row.gvk) {
+        let object = to_stored_version(row, stored, object).await?;
+        return Ok(Stored::from_value(&object, row.stored_hash(), None));
+    }
     let shared = row.stored_as.as_ref().and_then(|gvr| state.registry.row(&gvr.group, &gvr.version, &gvr.resource));
     let index = pipeline::index(shared.as_deref().unwrap_or(row), object);
-    Stored::from_value(object, row.stored_hash(), Some(index))
+    Ok(Stored::from_value(object, row.stored_hash(), Some(index)))
+}
+
+/// An object of a custom resource as the version in which all of them are stored.
+async fn to_stored_version(row: &Row, stored: &schema::Schema, object: &Value) -> Result<Value, Status> {
+    let api_version = stored.gvk.api_version();
+    let converted = match &row.conversion {
+        Some(conversion) => {
+            let converted = conversion.convert(vec![object.clone()], &api_version).await.map_err(conversion_failed)?;
+            converted.into_iter().next().unwrap_or_default()
+        }
+        None => object.clone(),
+    };
+    match schema::normalize(stored, &converted) {
+        Ok(decoded) => Ok(decoded.object),
+        Err(error) => Err(conversion_failed(error.0)),
+    }
+}
+
+/// The 500 of a webhook that did not do its work.
+fn conversion_failed(error: String) -> Status {
+    Status::failure(500, "", error)
+}
+
+/// A stored object as the row has it, where only a webhook can say how that looks; others are brought
+/// up when they are read.
+pub async fn converted(row: &Row, entry: Arc<Entry>) -> Result<Arc<Entry>, Status> {
+    let mut entries = converted_all(row, vec![entry]).await?;
+    entries.pop().ok_or_else(|| Status::internal("nothing came of a conversion"))
+}
+
+/// As [`converted`], of many in one call.
+pub async fn converted_all(row: &Row, mut entries: Vec<Arc<Entry>>) -> Result<Vec<Arc<Entry>>, Status> {
+    let Some(conversion) = &row.conversion else { return Ok(entries) };
+    let mut places = Vec::new();
+    let mut objects = Vec::new();
+    for (place, entry) in entries.iter().enumerate() {
+        if entry.body.schema != row.schema_hash() {
+            let object = entry.body.parse_at(entry.revision);
+            if object["apiVersion"] != row.api_version {
+                places.push(place);
+                objects.push(object);
+            }
+        }
+    }
+    if objects.is_empty() {
+        return Ok(entries);
+    }
+    let converted = conversion.convert(objects, &row.api_version).await.map_err(conversion_failed)?;
+    for (place, mut object) in places.into_iter().zip(converted) {
+        pipeline::metadata(&mut object).remove("resourceVersion");
+        let entry = &entries[place];
+        let body = Stored::from_value(&upgraded(row, object), row.schema_hash(), None);
+        entries[place] =
+            Arc::new(Entry { key: entry.key.clone(), revision: entry.revision, created: entry.created, body });
+    }
+    Ok(entries)
 }
 
 /// `kind` and `apiVersion` of a body, as far as it says them.
@@ -180,7 +241,7 @@ pub fn protobuf_event(schema: Option<&schema::Schema>, kind: &str, json: &[u8]) 
 }
 
 /// The rows as a document tells of them.
-pub fn served(rows: &[std::sync::Arc<Row>]) -> Vec<Served> {
+pub fn served(rows: &[Arc<Row>]) -> Vec<Served> {
     let verbs = |verbs: &[Verb]| verbs.iter().map(|&verb| verb_name(verb)).collect();
     rows.iter()
         .map(|row| Served {
@@ -198,6 +259,8 @@ pub fn served(rows: &[std::sync::Arc<Row>]) -> Vec<Served> {
                 })
                 .collect(),
             schema: row.schema.clone(),
+            list_kind: row.list_kind.to_string(),
+            selectable: row.strategy.selectable().iter().map(|one| one.path.clone()).collect(),
         })
         .collect()
 }

@@ -10,6 +10,7 @@ pub mod authn;
 pub mod authz;
 pub mod bootstrap;
 mod codec;
+pub mod definitions;
 pub mod discovery;
 pub mod follow;
 mod listener;
@@ -25,6 +26,7 @@ mod state;
 pub mod subresources;
 mod table;
 pub mod verbs;
+pub mod webhook;
 
 pub use listener::Limits;
 pub use respond::Reply;
@@ -52,10 +54,13 @@ pub struct Server {
 }
 
 impl Server {
-    /// To be called inside a tokio runtime: it starts the ticker of watch bookmarks.
+    /// To be called inside a tokio runtime: it starts the ticker of watch bookmarks, and serves what
+    /// is defined by CustomResourceDefinitions.
     pub fn new(config: Config) -> Self {
-        let state = Arc::new(State::new(config));
+        let (definitions, start) = definitions::Definitions::new();
+        let state = Arc::new(State::new(config, definitions));
         verbs::watch::tick(&state);
+        definitions::start(&state, start);
         Self { state }
     }
 

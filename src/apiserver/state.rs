@@ -3,8 +3,9 @@
 use super::admission::{self, Plugin};
 use super::authn::Authenticator;
 use super::authz::Authorizer;
+use super::definitions::Definitions;
 use super::metrics::Metrics;
-use super::{discovery, openapi, routes, services, subresources};
+use super::{discovery, openapi, routes, services, subresources, webhook};
 use crate::api::Status;
 use crate::resources::{Registry, Row};
 use crate::storage::{self, Key, Revision, Storage};
@@ -31,6 +32,8 @@ pub struct Config {
     /// Paths beside the API: `/openid/v1/jwks`.
     pub routes: Vec<(&'static str, Arc<dyn routes::Route>)>,
     pub services: services::Ranges,
+    /// How webhooks are called.
+    pub webhooks: Arc<webhook::Client>,
     /// Asked by `/readyz`, in order.
     pub ready: Vec<(&'static str, Check)>,
 }
@@ -45,6 +48,8 @@ pub struct State {
     pub(super) handlers: HashMap<&'static str, Arc<dyn subresources::Handler>>,
     pub(super) routes: HashMap<&'static str, Arc<dyn routes::Route>>,
     pub services: services::Allocator,
+    pub webhooks: Arc<webhook::Client>,
+    pub definitions: Definitions,
     pub(super) ready: Vec<(&'static str, Check)>,
     pub(super) metrics: Metrics,
     pub(super) discovery: discovery::Cache,
@@ -55,7 +60,7 @@ pub struct State {
 }
 
 impl State {
-    pub(super) fn new(config: Config) -> Self {
+    pub(super) fn new(config: Config, definitions: Definitions) -> Self {
         let mut handlers: HashMap<&'static str, Arc<dyn subresources::Handler>> =
             subresources::SUBRESOURCES.iter().map(|(name, handler)| (*name, handler())).collect();
         handlers.extend(config.handlers);
@@ -68,6 +73,8 @@ impl State {
             admission: config.admission,
             handlers,
             routes: config.routes.into_iter().collect(),
+            webhooks: config.webhooks,
+            definitions,
             ready: config.ready,
             metrics: Metrics::new(),
             discovery: discovery::Cache::default(),

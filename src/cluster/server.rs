@@ -255,6 +255,7 @@ fn api_server(
     let (mut authorizers, rbac) = authz::standard(&storage);
     authorizers.insert(0, Arc::new(JoinAuthorizer));
     let kubelets = KubeletDialer::new(Arc::new(Direct::default()), pki.kubelet_client_tls_config()?);
+    let webhooks = apiserver::webhook::Client::new(storage.clone(), kubelets.dialer().clone());
     let registry = Arc::new(Registry::built_in());
     let readiness = store.clone();
     let health: apiserver::Check = Arc::new(move || match readiness.health() {
@@ -284,6 +285,7 @@ fn api_server(
             cluster_ips: (options.service_cidr.address, options.service_cidr.prefix),
             node_ports: options.node_port_range.0..=options.node_port_range.1,
         },
+        webhooks,
         ready: vec![("storage", health)],
     }))
 }

@@ -260,6 +260,137 @@ impl ClientCertVerifier for ProvenClientCertificate {
     }
 }
 
+/// The client of a webhook: trusts the bundle (PEM), or what the system trusts where there is none.
+/// As Go does, it takes a server whose very certificate is in the bundle.
+pub fn webhook_client(bundle: &str) -> Result<Arc<rustls::ClientConfig>, TlsError> {
+    let anchors = if bundle.trim().is_empty() { Vec::new() } else { certificates(bundle)? };
+    let mut store = rustls::RootCertStore::empty();
+    if anchors.is_empty() {
+        store = system_roots();
+    }
+    for anchor in &anchors {
+        store.add(anchor.clone())?;
+    }
+    let inner = match store.is_empty() {
+        true => None,
+        false => Some(
+            rustls::client::WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider())
+                .build()
+                .map_err(|error| TlsError::Certificate(error.to_string()))?,
+        ),
+    };
+    let mut config = rustls::ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Anchored { inner, anchors }))
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// The machine's certificate authorities; none where it has no bundle.
+fn system_roots() -> rustls::RootCertStore {
+    const BUNDLES: &[&str] = &["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt"];
+    let mut store = rustls::RootCertStore::empty();
+    let text = BUNDLES.iter().find_map(|path| std::fs::read_to_string(path).ok()).unwrap_or_default();
+    store.add_parsable_certificates(certificates(&text).unwrap_or_default());
+    store
+}
+
+/// A chain to an anchor, or the anchor itself.
+#[derive(Debug)]
+struct Anchored {
+    /// None: nobody is trusted.
+    inner: Option<Arc<rustls::client::WebPkiServerVerifier>>,
+    anchors: Vec<CertificateDer<'static>>,
+}
+
+impl rustls::client::danger::ServerCertVerifier for Anchored {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &rustls_pki_types::ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<rustls::client::danger::ServerCertVerified, rustls::Error> {
+        let unknown = || Err(rustls::CertificateError::UnknownIssuer.into());
+        let result = match &self.inner {
+            Some(inner) => inner.verify_server_cert(end_entity, intermediates, name, ocsp, now),
+            None => unknown(),
+        };
+        let Err(error) = result else { return result };
+        if !self.anchors.iter().any(|anchor| anchor == end_entity) {
+            return Err(error);
+        }
+        let (from, until) = validity(end_entity).map_err(|error| rustls::Error::General(error.to_string()))?;
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(now.as_secs());
+        if now < from || now > until {
+            return Err(rustls::CertificateError::Expired.into());
+        }
+        if !is_named(end_entity, name) {
+            return Err(rustls::CertificateError::NotValidForName.into());
+        }
+        Ok(rustls::client::danger::ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls12_signature(
+            message,
+            certificate,
+            signature,
+            &provider().signature_verification_algorithms,
+        )
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(
+            message,
+            certificate,
+            signature,
+            &provider().signature_verification_algorithms,
+        )
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        provider().signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Whether a certificate (DER) is for a name: by its alternative names only.
+fn is_named(certificate: &[u8], name: &rustls_pki_types::ServerName<'_>) -> bool {
+    use x509_parser::extensions::GeneralName;
+    let Ok((_, parsed)) = x509_parser::parse_x509_certificate(certificate) else { return false };
+    let Ok(Some(names)) = parsed.subject_alternative_name() else { return false };
+    names.value.general_names.iter().any(|own| match (own, name) {
+        (GeneralName::DNSName(own), rustls_pki_types::ServerName::DnsName(name)) => {
+            let name = name.as_ref();
+            own.eq_ignore_ascii_case(name)
+                || own.strip_prefix("*.").is_some_and(|rest| {
+                    name.split_once('.').is_some_and(|(_, parent)| parent.eq_ignore_ascii_case(rest))
+                })
+        }
+        (GeneralName::IPAddress(own), rustls_pki_types::ServerName::IpAddress(name)) => {
+            let bytes: Vec<u8> = match std::net::IpAddr::from(*name) {
+                std::net::IpAddr::V4(address) => address.octets().to_vec(),
+                std::net::IpAddr::V6(address) => address.octets().to_vec(),
+            };
+            *own == bytes.as_slice()
+        }
+        _ => false,
+    })
+}
+
 /// A TLS connection to a server that proves nothing: what `https:` in a proxy's path asks for.
 pub async fn unverified<T>(io: T, address: std::net::SocketAddr) -> std::io::Result<tokio_rustls::client::TlsStream<T>>
 where

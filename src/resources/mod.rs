@@ -119,6 +119,7 @@ pub struct Resource {
     pub group: Str,
     pub version: Str,
     pub kind: Str,
+    pub list_kind: Str,
     pub plural: Str,
     pub singular: Str,
     pub short_names: Vec<Str>,
@@ -136,8 +137,12 @@ pub struct Resource {
     /// `prepare_update`; it counts once.
     pub generation: bool,
     pub columns: Vec<Column>,
+    /// The version that its objects are stored in, of a resource with several; None: its own.
+    pub stored_version: Option<crate::schema::Schema>,
+    /// Who turns objects of one version into another. None: they differ by `apiVersion` alone.
+    pub conversion: Option<Arc<dyn Conversion>>,
     /// The text of the `Warning:` header that every reply of this version carries.
-    pub deprecated: Option<&'static str>,
+    pub deprecated: Option<Str>,
     pub strategy: Arc<dyn Strategy>,
 }
 
@@ -200,6 +205,13 @@ pub struct Column {
     pub priority: i32,
 }
 
+/// Turns objects of one version of a custom resource into another.
+#[async_trait::async_trait]
+pub trait Conversion: Send + Sync + 'static {
+    /// As many as were given, in their order, each of `api_version`. The error is for the client.
+    async fn convert(&self, objects: Vec<Value>, api_version: &str) -> Result<Vec<Value>, String>;
+}
+
 /// Who writes, for what: given to the strategy.
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
@@ -234,6 +246,9 @@ pub trait Strategy: Send + Sync + 'static {
     fn validate_update(&self, object: &Value, _old: &Value) -> ErrorList {
         self.validate(object)
     }
+
+    /// Rules that are looked at last, with what is wrong already: those of a definition, in CEL.
+    fn rules(&self, _object: &Value, _old: Option<&Value>, _errors: &mut ErrorList) {}
 
     /// The messages of what is wrong with a name; `prefix`: it is a generateName.
     fn validate_name(&self, name: &str, prefix: bool) -> Messages {
@@ -283,6 +298,11 @@ pub trait Strategy: Send + Sync + 'static {
         &[]
     }
 
+    /// As [`Strategy::selectable_fields`], of a kind whose fields are known at run time only.
+    fn selectable(&self) -> &[Selectable] {
+        &[]
+    }
+
     /// The cells of a Table row, one per column of the row's `columns`. None: Name and Created At.
     fn cells(&self, _object: &Value, _now: jiff::Timestamp) -> Option<Vec<Value>> {
         None
@@ -291,6 +311,11 @@ pub trait Strategy: Send + Sync + 'static {
     /// The seconds that a deletion waits, given what the client asked for. None: the kind knows no
     /// graceful deletion.
     fn grace_period_seconds(&self, _object: &Value, _requested: Option<i64>) -> Option<i64> {
+        None
+    }
+
+    /// Why nothing new is made of the kind for now. None: it is.
+    fn refuses_create(&self) -> Option<&'static str> {
         None
     }
 
@@ -308,6 +333,19 @@ pub trait Strategy: Send + Sync + 'static {
     /// being deleted. True: it stays until an update takes the last of them.
     fn holds_deletion(&self, _object: &mut Value, _now: jiff::Timestamp) -> bool {
         false
+    }
+}
+
+/// A field that can be selected on, of a custom resource.
+pub struct Selectable {
+    /// `spec.color`
+    pub path: String,
+    pub read: crate::api::jsonpath::Expression,
+}
+
+impl Selectable {
+    pub fn value(&self, object: &Value) -> String {
+        self.read.select(object).first().map(crate::api::jsonpath::to_text).unwrap_or_default()
     }
 }
 
@@ -405,6 +443,7 @@ impl Resource {
             group: group.into(),
             version: version.into(),
             kind: kind.into(),
+            list_kind: format!("{kind}List").into(),
             plural: plural.into(),
             singular: kind.to_ascii_lowercase().into(),
             short_names: Vec::new(),
@@ -416,6 +455,8 @@ impl Resource {
             status: false,
             generation: false,
             columns: Vec::new(),
+            stored_version: None,
+            conversion: None,
             deprecated: None,
             strategy: Arc::new(Plain),
         }

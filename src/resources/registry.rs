@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
 
 /// A row of the table with the coordinates that requests need of it.
 pub struct Row {
@@ -26,6 +27,8 @@ pub struct Row {
     pub custom: bool,
     /// None: the kind is not in the type table (kinds of tests).
     pub schema: Option<Schema>,
+    /// Cancelled when the row is no longer the one that is served.
+    pub withdrawn: CancellationToken,
     /// Of the kind that is stored: differs from the row's own where it shares another's store.
     stored_hash: u64,
 }
@@ -49,6 +52,7 @@ impl Row {
         let gvk = resource.gvk();
         let hash = |schema: &Option<Schema>| schema.as_ref().map_or(0, |schema| schema.hash);
         let stored_hash = match &resource.stored_as {
+            None if resource.stored_version.is_some() => hash(&resource.stored_version),
             Some(gvr) => hash(&builtin_schema(&GroupVersionKind::new(&gvr.group, &gvr.version, &resource.kind))),
             None => hash(&schema),
         };
@@ -60,6 +64,7 @@ impl Row {
             stored,
             custom,
             schema,
+            withdrawn: CancellationToken::new(),
             stored_hash,
             resource,
         }
@@ -213,6 +218,10 @@ impl Registry {
         let kept = current.iter().filter(|row| !(row.custom && row.group_resource == *resource)).cloned();
         let rows = Rows::build(kept.chain(versions).collect::<Vec<_>>().into_iter(), current.generation + 1);
         self.rows.store(Arc::new(rows));
+        current
+            .iter()
+            .filter(|row| row.custom && row.group_resource == *resource)
+            .for_each(|row| row.withdrawn.cancel());
     }
 }
 

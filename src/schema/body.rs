@@ -6,7 +6,7 @@ use super::scan;
 use super::table::{Schema, builtin};
 use crate::api::field::go_quote;
 use crate::api::gvk::split_api_version;
-use crate::api::{GroupVersionKind, Status};
+use crate::api::{FieldError, GroupVersionKind, Path, Status};
 use serde_json::Value;
 
 /// `fieldValidation` of a request.
@@ -94,6 +94,10 @@ pub fn decode_body(
 }
 
 fn matches(schema: &Schema, decoded: &Decoded) -> bool {
+    if schema.structural.is_some() {
+        // An object without a type is told what is missing.
+        return decoded.kind == schema.gvk.kind && decoded.api_version == schema.gvk.api_version();
+    }
     let (group, version) = split_api_version(&decoded.api_version);
     (decoded.kind.is_empty() || decoded.kind == schema.gvk.kind)
         && (version.is_empty() && group.is_empty() || group == schema.gvk.group && version == schema.gvk.version)
@@ -155,6 +159,9 @@ fn explain(schema: &Schema, json: &[u8], body: &[u8], result: Result<Decoded, De
     if api_version.matches('/').count() > 1 {
         return unrecognized(schema, &format!("unexpected GroupVersion string: {api_version}"), body);
     }
+    if schema.structural.is_some() {
+        return explain_custom(schema, body, &kind, &api_version, result);
+    }
     let gvk = with_defaults(schema, &kind, &api_version);
     if gvk == schema.gvk {
         let error = result.err().map_or_else(String::new, |error| error.0);
@@ -166,6 +173,36 @@ fn explain(schema: &Schema, json: &[u8], body: &[u8], result: Result<Decoded, De
         return cannot_be_handled(schema, &gvk, &error);
     }
     other_kind(schema, &gvk)
+}
+
+/// As [`explain`], of a custom resource: any kind decodes, and another one is invalid.
+fn explain_custom(
+    schema: &Schema,
+    body: &[u8],
+    kind: &str,
+    api_version: &str,
+    result: Result<Decoded, DecodeError>,
+) -> Status {
+    if kind.is_empty() {
+        return unrecognized(schema, &super::custom::missing_kind(body), body);
+    }
+    let decoded = match result {
+        Ok(decoded) => decoded,
+        Err(DecodeError(error)) => {
+            let gvk = GroupVersionKind::from_api_version(api_version, kind);
+            return cannot_be_handled(schema, &gvk, &error);
+        }
+    };
+    let expected = schema.gvk.api_version();
+    if api_version != expected {
+        return Status::bad_request(format!(
+            "the API version in the data ({api_version}) does not match the expected API version ({expected})"
+        ));
+    }
+    let name = decoded.object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+    let detail = format!("must be {}", schema.gvk.kind);
+    let error = FieldError::invalid(&Path::new("kind"), kind, detail);
+    Status::invalid(&schema.gvk, name, &vec![error])
 }
 
 /// A body of another kind, or of another version, than the endpoint's.

@@ -73,6 +73,9 @@ struct Walk<'t, 'b> {
 /// Decode the JSON text of an object of `schema`. `apiVersion` and `kind` of the result are the
 /// schema's, whatever the text says: compare [`Decoded::kind`] where it matters.
 pub fn decode(schema: &Schema, bytes: &[u8]) -> Result<Decoded, DecodeError> {
+    if let Some(structural) = &schema.structural {
+        return super::custom::decode(schema, structural, bytes);
+    }
     let mut walk = Walk {
         table: &schema.table,
         scanner: Scanner::new(bytes),
@@ -110,6 +113,24 @@ pub fn decode(schema: &Schema, bytes: &[u8]) -> Result<Decoded, DecodeError> {
     object.insert("apiVersion".to_owned(), schema.gvk.api_version().into());
     object.insert("kind".to_owned(), schema.gvk.kind.clone().into());
     Ok(Decoded { object: Value::Object(object), strict: walk.strict, kind, api_version })
+}
+
+/// Decode the text of one type of a table, with what a strict reader finds. The message is Go's.
+pub(super) fn decode_part(table: &TypeTable, kind: TypeId, bytes: &[u8]) -> Result<(Value, Vec<String>), String> {
+    let mut walk = Walk {
+        table,
+        scanner: Scanner::new(bytes),
+        strict: Vec::new(),
+        lists_strict: true,
+        empty_is_null: false,
+        error: None,
+    };
+    let root = Path { parent: None, step: Step::Root };
+    match (walk.document(kind, &root), walk.error) {
+        (Ok(value), None) => Ok((value, walk.strict)),
+        (_, Some(error)) | (Err(Stop::Error(error)), _) => Err(error),
+        (Err(Stop::Syntax), None) => Err("invalid JSON".to_owned()),
+    }
 }
 
 /// The value again, as decoding its text gives it. For objects that were put together from parts.
@@ -244,7 +265,7 @@ impl<'t> Walk<'t, '_> {
             }
             (Shape::IntOrString, _) => self.stop_type(token, "int32", path),
             (Shape::RawExtension | Shape::FieldsV1, _) => Ok(self.scanner.value(token, &mut |_| {})?),
-            (Shape::Any, _) => self.any(token, path),
+            (Shape::Any | Shape::Deduced, _) => self.any(token, path),
             (Shape::SchemaOrArray(schema), _) => self.schema_or(schema, token, path, Or::Array),
             (Shape::SchemaOrBool(schema), _) => self.schema_or(schema, token, path, Or::Bool),
             (Shape::SchemaOrStringArray(schema), _) => self.schema_or(schema, token, path, Or::Strings),

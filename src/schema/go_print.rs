@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 /// `map[spec:map[replicas:x]]`
-pub(super) fn go_print(value: &Value) -> String {
+pub(crate) fn go_print(value: &Value) -> String {
     match value {
         Value::Null => "<nil>".to_owned(),
         Value::String(text) => text.clone(),

@@ -6,6 +6,7 @@
 
 pub mod apply;
 pub mod body;
+pub mod custom;
 pub mod decode;
 mod facts;
 pub mod fields;
@@ -24,8 +25,10 @@ pub mod yaml;
 
 pub use apply::{apply, read_configuration};
 pub use body::{Body, FieldValidation, MediaType, decode_body};
+pub use custom::Structural;
 pub use decode::{DecodeError, Decoded, decode, normalize, zero_object};
 pub use fields::FieldSet;
+pub(crate) use go_print::go_print;
 pub use managed::{Write, manager_name, track, track_scale};
 pub use patch::patch;
 pub use table::{Field, Flat, ListType, Schema, Shape, StructId, TypeId, TypeTable, builtin, builtin_schema};

@@ -158,7 +158,7 @@ fn kind_error(schema: &Schema, kind: &str, api_version: &str) -> String {
     if kind.is_empty() {
         return "Object 'Kind' is missing".to_owned();
     }
-    if super::builtin_schema(&gvk).is_none() {
+    if schema.structural.is_none() && super::builtin_schema(&gvk).is_none() {
         return format!(
             "no kind \"{kind}\" is registered for version \"{api_version}\" in scheme \"pkg/api/legacyscheme/scheme.go:30\""
         );

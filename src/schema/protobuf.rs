@@ -12,7 +12,7 @@ use super::table::{Schema, Shape, TypeId, TypeTable};
 use crate::api::{GroupVersionKind, Status};
 use serde_json::Value;
 
-pub(super) use write::{bytes as put_bytes, integer as put_integer};
+pub(super) use write::{bytes as put_bytes, double as put_double, integer as put_integer};
 
 const MAGIC: &[u8] = b"k8s\0";
 
@@ -91,6 +91,10 @@ pub fn decode_message(schema: &Schema, message: &[u8]) -> Result<Value, Protobuf
 
 /// Decode a body for an endpoint of kind `schema.gvk`; see [`super::decode_body`].
 pub(super) fn decode_body(schema: &Schema, body: &[u8]) -> Result<Body, Status> {
+    if schema.structural.is_some() {
+        let error = "custom resources have no protobuf form";
+        return Err(super::body::unrecognized(schema, error, body));
+    }
     let refused = |error: ProtobufError| super::body::unrecognized(schema, error.0, body);
     let (api_version, kind, message) = open(body).map_err(refused)?;
     let gvk = super::body::with_defaults(schema, &kind, &api_version);

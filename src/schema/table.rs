@@ -4,6 +4,7 @@
 //! kind of one table; everything that reads or changes an object by its type starts from it.
 //! Invariant: ids are only valid in their own table; a finished table never changes.
 
+use super::custom::Structural;
 use crate::api::GroupVersionKind;
 use std::collections::HashMap;
 use std::ops::Range;
@@ -48,6 +49,8 @@ pub enum Shape {
     RawExtension,
     /// Any JSON: `apiextensions.JSON`, `interface{}`.
     Any,
+    /// Any JSON, whose maps have an owner for each entry: unknown fields of custom resources.
+    Deduced,
     /// `metav1.FieldsV1`.
     FieldsV1,
     List {
@@ -157,6 +160,8 @@ pub(super) struct Struct {
     pub flat: Range<u32>,
     pub has_always: bool,
     pub atomic: bool,
+    /// Of what is not declared, where that stays.
+    pub rest: Option<TypeId>,
 }
 
 /// See the module's text.
@@ -182,6 +187,8 @@ pub struct Schema {
     pub gvk: GroupVersionKind,
     /// Of all types that the kind reaches: `Body::schema`.
     pub hash: u64,
+    /// Of a custom resource.
+    pub structural: Option<Arc<Structural>>,
 }
 
 /// The table of the built-in kinds.
@@ -243,6 +250,11 @@ impl TypeTable {
         self.structs[id.0 as usize].atomic
     }
 
+    /// The type of fields that are not declared. None: there are none.
+    pub(super) fn rest(&self, id: StructId) -> Option<TypeId> {
+        self.structs[id.0 as usize].rest
+    }
+
     pub(super) fn has_always(&self, id: StructId) -> bool {
         self.structs[id.0 as usize].has_always
     }
@@ -273,7 +285,7 @@ impl TypeTable {
     /// Options and replies of the API machinery are kinds of every group version.
     pub fn schema(self: &Arc<Self>, gvk: &GroupVersionKind) -> Option<Schema> {
         let root = self.lookup(gvk)?;
-        Some(Schema { table: Arc::clone(self), root, gvk: gvk.clone(), hash: self.hash(root) })
+        Some(Schema { table: Arc::clone(self), root, gvk: gvk.clone(), hash: self.hash(root), structural: None })
     }
 
     pub(super) fn lookup(&self, gvk: &GroupVersionKind) -> Option<TypeId> {
@@ -330,6 +342,13 @@ impl TypeTable {
         }
         hash.0
     }
+}
+
+/// Of a text; the same in every process.
+pub(super) fn text_hash(text: &str) -> u64 {
+    let mut hash = Fnv::default();
+    hash.write(text.as_bytes());
+    hash.0
 }
 
 /// FNV-1a: stable across builds, unlike the standard hasher.
@@ -400,7 +419,15 @@ impl Builder {
     /// A struct whose fields follow with [`Builder::fill`].
     pub fn declare(&mut self, package: &str, name: &str, atomic: bool) -> StructId {
         let (go, package) = (self.intern(name), self.intern(package));
-        self.table.structs.push(Struct { go, package, declared: 0..0, flat: 0..0, has_always: false, atomic });
+        self.table.structs.push(Struct {
+            go,
+            package,
+            declared: 0..0,
+            flat: 0..0,
+            has_always: false,
+            atomic,
+            rest: None,
+        });
         StructId(self.table.structs.len() as u32 - 1)
     }
 
@@ -426,6 +453,51 @@ impl Builder {
             });
         }
         self.table.structs[id.0 as usize].declared = start..self.table.declared.len() as u32;
+    }
+
+    /// What is not declared in a struct stays, and has this type.
+    pub fn rest(&mut self, id: StructId, kind: Option<TypeId>) {
+        self.table.structs[id.0 as usize].rest = kind;
+    }
+
+    /// A type of another table, with all that it reaches.
+    pub fn import(&mut self, from: &TypeTable, kind: TypeId, known: &mut HashMap<TypeId, TypeId>) -> TypeId {
+        if let Some(&kind) = known.get(&kind) {
+            return kind;
+        }
+        // The place is taken first: a type may reach itself.
+        let made = self.node(Shape::Any, from.go_name(kind));
+        known.insert(kind, made);
+        let shape = match from.shape(kind) {
+            Shape::List { element, list } => {
+                let list = match list {
+                    ListType::Map { keys } => {
+                        let names: Vec<&str> = from.keys(keys).iter().map(|&key| from.name(key)).collect();
+                        ListType::Map { keys: self.keys(names.into_iter()) }
+                    }
+                    list => list,
+                };
+                Shape::List { element: self.import(from, element, known), list }
+            }
+            Shape::Map { value, atomic } => Shape::Map { value: self.import(from, value, known), atomic },
+            Shape::Struct { id, atomic } => {
+                let own = self.declare(from.package(id), from.struct_name(id), from.struct_is_atomic(id));
+                let mut fields = Vec::with_capacity(from.declared(id).len());
+                for field in from.declared(id) {
+                    let kind = self.import(from, field.kind, known);
+                    let [name, merge_key, default] =
+                        [field.name, field.merge_key, field.default].map(|name| self.intern(from.name(name)));
+                    fields.push(Field { name, merge_key, default, kind, ..*field });
+                }
+                let start = self.table.declared.len() as u32;
+                self.table.declared.extend(fields);
+                self.table.structs[own.0 as usize].declared = start..self.table.declared.len() as u32;
+                Shape::Struct { id: own, atomic }
+            }
+            shape => shape,
+        };
+        self.table.nodes[made.0 as usize].shape = shape;
+        made
     }
 
     pub fn kind(&mut self, gvk: GroupVersionKind, root: TypeId) {

@@ -38,9 +38,15 @@ enum Kind {
 }
 
 impl Typed<'_> {
-    fn kind(&self, kind: TypeId) -> Kind {
+    /// `values`: all that are looked at together.
+    fn kind(&self, kind: TypeId, values: &[Option<&Value>]) -> Kind {
         match self.table.shape(kind) {
             Shape::Struct { atomic: false, .. } | Shape::Map { atomic: false, .. } => Kind::Map,
+            // What the values say; of two minds, they are one value and another.
+            Shape::Deduced => match values.iter().flatten().all(|value| value.is_object() || value.is_null()) {
+                true => Kind::Map,
+                false => Kind::Leaf,
+            },
             Shape::List { list: ListType::Atomic, .. } => Kind::Leaf,
             Shape::List { element, list } => Kind::List(element, list),
             _ => Kind::Leaf,
@@ -50,8 +56,12 @@ impl Typed<'_> {
     /// The type of an entry, and whether it is a declared field.
     fn entry(&self, kind: TypeId, name: &str) -> Option<(TypeId, bool)> {
         match self.table.shape(kind) {
-            Shape::Struct { id, .. } => self.table.field(id, name).map(|flat| (flat.field.kind, true)),
+            Shape::Struct { id, .. } => match self.table.field(id, name) {
+                Some(flat) => Some((flat.field.kind, true)),
+                None => self.table.rest(id).map(|kind| (kind, false)),
+            },
             Shape::Map { value, .. } => Some((value, false)),
+            Shape::Deduced => Some((kind, false)),
             _ => None,
         }
     }
@@ -64,7 +74,7 @@ impl Typed<'_> {
 
     fn difference(&self, kind: TypeId, old: Option<&Value>, new: Option<&Value>) -> Difference {
         let mut difference = Difference::default();
-        let shape = self.kind(kind);
+        let shape = self.kind(kind, &[old, new]);
         if matches!(shape, Kind::Leaf) || (is_void(old) && is_void(new)) {
             match (old, new) {
                 (None, _) => difference.added = Node::leaf(),
@@ -241,7 +251,7 @@ impl Typed<'_> {
 
     fn set_node(&self, kind: TypeId, value: &Value) -> Node {
         let mut node = Node::default();
-        match self.kind(kind) {
+        match self.kind(kind, &[Some(value)]) {
             Kind::List(element, list) => {
                 for item in value.as_array().into_iter().flatten() {
                     if let Ok(path) = self.element(element, list, item) {
@@ -337,7 +347,7 @@ impl Typed<'_> {
 
     /// `config` laid over `live`.
     pub fn merge(&self, kind: TypeId, live: &Value, config: &Value) -> Value {
-        match self.kind(kind) {
+        match self.kind(kind, &[Some(live), Some(config)]) {
             _ if is_void(Some(live)) && is_void(Some(config)) => config.clone(),
             Kind::Map => {
                 let empty = Map::new();
@@ -412,7 +422,7 @@ impl Typed<'_> {
 
     /// Without the fields and elements of a set. None: nothing is left.
     pub fn remove(&self, kind: TypeId, value: &Value, set: &FieldSet) -> Option<Value> {
-        match self.kind(kind) {
+        match self.kind(kind, &[Some(value)]) {
             Kind::Map => {
                 let map = value.as_object()?;
                 let mut kept = Map::new();
@@ -457,7 +467,7 @@ impl Typed<'_> {
         for (element, node) in set.nodes() {
             let entry = match element.strip_prefix("f:") {
                 Some(name) => self.entry(kind, name),
-                None => match self.kind(kind) {
+                None => match self.kind(kind, &[]) {
                     Kind::List(element, _) => Some((element, false)),
                     _ => None,
                 },

@@ -37,6 +37,11 @@ impl Answer {
         self.json()
     }
 
+    #[track_caller]
+    pub fn is(self, code: u16) {
+        assert_eq!(self.status.as_u16(), code, "{}", self.text);
+    }
+
     /// Code and message of a refusal.
     #[track_caller]
     pub fn refused(self) -> (u16, String) {
@@ -49,8 +54,10 @@ impl Answer {
 
 impl Api {
     pub async fn new() -> Self {
+        let storage = SqliteStorage::in_memory().await;
         let config = Config {
-            storage: SqliteStorage::in_memory().await,
+            webhooks: orch::apiserver::webhook::Client::direct(storage.clone()),
+            storage,
             registry: Arc::new(Registry::built_in()),
             authenticators: Vec::new(),
             authorizers: vec![Arc::new(authz::PrivilegedGroup)],

@@ -35,8 +35,10 @@ async fn start(limits: Limits) -> Running {
     let pki = Pki::open_or_create(directory.path(), Options::new(service, "cluster.local")).expect("certificates");
     let clock: authn::Clock = Arc::new(SystemTime::now);
     let verifier = authn::x509::Verifier::new(pki.client_ca_pem(), clock).expect("a CA");
+    let storage = SqliteStorage::in_memory().await;
     let server = Server::new(Config {
-        storage: SqliteStorage::in_memory().await,
+        webhooks: orch::apiserver::webhook::Client::direct(storage.clone()),
+        storage,
         registry: Arc::new(Registry::built_in()),
         authenticators: vec![Arc::new(authn::x509::ClientCertificates::new(verifier))],
         authorizers: vec![Arc::new(authz::PrivilegedGroup)],

@@ -123,6 +123,7 @@ fn api_server(storage: &Arc<dyn Storage>, pki: &Pki) -> Server {
         handlers,
         routes: Vec::new(),
         services: services::Ranges::default(),
+        webhooks: apiserver::webhook::Client::direct(storage.clone()),
         ready: Vec::new(),
     })
 }

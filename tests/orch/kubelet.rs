@@ -38,6 +38,7 @@ impl TestNode {
         let storage: Arc<dyn Storage> = SqliteStorage::in_memory().await;
         let (authorizers, _) = apiserver::authz::standard(&storage);
         let server = Server::new(apiserver::Config {
+            webhooks: apiserver::webhook::Client::direct(storage.clone()),
             storage,
             registry: Arc::new(Registry::built_in()),
             authenticators: Vec::new(),

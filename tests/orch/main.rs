@@ -14,6 +14,7 @@ mod cluster;
 mod controllers_cluster;
 mod controllers_deployment;
 mod corpus_replay;
+mod custom_resources;
 mod fake_runtime;
 mod kubectl;
 mod kubelet;

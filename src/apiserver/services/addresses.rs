@@ -107,7 +107,7 @@ async fn claim(state: &Arc<State>, ip: Ipv4Addr, namespace: &str, name: &str, dr
     let user = UserInfo::new("system:apiserver", &["system:masters"]);
     let context = Context { user: &user, namespace: "", dry_run: false, now: Timestamp::now() };
     pipeline::prepare_create(&row, &mut object, &context);
-    let body = codec::encode(state, &row, &object);
+    let body = codec::encode(state, &row, &object).await.map_err(|status| status.message)?;
     match state.storage.create(key, body, Durability::Durable).await {
         Ok(_) => Ok(true),
         Err(Error::Exists) => Ok(false),

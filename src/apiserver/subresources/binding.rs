@@ -115,7 +115,7 @@ async fn assign(
         if dry_run {
             return Ok(());
         }
-        let body = codec::encode(state, pods, &pod);
+        let body = codec::encode(state, pods, &pod).await?;
         match state.storage.update(key.clone(), entry.revision, body, Durability::Durable).await {
             Ok(_) => return Ok(()),
             Err(Error::Conflict { .. } | Error::NotFound) => {}

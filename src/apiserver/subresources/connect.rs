@@ -9,6 +9,8 @@ mod proxy;
 mod relay;
 mod stream;
 
+pub(in crate::apiserver) use location::service_endpoint;
+
 use super::Handler;
 use crate::client::dialer::Kubelet;
 use crate::storage::Storage;

@@ -167,7 +167,7 @@ impl Evictor<'_> {
             if self.dry_run {
                 return Ok(());
             }
-            let body = codec::encode(self.state, row, &budget);
+            let body = codec::encode(self.state, row, &budget).await?;
             match self.state.storage.update(entry.key.clone(), entry.revision, body, Durability::Durable).await {
                 Ok(_) => return Ok(()),
                 Err(Error::Conflict { .. }) => match self.state.storage.get(&entry.key) {
@@ -208,7 +208,7 @@ impl Evictor<'_> {
             }
             conditions.retain(|known| known["type"] != "DisruptionTarget");
             conditions.push(condition);
-            let body = codec::encode(self.state, self.pods, &pod);
+            let body = codec::encode(self.state, self.pods, &pod).await?;
             match self.state.storage.update(entry.key.clone(), entry.revision, body, Durability::Durable).await {
                 Ok(_) => return Ok(()),
                 Err(Error::Conflict { .. } | Error::NotFound) => {}

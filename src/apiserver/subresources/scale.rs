@@ -21,15 +21,21 @@ struct Paths<'a> {
     spec: &'a str,
     status: &'a str,
     selector: Option<&'a str>,
+    /// Of a custom resource: that there are no replicas is told.
+    custom: bool,
 }
+
+/// Stands for replicas that the parent does not have.
+const ABSENT: i64 = i32::MIN as i64;
 
 pub async fn handle(call: Call<'_>, subresource: &Subresource) -> Result<Reply, Status> {
     let SubresourceHandler::Scale { spec_replicas, status_replicas, selector } = &subresource.handler else {
         return Err(Status::internal("not a scale"));
     };
-    let paths = Paths { spec: spec_replicas, status: status_replicas, selector: selector.as_deref() };
+    let paths =
+        Paths { spec: spec_replicas, status: status_replicas, selector: selector.as_deref(), custom: call.row.custom };
     match served_verb_of(call.info) {
-        Some(Verb::Get) => get(&call, &paths),
+        Some(Verb::Get) => get(call, &paths).await,
         Some(Verb::Update) => update(call, &paths).await,
         Some(Verb::Patch) => patch_scale(call, &paths).await,
         _ => Err(crate::apiserver::no_such_verb()),
@@ -70,7 +76,8 @@ fn of(parent: &Value, paths: &Paths<'_>) -> Value {
         }
     }
     let mut spec = Map::new();
-    if let Some(replicas) = at(parent, paths.spec).as_i64().filter(|replicas| *replicas != 0) {
+    let replicas = at(parent, paths.spec).as_i64().or(paths.custom.then_some(ABSENT));
+    if let Some(replicas) = replicas.filter(|replicas| *replicas != 0) {
         spec.insert("replicas".to_owned(), json!(replicas));
     }
     let mut status = Map::new();
@@ -114,13 +121,18 @@ fn format_selector(selector: &Value) -> String {
     terms.into_iter().map(|(_, term)| term).collect::<Vec<_>>().join(",")
 }
 
-fn get(call: &Call<'_>, paths: &Paths<'_>) -> Result<Reply, Status> {
-    let Call { state, info, query, row, .. } = call;
-    let output = negotiate::output(call.headers(), query, Allows::Transforms)?;
+async fn get(call: Call<'_>, paths: &Paths<'_>) -> Result<Reply, Status> {
+    let output = negotiate::output(call.headers(), call.query, Allows::Transforms)?;
+    let Call { state, info, row, .. } = call;
     let entry = state.storage.get(&State::key(row, &info.namespace, &info.name));
     let entry = entry.ok_or_else(|| Status::not_found(&row.group_resource, &info.name))?;
+    let entry = codec::converted(row, entry).await?;
     let mut parent = codec::parse(row, &entry.body);
     metadata(&mut parent).insert("resourceVersion".to_owned(), Value::String(entry.revision.0.to_string()));
+    if paths.custom && at(&parent, paths.spec).as_i64().is_none() {
+        let path = crate::api::field::go_quote(paths.spec);
+        return Err(Status::internal(format!("the spec replicas field {path} does not exist")));
+    }
     Ok(respond::object(StatusCode::OK, output, row, &of(&parent, paths)))
 }
 
@@ -138,6 +150,10 @@ fn validate(scale: &Value, name: &str) -> Result<i64, Status> {
 
 /// The parent with the replicas of a scale; its version and uid are preconditions.
 fn parent_of(parent: &Value, scale: &Value, paths: &Paths<'_>, name: &str) -> Result<Value, Status> {
+    if paths.custom && scale["spec"]["replicas"] == ABSENT {
+        let path = crate::api::field::go_quote(paths.spec);
+        return Err(Status::bad_request(format!("the spec replicas field {path} cannot be empty")));
+    }
     let replicas = validate(scale, name)?;
     let mut next = parent.clone();
     set(&mut next, paths.spec, json!(replicas));
@@ -246,7 +262,12 @@ mod tests {
             }},
             "status": {}
         });
-        let paths = Paths { spec: ".spec.replicas", status: ".status.replicas", selector: Some(".spec.selector") };
+        let paths = Paths {
+            spec: ".spec.replicas",
+            status: ".status.replicas",
+            selector: Some(".spec.selector"),
+            custom: false,
+        };
         let scale = of(&parent, &paths);
         assert_eq!(scale["spec"], json!({"replicas": 3}));
         assert_eq!(scale["status"], json!({"replicas": 0, "selector": "app=web,tier in (a,b),!z"}));

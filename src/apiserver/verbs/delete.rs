@@ -104,6 +104,7 @@ impl Deleter<'_> {
         for _ in 0..ATTEMPTS {
             let entry = self.state.storage.get(&key);
             let entry = entry.ok_or_else(|| Status::not_found(&self.row.group_resource, name))?;
+            let entry = codec::converted(self.row, entry).await?;
             if let Some(deleted) = self.delete_once(name, &key, &entry).await? {
                 return Ok(deleted);
             }
@@ -178,9 +179,9 @@ impl Deleter<'_> {
             return Ok(Some(None));
         }
         let stored = self.stored_form(object);
-        let body = codec::encode(self.state, self.row, &stored);
+        let body = codec::encode(self.state, self.row, &stored).await?;
         match self.state.storage.update(key.clone(), entry.revision, body, Durability::Durable).await {
-            Ok(entry) => Ok(Some(Some(entry))),
+            Ok(entry) => Ok(Some(Some(codec::converted(self.row, entry).await?))),
             Err(Error::Conflict { .. } | Error::NotFound) => Ok(None),
             Err(error) => Err(storage_status(error)),
         }

@@ -2,6 +2,7 @@
 
 use super::Call;
 use crate::api::Status;
+use crate::apiserver::codec;
 use crate::apiserver::negotiate::{self, Allows, Transform};
 use crate::apiserver::options::{AtVersion, parse_version};
 use crate::apiserver::respond::{self, Reply};
@@ -24,6 +25,7 @@ pub async fn get(call: Call<'_>) -> Result<Reply, Status> {
     }
     let entry = state.storage.get(&State::key(row, &info.namespace, &info.name));
     let entry = entry.ok_or_else(|| Status::not_found(&row.group_resource, &info.name))?;
+    let entry = codec::converted(row, entry).await?;
     if output.transform == Transform::Table {
         let include = table::Include::parse(query.get("includeObject"));
         return Ok(super::list::table(row, output, include, &[entry.clone()], &entry.revision.0.to_string(), None));

@@ -21,7 +21,8 @@ pub async fn list(call: Call<'_>) -> Result<Reply, Status> {
     let output = negotiate::output(call.headers(), call.query, Allows::Transforms)?;
     let options = ListOptions::parse(call.query, false)?;
     let selection = Selection::new(&call, options)?;
-    let page = read(call.state, &selection).await?;
+    let mut page = read(call.state, &selection).await?;
+    page.entries = codec::converted_all(call.row, page.entries).await?;
     Ok(write(&call, output, &page))
 }
 
@@ -143,6 +144,9 @@ pub async fn read(state: &State, selection: &Selection) -> Result<Page, Status> 
         }
         return Ok(Page { entries, revision: snapshot.revision(), next: None });
     }
+    if selection.row.conversion.is_some() && !selection.selects_all() {
+        return read_converted(state, selection, &snapshot, after.as_ref()).await;
+    }
     let mut range = snapshot.range(&selection.prefix, after.as_ref()).filter(|entry| selection.matches(entry));
     let mut next = None;
     if limit == 0 {
@@ -165,6 +169,28 @@ pub async fn read(state: &State, selection: &Selection) -> Result<Page, Status> 
                 remaining: selection.selects_all().then_some(rest),
             });
         }
+    }
+    Ok(Page { entries, revision: snapshot.revision(), next })
+}
+
+/// As [`read`], where only a webhook knows what a selector looks at.
+async fn read_converted(
+    state: &State,
+    selection: &Selection,
+    snapshot: &Arc<dyn Snapshot>,
+    after: Option<&Key>,
+) -> Result<Page, Status> {
+    let all: Vec<Arc<Entry>> = snapshot.range(&selection.prefix, after).cloned().collect();
+    let mut entries = codec::converted_all(&selection.row, all).await?;
+    entries.retain(|entry| selection.matches(entry));
+    let limit = selection.options.limit;
+    let mut next = None;
+    if limit > 0 && entries.len() > limit {
+        entries.truncate(limit);
+        state.storage.pin(snapshot);
+        let revision = i64::try_from(snapshot.revision().0).unwrap_or(i64::MAX);
+        let last = &entries[limit - 1].key;
+        next = Some(Next { token: Token::encode(revision, last, selection.prefix.as_str(), None), remaining: None });
     }
     Ok(Page { entries, revision: snapshot.revision(), next })
 }
@@ -221,7 +247,7 @@ pub fn write(call: &Call<'_>, output: Output, page: &Page) -> Reply {
 /// The list as JSON.
 pub fn items(row: &Row, entries: &[Arc<Entry>], revision: &str, next: Option<&Next>) -> Vec<u8> {
     let size: usize = entries.iter().map(|entry| entry.body.len() + 48).sum();
-    let mut out = head(&format!("{}List", row.kind), &row.api_version, revision, next);
+    let mut out = head(&row.list_kind, &row.api_version, revision, next);
     out.reserve(size);
     // Items of built-in lists do not say what they are.
     let whole = row.custom;

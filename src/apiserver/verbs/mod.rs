@@ -10,6 +10,7 @@ pub mod update;
 pub mod watch;
 pub mod write;
 
+use super::definitions::Definitions;
 use super::request::{Query, RequestInfo};
 use super::respond::{self, Reply};
 use super::state::State;
@@ -57,10 +58,17 @@ pub fn served_verb_of(info: &RequestInfo) -> Option<Verb> {
 
 /// To the handler of the verb, or of the subresource.
 pub async fn route(call: Call<'_>) -> Result<Reply, Status> {
+    if Definitions::are(call.row) && !matches!(call.info.verb, "get" | "list" | "watch") {
+        // Who defined something finds it served.
+        let state = call.state.clone();
+        let result = dispatch(call).await;
+        state.definitions.settled().await;
+        return result;
+    }
     let served = call.info.subresource.is_empty() || call.row.subresource(&call.info.subresource).is_some();
-    let Some(text) = call.row.deprecated.filter(|_| served) else { return dispatch(call).await };
+    let Some(text) = call.row.deprecated.clone().filter(|_| served) else { return dispatch(call).await };
     let mut reply = dispatch(call).await.unwrap_or_else(|status| respond::status(&status));
-    respond::warn_first(&mut reply, text);
+    respond::warn_first(&mut reply, &text);
     Ok(reply)
 }
 

@@ -5,6 +5,7 @@ use super::Call;
 use crate::api::Status;
 use crate::api::selector::lookup;
 use crate::apiserver::options::ListOptions;
+use crate::apiserver::respond;
 use crate::resources::{Row, pipeline};
 use crate::storage::{Entry, Index, Key, Prefix};
 use std::sync::Arc;
@@ -63,8 +64,17 @@ impl Selection {
         {
             return false;
         }
-        let make = |object: &serde_json::Value| pipeline::index(&self.row, object);
-        let index: &Index = entry.body.index(make);
+        // What can be selected on is the row's own: an object of another version has it elsewhere.
+        let selects =
+            self.row.custom && self.options.fields.terms.iter().any(|term| !term.path.starts_with("metadata."));
+        let current;
+        let body = if selects {
+            current = respond::current(&self.row, &entry.body);
+            &*current
+        } else {
+            &entry.body
+        };
+        let index: &Index = body.index(|object| pipeline::index(&self.row, object));
         self.options.labels.matches_sorted(&index.labels)
             && self.options.fields.matches(|path| match path {
                 "metadata.name" => Some(entry.key.name()),
@@ -82,13 +92,18 @@ fn row_listed(call: &Call<'_>) -> bool {
 
 /// Only fields that the row declares can be selected on.
 fn check_fields(row: &Row, options: &ListOptions) -> Result<(), Status> {
-    let declared = row.strategy.selectable_fields();
+    let declared: Vec<&str> = row
+        .strategy
+        .selectable_fields()
+        .iter()
+        .map(|(field, _)| *field)
+        .chain(row.strategy.selectable().iter().map(|field| field.path.as_str()))
+        .collect();
     for term in &options.fields.terms {
         let path = term.path.as_str();
-        let known = path == "metadata.name"
-            || path == "metadata.namespace" && row.namespaced
-            || declared.iter().any(|(field, _)| *field == path);
-        if known || path == "metadata.namespace" && declared.is_empty() {
+        let known =
+            path == "metadata.name" || path == "metadata.namespace" && row.namespaced || declared.contains(&path);
+        if known || path == "metadata.namespace" && declared.is_empty() && !row.custom {
             continue;
         }
         return Err(Status::bad_request(if declared.is_empty() && !row.custom {

@@ -60,7 +60,7 @@ pub async fn watch(call: Call<'_>) -> Result<Reply, Status> {
     let selection = Selection::new(&call, options)?;
     let include = Include::parse(call.query.get("includeObject"));
     let timeout = selection.options.timeout.unwrap_or_else(|| SHORTEST + SHORTEST.mul_f64(rand::rng().random()));
-    let watcher = match Watcher::start(call.state, selection, Encoder { output, include }) {
+    let watcher = match Watcher::start(call.state, selection, Encoder { output, include }).await {
         Ok(watcher) => watcher,
         // An expired revision is told in the stream, as an event.
         Err(status) if status.code == 410 => Watcher::failed(call.state, &call, output, include, &status)?,
@@ -127,6 +127,9 @@ impl Encoder {
     fn key(self, row: &Row, kind: EventKind) -> u64 {
         let mut hasher = std::hash::DefaultHasher::new();
         (self.output, self.include as u8, kind, row.schema_hash()).hash(&mut hasher);
+        if row.custom && self.output.transform == Transform::Table {
+            row.columns.iter().for_each(|column| (&column.name, &column.kind, &column.description).hash(&mut hasher));
+        }
         row.gvr.hash(&mut hasher);
         hasher.finish()
     }
@@ -210,6 +213,15 @@ impl Encoder {
     }
 }
 
+/// A change of objects that a webhook must bring to the row's version.
+async fn converted(row: &Row, change: Arc<Change>) -> Result<Arc<Change>, Status> {
+    let (old, new) = (change.old.clone(), change.new.clone());
+    let has_old = old.is_some();
+    let mut both = codec::converted_all(row, old.into_iter().chain(new).collect()).await?.into_iter();
+    let old = if has_old { both.next() } else { None };
+    Ok(Arc::new(Change::new(change.revision, change.key.clone(), old, both.next())))
+}
+
 /// One watch: a stream of frames.
 pub struct Watcher {
     state: Arc<State>,
@@ -227,7 +239,7 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    fn start(state: &Arc<State>, selection: Selection, encoder: Encoder) -> Result<Self, Status> {
+    async fn start(state: &Arc<State>, selection: Selection, encoder: Encoder) -> Result<Self, Status> {
         let options = &selection.options;
         let initial = match options.send_initial_events {
             Some(initial) => initial,
@@ -260,9 +272,17 @@ impl Watcher {
                     ready.push_back(encoder.object(&row, EventKind::Added, entry, entry.revision));
                 }
             };
-            match &selection.one {
-                Some(one) => snapshot.get(one).iter().for_each(|entry| add(entry)),
-                None => snapshot.range(&selection.prefix, None).for_each(|entry| add(entry)),
+            if row.conversion.is_some() {
+                let entries: Vec<Arc<Entry>> = match &selection.one {
+                    Some(one) => snapshot.get(one).into_iter().collect(),
+                    None => snapshot.range(&selection.prefix, None).cloned().collect(),
+                };
+                codec::converted_all(&row, entries).await?.iter().for_each(|entry| add(entry));
+            } else {
+                match &selection.one {
+                    Some(one) => snapshot.get(one).iter().for_each(|entry| add(entry)),
+                    None => snapshot.range(&selection.prefix, None).for_each(|entry| add(entry)),
+                }
             }
             if options.send_initial_events == Some(true) && options.bookmarks {
                 ready.push_back(encoder.bookmark(&row, start, true));
@@ -340,7 +360,15 @@ impl Watcher {
             tokio::select! {
                 biased;
                 () = self.state.shutdown.cancelled() => return None,
-                change = changes.next() => self.take(change),
+                change = changes.next() => match change {
+                    Ok(change) if self.row.conversion.is_some() => {
+                        let change = converted(&self.row, change).await;
+                        self.take_converted(change);
+                    }
+                    change => self.take(change),
+                },
+                // What was still to tell has been told.
+                () = self.row.withdrawn.cancelled() => return None,
                 due = bookmark => {
                     if !due {
                         self.bookmarks = None;
@@ -377,6 +405,17 @@ impl Watcher {
             Err(WatchError::Lagged) => {
                 let current = self.state.storage.revision().0;
                 let status = Status::expired(format!("too old resource version: {} ({current})", self.told.0));
+                self.ready.push_back(self.encoder.error(&self.row, &status));
+                self.changes = None;
+            }
+        }
+    }
+
+    /// A webhook that fails ends the watch: the client lists again, and hears why.
+    fn take_converted(&mut self, change: Result<Arc<Change>, Status>) {
+        match change {
+            Ok(change) => self.take(Ok(change)),
+            Err(status) => {
                 self.ready.push_back(self.encoder.error(&self.row, &status));
                 self.changes = None;
             }

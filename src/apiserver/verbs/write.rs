@@ -97,6 +97,9 @@ impl Writer<'_> {
 
     /// `object` is decoded and lies in the right namespace.
     pub async fn create(&mut self, mut object: Value, managed: bool) -> Result<Written, Status> {
+        if let Some(reason) = self.row.strategy.refuses_create() {
+            return Err(Status::forbidden(&self.row.group_resource, metadata_str(&object, "name"), reason));
+        }
         self.row.strategy.default(&mut object);
         self.dedup(&mut object);
         if !managed {
@@ -159,9 +162,12 @@ impl Writer<'_> {
             return Ok(Written::Unstored { object, created: true });
         }
         metadata(&mut object).remove("resourceVersion");
-        let body = codec::encode(self.state, self.row, &object);
+        let body = codec::encode(self.state, self.row, &object).await?;
         match self.state.storage.create(key.clone(), body, self.durability(None)).await {
-            Ok(entry) => Ok(Written::Stored { entry, created: true }),
+            Ok(entry) => {
+                let entry = codec::converted(self.row, entry).await?;
+                Ok(Written::Stored { entry, created: true })
+            }
             Err(Error::Exists) => Err(self.exists(&name, self.state.storage.get(&key).as_deref())),
             Err(error) => Err(storage_status(error)),
         }
@@ -234,6 +240,7 @@ impl Writer<'_> {
                 let object = change(None, &mut self.warnings)?;
                 return self.create(object, matches!(self.kind, WriteKind::Patch { apply: true })).await;
             };
+            let entry = codec::converted(self.row, entry).await?;
             if let Some(uid) = uid
                 && let Some(status) = self.wrong_uid(&entry, uid)
             {
@@ -326,9 +333,12 @@ impl Writer<'_> {
         }
         let durability = self.durability(Some((&object, old)));
         metadata(&mut object).remove("resourceVersion");
-        let body = codec::encode(self.state, self.row, &object);
+        let body = codec::encode(self.state, self.row, &object).await?;
         match self.state.storage.update(key.clone(), entry.revision, body, durability).await {
-            Ok(entry) => Ok(Written::Stored { entry, created: false }),
+            Ok(entry) => {
+                let entry = codec::converted(self.row, entry).await?;
+                Ok(Written::Stored { entry, created: false })
+            }
             Err(Error::Conflict { .. } | Error::NotFound) => Err(Failure::Retry),
             Err(error) => Err(Failure::Status(storage_status(error))),
         }

@@ -63,3 +63,11 @@ fn service(service: &Value, path: &Path<'_>, errors: &mut ErrorList) {
         }
     }
 }
+
+/// Whether a bundle, in base64, holds certificates.
+pub fn ca_bundle_reads(bundle: &str) -> bool {
+    use base64::Engine;
+    let bytes = base64::engine::general_purpose::STANDARD.decode(bundle).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    text.trim().is_empty() || crate::net::tls::certificates(&text).is_ok()
+}

@@ -1,12 +1,12 @@
 //! CustomResourceDefinition: a kind of its own.
 //!
-//! What is here is the definition as an object; what it defines is not served yet, so no condition
-//! says that it is. Rules in CEL are not compiled.
+//! What is here is the definition as an object: its defaults, what it may say, how it may change. The
+//! API server serves what it defines, and keeps its conditions.
 
 use super::definition;
 use crate::api::names::{self, Messages};
-use crate::api::{ErrorList, Fields, FieldsMut, Path, Report};
-use crate::resources::pipeline::keep_metadata;
+use crate::api::{ErrorList, Fields, FieldsMut, Path, Report, time};
+use crate::resources::pipeline::is_being_deleted;
 use crate::resources::{Context, Resource, Strategy, Subresource};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -28,6 +28,7 @@ struct CustomResourceDefinition;
 
 const METADATA: Path<'static> = Path::new("metadata");
 const SPEC: Path<'static> = Path::new("spec");
+const NAMES: Path<'static> = SPEC.child("names");
 const STATUS: Path<'static> = Path::new("status");
 
 impl Strategy for CustomResourceDefinition {
@@ -71,6 +72,7 @@ impl Strategy for CustomResourceDefinition {
             errors.invalid(&METADATA.child("name"), name, "must be spec.names.plural+\".\"+spec.group");
         }
         validate(object, &mut errors);
+        check_approval(object, None, &mut errors);
         errors
     }
 
@@ -81,16 +83,15 @@ impl Strategy for CustomResourceDefinition {
         let established = conditions
             .iter()
             .any(|condition| condition.str_at("type") == "Established" && condition.str_at("status") == "True");
+        let (spec, before) = (object.at("spec"), old.at("spec"));
+        let name = |spec: &Value, field: &str| spec.at("names").at(field).clone();
         if established {
-            let (spec, before) = (object.at("spec"), old.at("spec"));
-            for field in ["group", "scope"] {
-                errors.immutable(&SPEC.child(field), spec.at(field), before.at(field));
-            }
-            for field in ["kind", "plural"] {
-                let (name, name_before) = (spec.at("names").at(field), before.at("names").at(field));
-                errors.immutable(&SPEC.child("names").child(field), name, name_before);
-            }
+            errors.immutable(&SPEC.child("scope"), spec.at("scope"), before.at("scope"));
+            errors.immutable(&NAMES.child("kind"), &name(spec, "kind"), &name(before, "kind"));
         }
+        errors.immutable(&SPEC.child("group"), spec.at("group"), before.at("group"));
+        errors.immutable(&NAMES.child("plural"), &name(spec, "plural"), &name(before, "plural"));
+        check_approval(object, Some(old), &mut errors);
         errors
     }
 
@@ -105,18 +106,130 @@ impl Strategy for CustomResourceDefinition {
     fn status(&self) -> Option<&dyn Strategy> {
         Some(&Status)
     }
+
+    /// It stays until the objects of its kind are gone.
+    fn holds_deletion(&self, object: &mut Value, now: jiff::Timestamp) -> bool {
+        if is_being_deleted(object) {
+            return false;
+        }
+        let metadata = object.object_mut("metadata");
+        metadata.set("deletionTimestamp", time::seconds(now));
+        let mut finalizers = metadata.list_at("finalizers").to_vec();
+        if !finalizers.iter().any(|name| name == FINALIZER) {
+            finalizers.push(FINALIZER.into());
+        }
+        metadata.set("finalizers", finalizers);
+        let message = "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon";
+        set_condition(object, "Terminating", "True", "InstanceDeletionPending", message, now);
+        true
+    }
+}
+
+/// What a definition is kept by until its objects are gone.
+pub const FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";
+
+/// Sets a condition; its time changes with its status only.
+pub fn set_condition(
+    definition: &mut Value,
+    kind: &str,
+    status: &str,
+    reason: &str,
+    message: &str,
+    now: jiff::Timestamp,
+) {
+    let list = definition.object_mut("status");
+    let mut conditions = list.list_at("conditions").to_vec();
+    match conditions.iter_mut().find(|condition| condition.str_at("type") == kind) {
+        Some(condition) => {
+            if condition.str_at("status") != status || !condition.has("lastTransitionTime") {
+                condition.set("lastTransitionTime", time::seconds(now));
+            }
+            condition.set("status", status);
+            condition.set("reason", reason);
+            condition.set("message", message);
+        }
+        None => conditions.push(json!({
+            "type": kind,
+            "status": status,
+            "reason": reason,
+            "message": message,
+            "lastTransitionTime": time::seconds(now),
+        })),
+    }
+    list.set("conditions", conditions);
+}
+
+const APPROVAL: &str = "api-approved.kubernetes.io";
+
+/// Whether Kubernetes's own people approved of an API in one of their groups.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Approval {
+    pub approved: bool,
+    /// `MissingAnnotation` …
+    pub reason: &'static str,
+    pub message: String,
+}
+
+/// Groups that Kubernetes keeps for itself.
+pub fn is_protected(group: &str) -> bool {
+    ["k8s.io", "kubernetes.io"].iter().any(|own| group == *own || group.ends_with(&format!(".{own}")))
+}
+
+pub fn approval(definition: &Value) -> Approval {
+    let text = definition.at("metadata").at("annotations").str_at(APPROVAL);
+    let see = "see https://github.com/kubernetes/enhancements/pull/1111";
+    let is_url = text.split_once("://").is_some_and(|(scheme, rest)| {
+        let host = rest.split('/').next().unwrap_or_default();
+        scheme.starts_with(|c: char| c.is_ascii_alphabetic()) && !host.is_empty() && !text.contains(' ')
+    });
+    let (approved, reason, message) = if text.is_empty() {
+        (false, "MissingAnnotation", format!("protected groups must have approval annotation \"{APPROVAL}\", {see}"))
+    } else if text.starts_with("unapproved") {
+        (false, "UnapprovedAnnotation", format!("not approved: {}", crate::api::field::go_quote(text)))
+    } else if is_url {
+        (true, "ApprovedAnnotation", format!("approved in {text}"))
+    } else {
+        let what = "with either a URL or a reason starting with \"unapproved\"";
+        (
+            false,
+            "InvalidAnnotation",
+            format!("protected groups must have approval annotation \"{APPROVAL}\" {what}, {see}"),
+        )
+    };
+    Approval { approved, reason, message }
+}
+
+fn check_approval(object: &Value, old: Option<&Value>, errors: &mut ErrorList) {
+    if !is_protected(object.at("spec").str_at("group")) {
+        return;
+    }
+    let state = approval(object);
+    // What was let in before stays.
+    if old.is_some_and(|old| approval(old).reason == state.reason) {
+        return;
+    }
+    let annotations = METADATA.child("annotations");
+    let path = annotations.key(APPROVAL);
+    match state.reason {
+        "MissingAnnotation" => errors.required(&path, state.message),
+        "InvalidAnnotation" => {
+            let value = object.at("metadata").at("annotations").str_at(APPROVAL);
+            errors.invalid(&path, value, state.message);
+        }
+        _ => {}
+    }
 }
 
 struct Status;
 
 impl Strategy for Status {
     fn reset_fields(&self) -> Option<&'static [&'static str]> {
-        Some(&["metadata", "spec"])
+        Some(&["spec"])
     }
 
+    /// Metadata is written through it, too: Kubernetes means to keep it, and does not.
     fn prepare_update(&self, object: &mut Value, old: &Value, _: &Context) {
         object.copy("spec", old);
-        keep_metadata(object, old);
     }
 
     fn validate_update(&self, object: &Value, _: &Value) -> ErrorList {

@@ -98,7 +98,7 @@ impl Shared {
 /// The versions as Go writes the internal type, without what stands at the top.
 fn shown(versions: &[Value], shared: &Shared, path: &Path<'_>, detail: &str) -> FieldError {
     if versions.is_empty() {
-        return FieldError::invalid(path, Value::Null, detail);
+        return FieldError::invalid(path, Value::Array(Vec::new()), detail);
     }
     let part = |shared: bool, value: &Value| if shared { "null".to_owned() } else { value.to_string() };
     let texts: Vec<String> = versions
@@ -186,8 +186,8 @@ fn schema(version: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     if schema.bool_at("nullable") {
         errors.forbidden(&path.child("nullable"), "nullable cannot be true at the root");
     }
-    json_schema::validate(schema, path, errors);
     structural::validate(schema, path, errors);
+    json_schema::validate(schema, path, errors);
 }
 
 /// A path such as `.spec.replicas`; None where it is one.

@@ -13,7 +13,7 @@ pub fn resource() -> Resource {
         short_names: vec!["ep".into()],
         columns: Column::strings(&["Endpoints", "Age"]),
         strategy: Arc::new(Endpoints),
-        deprecated: Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"),
+        deprecated: Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".into()),
         ..Resource::new("", "v1", "Endpoints", "endpoints")
     }
 }

@@ -12,6 +12,34 @@ const ANNOTATIONS_LIMIT: usize = 256 * 1024;
 
 /// `ValidateObjectMeta`; `name_errors` is asked with (name, is a prefix).
 pub fn validate(row: &Row, object: &Value, name_errors: impl Fn(&str, bool) -> Vec<String>) -> ErrorList {
+    validate_scoped(row.namespaced, object, name_errors)
+}
+
+/// The metadata of an object inside another one; it need not have a name.
+pub fn validate_embedded(metadata: &Value, path: &Path<'_>) -> ErrorList {
+    let mut object = json!({ "metadata": metadata });
+    let text = |name: &str| metadata.get(name).and_then(Value::as_str).unwrap_or_default().is_empty();
+    if text("name") {
+        object["metadata"]["name"] = "fakename".into();
+    }
+    let mut errors = validate_scoped(!text("namespace"), &object, |name, _| path_segment(name));
+    let path = path.to_string();
+    for error in &mut errors {
+        error.field = format!("{path}{}", error.field.strip_prefix("metadata").unwrap_or_default());
+    }
+    errors
+}
+
+/// What is wrong with the labels and annotations of a metadata alone.
+pub fn labels_and_annotations(metadata: &Value) -> ErrorList {
+    let object = json!({ "metadata": metadata });
+    let mut errors = ErrorList::new();
+    labels(&object, &mut errors);
+    annotations(&object, &mut errors);
+    errors
+}
+
+fn validate_scoped(namespaced: bool, object: &Value, name_errors: impl Fn(&str, bool) -> Vec<String>) -> ErrorList {
     let root = Path::new("metadata");
     let mut errors = ErrorList::new();
     let generate_name = metadata_str(object, "generateName");
@@ -29,7 +57,7 @@ pub fn validate(row: &Row, object: &Value, name_errors: impl Fn(&str, bool) -> V
         }
     }
     let namespace = metadata_str(object, "namespace");
-    if row.namespaced {
+    if namespaced {
         if namespace.is_empty() {
             errors.push(FieldError::required(&root.child("namespace"), ""));
         } else {

@@ -71,6 +71,7 @@ pub fn validate_create(row: &Row, object: &Value) -> Result<(), Status> {
     let mut errors = metadata::validate(row, object, |name, prefix| row.strategy.validate_name(name, prefix));
     errors.extend(metadata::standard_finalizers(row, object));
     errors.extend(row.strategy.validate(object));
+    row.strategy.rules(object, None, &mut errors);
     refuse(row, object, errors)
 }
 
@@ -163,6 +164,7 @@ pub fn validate_update(row: &Row, strategy: &dyn Strategy, object: &Value, old: 
     errors.extend(changes.iter().cloned());
     errors.extend(changes);
     errors.extend(strategy.validate_update(object, old));
+    strategy.rules(object, Some(old), &mut errors);
     refuse(row, object, errors)
 }
 
@@ -183,6 +185,7 @@ pub fn index(row: &Row, object: &Value) -> Index {
     });
     let mut fields: Vec<(Box<str>, Box<str>)> =
         row.strategy.selectable_fields().iter().map(|(path, read)| ((*path).into(), read(object).into())).collect();
+    fields.extend(row.strategy.selectable().iter().map(|one| (one.path.as_str().into(), one.value(object).into())));
     fields.sort_unstable();
     Index { uid: metadata_str(object, "uid").into(), labels: labels.unwrap_or_default(), fields: fields.into() }
 }

@@ -3,6 +3,7 @@
 use super::descriptions::Descriptions;
 use super::{Edition, Served};
 use crate::api::GroupVersionKind;
+use crate::schema::custom::publish;
 use crate::schema::decode::zero;
 use crate::schema::table::{Flat, ListType, Shape, StructId, TypeId, TypeTable, builtin};
 use serde_json::{Map, Value, json};
@@ -50,7 +51,16 @@ fn struct_definition(table: &TypeTable, id: StructId) -> String {
     format!("{}.{}", package_name(table.package(id)), table.struct_name(id))
 }
 
-/// The definition of a kind; None: it has no schema of its own.
+/// The definition of a kind that a row serves: its own, its list, or that of a subresource.
+pub fn served_definition(row: &Served, gvk: &GroupVersionKind) -> Option<String> {
+    let own = gvk.group == row.gvk.group && gvk.version == row.gvk.version;
+    if row.is_custom() && own && (gvk.kind == row.gvk.kind || gvk.kind == row.list_kind) {
+        return Some(publish::definition_name(gvk));
+    }
+    kind_definition(gvk)
+}
+
+/// The definition of a built-in kind; None: it has no schema of its own.
 pub fn kind_definition(gvk: &GroupVersionKind) -> Option<String> {
     let table = builtin();
     let root = table.lookup(gvk)?;
@@ -80,19 +90,29 @@ pub struct Definitions {
     edition: Edition,
     structs: BTreeMap<String, StructId>,
     specials: BTreeMap<String, &'static str>,
+    customs: Vec<Served>,
     /// The group, version and kind that a definition is.
     kinds: HashMap<String, Vec<GroupVersionKind>>,
 }
 
 impl Definitions {
     pub fn new(edition: Edition, rows: &[Served]) -> Self {
-        let mut all = Self { edition, structs: BTreeMap::new(), specials: BTreeMap::new(), kinds: HashMap::new() };
+        let mut all = Self {
+            edition,
+            structs: BTreeMap::new(),
+            specials: BTreeMap::new(),
+            customs: Vec::new(),
+            kinds: HashMap::new(),
+        };
         all.special(&format!("{META}.Patch"));
         let root = |kind: &str| GroupVersionKind::new("", "v1", kind);
         for kind in ["Status", "APIResourceList"] {
             all.kind(&root(kind));
         }
         for row in rows {
+            if row.is_custom() {
+                all.custom(row);
+            }
             let gvk = &row.gvk;
             let of = |kind: &str| GroupVersionKind::new(&gvk.group, &gvk.version, kind);
             for kind in [gvk.kind.as_str(), &format!("{}List", gvk.kind), "DeleteOptions", "WatchEvent"] {
@@ -101,6 +121,47 @@ impl Definitions {
             for subresource in &row.subresources {
                 all.kind(&subresource.gvk);
             }
+        }
+        all
+    }
+
+    /// Metadata is that of any object, options those of any group.
+    fn custom(&mut self, row: &Served) {
+        let table = builtin();
+        for kind in ["ConfigMap", "ConfigMapList"] {
+            let root = table.lookup(&GroupVersionKind::new("", "v1", kind)).expect("a built-in kind");
+            self.reach(table, table.resolve(root, &["metadata"]).expect("every kind has metadata"));
+        }
+        let options = GroupVersionKind::new("", "v1", "DeleteOptions");
+        self.reach(table, table.lookup(&options).expect("a built-in kind"));
+        let of = |kind: &str| GroupVersionKind::new(&row.gvk.group, &row.gvk.version, kind);
+        self.kinds.entry(format!("{META}.DeleteOptions")).or_default().push(of("DeleteOptions"));
+        self.customs.push(row.clone());
+    }
+
+    fn custom_schemas(&self, descriptions: &Descriptions) -> BTreeMap<String, Value> {
+        let mut all = BTreeMap::new();
+        if self.customs.is_empty() {
+            return all;
+        }
+        let any = kind_definition(&GroupVersionKind::new("", "v1", "ConfigMap")).unwrap_or_default();
+        let (api_version, kind) = (descriptions.of_field(&any, "apiVersion"), descriptions.of_field(&any, "kind"));
+        let edition = publish::Edition {
+            old: self.edition == Edition::V2,
+            object_meta: self.reference(&format!("{META}.ObjectMeta")),
+            list_meta: self.reference(&format!("{META}.ListMeta")),
+            api_version: &api_version,
+            kind: &kind,
+        };
+        for row in &self.customs {
+            let Some(structural) = row.schema.as_ref().and_then(|schema| schema.structural.as_ref()) else { continue };
+            let gvk = &row.gvk;
+            let name = publish::definition_name(gvk);
+            let item = self.reference(&name);
+            all.insert(name, publish::kind(&structural.source, gvk, &row.selectable, &edition));
+            let list = GroupVersionKind::new(&gvk.group, &gvk.version, &row.list_kind);
+            let schema = publish::list(gvk, &row.list_kind, &row.plural, item, &row.selectable, &edition);
+            all.insert(publish::definition_name(&list), schema);
         }
         all
     }
@@ -148,9 +209,14 @@ impl Definitions {
     pub fn each(&self, put: &mut dyn FnMut(&str, Value)) {
         let table = builtin();
         let descriptions = Descriptions::read();
-        let mut names: Vec<&String> = self.structs.keys().chain(self.specials.keys()).collect();
+        let customs = self.custom_schemas(&descriptions);
+        let mut names: Vec<&String> = self.structs.keys().chain(self.specials.keys()).chain(customs.keys()).collect();
         names.sort();
         for name in names {
+            if let Some(schema) = customs.get(name) {
+                put(name, schema.clone());
+                continue;
+            }
             let schema = match (self.structs.get(name), self.specials.get(name)) {
                 (Some(&id), _) => self.schema(table, name, id, &descriptions),
                 (None, Some(schema)) => {

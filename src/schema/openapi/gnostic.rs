@@ -3,7 +3,7 @@
 //! Takes the JSON pieces of the document and writes their messages: only the members that
 //! [`super`] writes have a place here. Vendor extensions travel as YAML text; JSON is YAML.
 
-use crate::schema::protobuf::{put_bytes, put_integer};
+use crate::schema::protobuf::{put_bytes, put_double, put_integer};
 use serde_json::{Map, Value};
 
 pub struct Document {
@@ -27,6 +27,18 @@ fn texts(number: u16, value: Option<&Value>, out: &mut Vec<u8>) {
 fn flag(number: u16, value: Option<&Value>, out: &mut Vec<u8>) {
     if value.and_then(Value::as_bool) == Some(true) {
         put_integer(number, 1, out);
+    }
+}
+
+fn double(number: u16, value: Option<&Value>, out: &mut Vec<u8>) {
+    if let Some(value) = value.and_then(Value::as_f64) {
+        put_double(number, value, out);
+    }
+}
+
+fn integer(number: u16, value: Option<&Value>, out: &mut Vec<u8>) {
+    if let Some(value) = value.and_then(Value::as_i64) {
+        put_integer(number, value, out);
     }
 }
 
@@ -62,13 +74,32 @@ fn schema(value: &Value, out: &mut Vec<u8>) {
     let Some(map) = value.as_object() else { return };
     text(1, map.get("$ref"), out);
     text(2, map.get("format"), out);
+    text(3, map.get("title"), out);
     text(4, map.get("description"), out);
     if let Some(default) = map.get("default") {
         any(5, default, out);
     }
+    double(6, map.get("multipleOf"), out);
+    double(7, map.get("maximum"), out);
+    flag(8, map.get("exclusiveMaximum"), out);
+    double(9, map.get("minimum"), out);
+    flag(10, map.get("exclusiveMinimum"), out);
+    integer(11, map.get("maxLength"), out);
+    integer(12, map.get("minLength"), out);
+    text(13, map.get("pattern"), out);
+    integer(14, map.get("maxItems"), out);
+    integer(15, map.get("minItems"), out);
+    flag(16, map.get("uniqueItems"), out);
+    integer(17, map.get("maxProperties"), out);
+    integer(18, map.get("minProperties"), out);
     texts(19, map.get("required"), out);
-    if let Some(additional) = map.get("additionalProperties") {
-        nested(21, out, |out| nested(1, out, |out| schema(additional, out)));
+    for choice in map.get("enum").and_then(Value::as_array).into_iter().flatten() {
+        any(20, choice, out);
+    }
+    match map.get("additionalProperties") {
+        Some(Value::Bool(allowed)) => nested(21, out, |out| put_integer(2, i64::from(*allowed), out)),
+        Some(additional) => nested(21, out, |out| nested(1, out, |out| schema(additional, out))),
+        None => {}
     }
     if let Some(kind) = map.get("type") {
         nested(22, out, |out| text(1, Some(kind), out));

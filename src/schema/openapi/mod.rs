@@ -26,6 +26,15 @@ pub struct Served {
     pub subresources: Vec<ServedSubresource>,
     /// None: an object of any shape.
     pub schema: Option<Schema>,
+    pub list_kind: String,
+    /// The paths of its field selectors, of a custom resource.
+    pub selectable: Vec<String>,
+}
+
+impl Served {
+    pub(super) fn is_custom(&self) -> bool {
+        self.schema.as_ref().is_some_and(|schema| schema.structural.is_some())
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -60,6 +69,9 @@ pub fn hash(rows: &[Served]) -> String {
     for row in rows {
         let schema = row.schema.as_ref().map_or(0, |schema| schema.hash);
         let _ = write!(text, "|{} {} {} {:?} {schema:x}", row.gvk, row.plural, row.namespaced, row.verbs);
+        if row.is_custom() {
+            let _ = write!(text, " {} {:?}", row.list_kind, row.selectable);
+        }
         for subresource in &row.subresources {
             let _ = write!(text, "/{} {} {:?}", subresource.name, subresource.gvk, subresource.verbs);
         }
@@ -173,6 +185,8 @@ mod tests {
         let gvk = GroupVersionKind::from_api_version(api_version, kind);
         Served {
             schema: crate::schema::builtin_schema(&gvk),
+            list_kind: format!("{kind}List"),
+            selectable: Vec::new(),
             gvk: gvk.clone(),
             plural: plural.to_owned(),
             namespaced: true,

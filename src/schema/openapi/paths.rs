@@ -1,6 +1,6 @@
 //! The paths of a group version and the operations on them.
 
-use super::definitions::kind_definition;
+use super::definitions::{kind_definition, served_definition};
 use super::{Edition, Served};
 use crate::api::GroupVersionKind;
 use serde_json::{Map, Value, json};
@@ -58,13 +58,15 @@ pub fn of_group_version(
 ) {
     let base = if group.is_empty() { format!("/api/{version}") } else { format!("/apis/{group}/{version}") };
     let tag = tag(group, version);
-    let writer = Writer { edition, tag: &tag };
+    let writer = Writer { edition, tag: &tag, patches: PATCH_TYPES };
     let resources = GroupVersionKind::new("", "v1", "APIResourceList");
     let mut get = writer.operation("get", "get available resources", &format!("get{}APIResources", camel(&tag)), None);
     writer.replies(&mut get, &[200], kind_definition(&resources).as_deref(), MEDIA_TYPES);
     put(&format!("{base}/"), json!({"get": get}));
     for row in rows {
-        writer.row(&base, row, put);
+        // Strategic merge patches go by declarations that custom resources do not have.
+        let patches = if row.is_custom() { &PATCH_TYPES[..3] } else { PATCH_TYPES };
+        Writer { patches, ..writer }.row(&base, row, put);
     }
 }
 
@@ -92,6 +94,8 @@ fn camel(tag: &str) -> String {
 struct Writer<'a> {
     edition: Edition,
     tag: &'a str,
+    /// Media types of patches.
+    patches: &'static [&'static str],
 }
 
 impl Writer<'_> {
@@ -104,10 +108,10 @@ impl Writer<'_> {
             (format!("{base}/{plural}"), "")
         };
         let name = camel(self.tag);
-        let object = kind_definition(&row.gvk);
+        let object = served_definition(row, &row.gvk);
         let object = object.as_deref();
-        let list_kind = GroupVersionKind::new(&row.gvk.group, &row.gvk.version, &format!("{kind}List"));
-        let list = kind_definition(&list_kind);
+        let list_kind = GroupVersionKind::new(&row.gvk.group, &row.gvk.version, &row.list_kind);
+        let list = served_definition(row, &list_kind);
         let mut item = Map::new();
         if has("list") {
             item.insert("get".to_owned(), self.list(row, &format!("list{name}{scope}{kind}"), list.as_deref()));
@@ -137,7 +141,7 @@ impl Writer<'_> {
         self.item(&named, row.namespaced, true, item, put);
         for subresource in &row.subresources {
             let suffix: String = subresource.name.split('/').map(upper).collect();
-            let object = kind_definition(&subresource.gvk);
+            let object = served_definition(row, &subresource.gvk);
             let title = format!("{} of the specified {kind}", subresource.name);
             let item = self.object(
                 &format!("{name}{scope}{kind}"),
@@ -199,7 +203,7 @@ impl Writer<'_> {
             let description = format!("partially update {specified}");
             let mut patch = self.operation("patch", &description, &format!("patch{name}{suffix}"), Some(gvk));
             self.query(&mut patch, &[write[0], write[1], write[2], FORCE]);
-            self.body(&mut patch, Some(&format!("{META}.Patch")), PATCH_TYPES);
+            self.body(&mut patch, Some(&format!("{META}.Patch")), self.patches);
             self.replies(&mut patch, &[200, 201], object, MEDIA_TYPES);
             item.insert("patch".to_owned(), patch);
         }

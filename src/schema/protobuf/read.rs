@@ -271,7 +271,7 @@ fn value(table: &TypeTable, kind: TypeId, wire: Wire, depth: u32) -> Read<Value>
                 Value::from(number(int)? as i32)
             }
         }
-        Shape::RawExtension | Shape::Any | Shape::FieldsV1 => {
+        Shape::RawExtension | Shape::Any | Shape::Deduced | Shape::FieldsV1 => {
             let [_, raw] = parts::<2>(wire.bytes()?)?;
             match raw.map(Wire::bytes).transpose()? {
                 None | Some([]) => Value::Null,

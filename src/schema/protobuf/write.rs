@@ -26,6 +26,11 @@ pub(in crate::schema) fn integer(number: u16, value: i64, out: &mut Vec<u8>) {
     varint(value as u64, out);
 }
 
+pub(in crate::schema) fn double(number: u16, value: f64, out: &mut Vec<u8>) {
+    tag(number, FIXED64, out);
+    out.extend_from_slice(&value.to_le_bytes());
+}
+
 pub(in crate::schema) fn bytes(number: u16, value: &[u8], out: &mut Vec<u8>) {
     tag(number, BYTES, out);
     varint(value.len() as u64, out);
@@ -118,10 +123,7 @@ fn element_of(table: &TypeTable, kind: TypeId, number: u16, value: &Value, out: 
             tag(number, VARINT, out);
             varint(value.as_u64().unwrap_or_default(), out);
         }
-        Shape::Float => {
-            tag(number, FIXED64, out);
-            out.extend_from_slice(&value.as_f64().unwrap_or_default().to_le_bytes());
-        }
+        Shape::Float => double(number, value.as_f64().unwrap_or_default(), out),
         Shape::Bytes => bytes(number, &scalars::decode_base64(text).unwrap_or_default(), out),
         Shape::Time | Shape::MicroTime => nested(number, out, |out| {
             if let Ok(time) = text.parse::<jiff::Timestamp>() {
@@ -150,7 +152,7 @@ fn element_of(table: &TypeTable, kind: TypeId, number: u16, value: &Value, out: 
             integer(2, value.as_i64().unwrap_or_default(), out);
             bytes(3, text.as_bytes(), out);
         }),
-        Shape::RawExtension | Shape::Any | Shape::FieldsV1 => nested(number, out, |out| {
+        Shape::RawExtension | Shape::Any | Shape::Deduced | Shape::FieldsV1 => nested(number, out, |out| {
             if !value.is_null() {
                 bytes(1, value.to_string().as_bytes(), out);
             }

@@ -73,54 +73,60 @@ impl Locator {
         dialer.dial(destination).await.map_err(|error| dial_error(destination.address, &error))
     }
 
-    /// A ready endpoint of a Service's port (by name or number; empty: its only one).
     pub fn service_endpoint(&self, namespace: &str, name: &str, port: &str) -> Result<Destination, Status> {
-        let service = self.get("services", namespace, name)?;
-        let ports = service["spec"]["ports"].as_array().map_or(&[][..], Vec::as_slice);
-        let wanted = match port {
-            "" if ports.len() == 1 => ports.first(),
-            "" => None,
-            port => ports.iter().find(|one| text(one, "/name") == port || one["port"].to_string() == port),
+        service_endpoint(&*self.storage, namespace, name, port)
+    }
+}
+
+/// A ready endpoint of a Service's port (by name or number; empty: its only one).
+pub fn service_endpoint(storage: &dyn Storage, namespace: &str, name: &str, port: &str) -> Result<Destination, Status> {
+    let resource = core("services");
+    let service = storage.get(&Key::new(&resource, namespace, name));
+    let service = service.ok_or_else(|| Status::not_found(&resource, name))?.body.parse();
+    let ports = service["spec"]["ports"].as_array().map_or(&[][..], Vec::as_slice);
+    let wanted = match port {
+        "" if ports.len() == 1 => ports.first(),
+        "" => None,
+        port => ports.iter().find(|one| text(one, "/name") == port || one["port"].to_string() == port),
+    };
+    let unavailable = |what: String| Status::service_unavailable(what);
+    let Some(wanted) = wanted else {
+        return Err(unavailable(format!(
+            "no service port {} found for service {}",
+            crate::api::field::go_quote(port),
+            crate::api::field::go_quote(name)
+        )));
+    };
+    let port_name = text(wanted, "/name");
+    let slices = GroupResource::new("discovery.k8s.io", "endpointslices");
+    let snapshot = storage.snapshot();
+    for entry in snapshot.range(&Prefix::namespace(&slices, namespace), None) {
+        let slice = entry.body.parse();
+        if text(&slice, "/metadata/labels/kubernetes.io~1service-name") != name {
+            continue;
+        }
+        let ports = slice["ports"].as_array().into_iter().flatten();
+        let Some(port) = ports
+            .filter(|one| text(one, "/name") == port_name)
+            .find_map(|one| u16::try_from(one["port"].as_u64()?).ok())
+        else {
+            continue;
         };
-        let unavailable = |what: String| Status::service_unavailable(what);
-        let Some(wanted) = wanted else {
-            return Err(unavailable(format!(
-                "no service port {} found for service {}",
-                crate::api::field::go_quote(port),
-                crate::api::field::go_quote(name)
-            )));
-        };
-        let port_name = text(wanted, "/name");
-        let slices = GroupResource::new("discovery.k8s.io", "endpointslices");
-        let snapshot = self.storage.snapshot();
-        for entry in snapshot.range(&Prefix::namespace(&slices, namespace), None) {
-            let slice = entry.body.parse();
-            if text(&slice, "/metadata/labels/kubernetes.io~1service-name") != name {
+        for endpoint in slice["endpoints"].as_array().into_iter().flatten() {
+            if endpoint["conditions"]["ready"] == false {
                 continue;
             }
-            let ports = slice["ports"].as_array().into_iter().flatten();
-            let Some(port) = ports
-                .filter(|one| text(one, "/name") == port_name)
-                .find_map(|one| u16::try_from(one["port"].as_u64()?).ok())
-            else {
-                continue;
-            };
-            for endpoint in slice["endpoints"].as_array().into_iter().flatten() {
-                if endpoint["conditions"]["ready"] == false {
-                    continue;
-                }
-                let address = endpoint["addresses"][0].as_str().and_then(|address| address.parse::<IpAddr>().ok());
-                if let Some(ip) = address {
-                    let node = text(endpoint, "/nodeName");
-                    return Ok(Destination {
-                        node: (!node.is_empty()).then(|| node.to_owned()),
-                        address: SocketAddr::new(ip, port),
-                    });
-                }
+            let address = endpoint["addresses"][0].as_str().and_then(|address| address.parse::<IpAddr>().ok());
+            if let Some(ip) = address {
+                let node = text(endpoint, "/nodeName");
+                return Ok(Destination {
+                    node: (!node.is_empty()).then(|| node.to_owned()),
+                    address: SocketAddr::new(ip, port),
+                });
             }
         }
-        Err(unavailable(format!("no endpoints available for service {}", crate::api::field::go_quote(name))))
     }
+    Err(unavailable(format!("no endpoints available for service {}", crate::api::field::go_quote(name))))
 }
 
 pub fn dial_error(address: SocketAddr, error: &std::io::Error) -> Status {

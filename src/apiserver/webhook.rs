@@ -1,0 +1,179 @@
+//! Calls to webhooks: a JSON document posted over TLS to a Service or a URL, through the dialer.
+//!
+//! Errors read as Go's client tells them: `Post "https://…": dial tcp …`.
+
+use super::subresources::connect::service_endpoint;
+use crate::api::Fields;
+use crate::api::field::go_quote;
+use crate::client::dialer::{Connection, Destination, Dialer, Direct};
+use crate::net::{resolver, tls};
+use crate::storage::Storage;
+use base64::Engine;
+use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_TYPE, HOST, USER_AGENT};
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_util::rt::TokioIo;
+use rustls_pki_types::ServerName;
+use serde_json::Value;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_rustls::TlsConnector;
+
+/// Larger answers are refused.
+const REPLY_LIMIT: usize = 16 << 20;
+
+/// Makes the calls.
+pub struct Client {
+    storage: Arc<dyn Storage>,
+    dialer: Arc<dyn Dialer>,
+}
+
+/// Where a webhook is, and whom it is trusted by: a `WebhookClientConfig`.
+pub struct Target {
+    place: Place,
+    /// What the certificate must say.
+    server_name: String,
+    tls: Result<Arc<rustls::ClientConfig>, String>,
+    url: String,
+    path: String,
+}
+
+enum Place {
+    Service { namespace: String, name: String, port: u16 },
+    Host { host: String, port: u16 },
+}
+
+impl Target {
+    /// Of a `clientConfig` that passed validation. `timeout` is told to the webhook.
+    pub fn new(client: &Value, timeout: Duration) -> Self {
+        let bundle = base64::engine::general_purpose::STANDARD.decode(client.str_at("caBundle")).unwrap_or_default();
+        let tls = tls::webhook_client(&String::from_utf8_lossy(&bundle)).map_err(|error| error.to_string());
+        let (place, authority, server_name, path) = match client.get_set("service") {
+            Some(service) => {
+                let (namespace, name) = (service.str_at("namespace").to_owned(), service.str_at("name").to_owned());
+                let port = service.optional_int("port").and_then(|port| u16::try_from(port).ok()).unwrap_or(443);
+                let host = format!("{name}.{namespace}.svc");
+                let authority = format!("{host}:{port}");
+                (Place::Service { namespace, name, port }, authority, host, service.str_at("path").to_owned())
+            }
+            None => {
+                let rest = client.str_at("url").trim_start_matches("https://");
+                let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+                let (host, port) = match authority.rsplit_once(':') {
+                    Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => {
+                        (host, port.parse().unwrap_or(443))
+                    }
+                    _ => (authority, 443),
+                };
+                let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+                (Place::Host { host: host.clone(), port }, authority.to_owned(), host, path.to_owned())
+            }
+        };
+        let slash = if path.starts_with('/') { "" } else { "/" };
+        let path = format!("{slash}{path}?timeout={}s", timeout.as_secs());
+        Self { place, server_name, tls, url: format!("https://{authority}{path}"), path }
+    }
+}
+
+impl Client {
+    pub fn new(storage: Arc<dyn Storage>, dialer: Arc<dyn Dialer>) -> Arc<Self> {
+        Arc::new(Self { storage, dialer })
+    }
+
+    /// By routes of this machine.
+    pub fn direct(storage: Arc<dyn Storage>) -> Arc<Self> {
+        Self::new(storage, Arc::new(Direct::default()))
+    }
+
+    /// Posts a document; the answer is a document, too.
+    pub async fn post(&self, target: &Target, timeout: Duration, document: &Value) -> Result<Value, String> {
+        let body = serde_json::to_vec(document).map_err(|error| error.to_string())?;
+        let failed = |error: String| format!("Post {}: {error}", go_quote(&target.url));
+        let (status, reply) = match tokio::time::timeout(timeout, self.exchange(target, body)).await {
+            Ok(answer) => answer.map_err(failed)?,
+            Err(_) => return Err(failed("context deadline exceeded".to_owned())),
+        };
+        if !status.is_success() {
+            return Err(refused(status, &reply));
+        }
+        serde_json::from_slice(&reply).map_err(|error| format!("couldn't get version/kind; json parse error: {error}"))
+    }
+
+    async fn exchange(&self, target: &Target, body: Vec<u8>) -> Result<(StatusCode, Bytes), String> {
+        let tls = target.tls.clone().map_err(|error| format!("unable to load root certificates: {error}"))?;
+        let connection = self.connect(&target.place).await?;
+        let name = ServerName::try_from(target.server_name.clone()).map_err(|error| error.to_string())?;
+        let stream = TlsConnector::from(tls).connect(name, connection).await.map_err(|error| certificate(&error))?;
+        let told = |error: hyper::Error| error.to_string();
+        let (mut sender, driver) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(told)?;
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(&target.path)
+            .header(HOST, &target.server_name)
+            .header(CONTENT_TYPE, "application/json")
+            .header(ACCEPT, "application/json, */*")
+            .header(USER_AGENT, "kube-apiserver-admission")
+            .body(Full::new(Bytes::from(body)))
+            .map_err(|error| error.to_string())?;
+        let exchange = async {
+            let (parts, body) = sender.send_request(request).await.map_err(told)?.into_parts();
+            let body = Limited::new(body, REPLY_LIMIT).collect().await.map_err(|error| error.to_string())?;
+            Ok((parts.status, body.to_bytes()))
+        };
+        // The connection lives as long as the exchange.
+        tokio::select! {
+            answer = exchange => answer,
+            Err(error) = driver => Err(error.to_string()),
+        }
+    }
+
+    async fn connect(&self, place: &Place) -> Result<Connection, String> {
+        let destination = match place {
+            Place::Service { namespace, name, port } => {
+                service_endpoint(&*self.storage, namespace, name, &port.to_string()).map_err(|status| status.message)?
+            }
+            Place::Host { host, port } => {
+                let found = resolver::lookup(host).await.map_err(|error| format!("dial tcp: {error}"))?;
+                let address = found.first().ok_or_else(|| format!("dial tcp: lookup {host}: no such host"))?;
+                Destination { node: None, address: SocketAddr::new(*address, *port) }
+            }
+        };
+        let address = destination.address;
+        self.dialer.dial(&destination).await.map_err(|error| match error.kind() {
+            std::io::ErrorKind::ConnectionRefused => format!("dial tcp {address}: connect: connection refused"),
+            _ => format!("dial tcp {address}: {error}"),
+        })
+    }
+}
+
+fn certificate(error: &std::io::Error) -> String {
+    use rustls::CertificateError::{Expired, ExpiredContext, NotValidForName, NotValidForNameContext, UnknownIssuer};
+    let inner = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
+    let Some(rustls::Error::InvalidCertificate(reason)) = inner else { return error.to_string() };
+    let reason = match reason {
+        UnknownIssuer => "certificate signed by unknown authority".to_owned(),
+        Expired | ExpiredContext { .. } => "certificate has expired or is not yet valid".to_owned(),
+        NotValidForName | NotValidForNameContext { .. } => format!("certificate is not valid for this name: {error}"),
+        other => other.to_string(),
+    };
+    format!("tls: failed to verify certificate: x509: {reason}")
+}
+
+/// As client-go tells an answer that is no success.
+fn refused(status: StatusCode, reply: &Bytes) -> String {
+    let text = String::from_utf8_lossy(&reply[..reply.len().min(2048)]);
+    match status.as_u16() {
+        404 => "the server could not find the requested resource".to_owned(),
+        400 => "the server rejected our request for an unknown reason".to_owned(),
+        401 => "the server has asked for the client to provide credentials".to_owned(),
+        403 => format!("forbidden: {}", text.trim()),
+        500.. => {
+            format!("an error on the server ({}) has prevented the request from succeeding", go_quote(text.trim()))
+        }
+        _ => {
+            format!("the server responded with the status code {} but did not return more information", status.as_u16())
+        }
+    }
+}
