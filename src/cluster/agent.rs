@@ -35,6 +35,7 @@ pub fn run(options: AgentOptions) -> Result<ExitCode> {
 
 async fn serve(options: AgentOptions, shutdown: CancellationToken) -> Result<()> {
     preflight::require(&Machine { data_directory: options.data_directory.clone() })?;
+    node::check(&options.node)?;
     let server = server_uri(&options.server)?;
     let token: Token = options.token.parse()?;
     if token.ca_hash.is_none() {

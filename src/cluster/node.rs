@@ -4,6 +4,9 @@
 use super::join::ClusterNetwork;
 use super::options::{Cidr, NodeOptions, Taint};
 use super::supervisor::Supervisor;
+use crate::api::names;
+use crate::apiserver::admission::node_restriction::labels::is_forbidden;
+use crate::container::image::registries::Registries;
 use crate::container::{self, Config as RuntimeConfig, Runtime};
 use crate::kubelet::{self, Kubelet};
 use crate::net::addresses::MachineAddresses;
@@ -14,7 +17,7 @@ use crate::proxy::rules::NodeNetwork;
 use crate::runtime::directory_watch::{DirectoryWatch, WatchFlags};
 use crate::runtime::{Informer, InformerOptions};
 use crate::{dns, proxy};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -64,6 +67,32 @@ pub fn name(options: &NodeOptions) -> Result<String> {
         anyhow::bail!("node name {name:?}: {wrong}; choose one with --node-name");
     }
     Ok(name)
+}
+
+/// What a node is told to be and cannot, before anything is started.
+pub fn check(options: &NodeOptions) -> Result<()> {
+    let name = name(options)?;
+    Registries::read(&options.registries).context("--private-registry")?;
+    if let Some(path) = &options.resolv_conf {
+        std::fs::read(path).with_context(|| format!("--resolv-conf: read {}", path.display()))?;
+    }
+    let wrong = |key: &str, value: &str| names::qualified_name(key).into_iter().chain(names::label_value(value)).next();
+    for (key, value) in &options.labels {
+        if let Some(wrong) = wrong(key, value) {
+            bail!("--node-label {key}={value}: {wrong}");
+        }
+        if is_forbidden(key) {
+            bail!(
+                "--node-label {key}={value}: a node may not give itself this label: leave it out, and run \"kubectl label node {name} {key}={value}\" when the node is there"
+            );
+        }
+    }
+    for Taint { key, value, effect } in &options.taints {
+        if let Some(wrong) = wrong(key, value) {
+            bail!("--node-taint {key}={value}:{effect}: {wrong}");
+        }
+    }
+    Ok(())
 }
 
 /// An id that stays with the machine.

@@ -43,6 +43,7 @@ async fn serve(options: ServerOptions, shutdown: CancellationToken) -> Result<()
     let node_lifecycle = controller_flags::parse(&options.controllers)?;
     if !options.disable_agent {
         preflight::require(&Machine { data_directory: options.data_directory.clone() })?;
+        node::check(&options.node)?;
     }
     let layout = Layout::new(&options.data_directory);
     layout.create()?;

@@ -56,6 +56,8 @@ impl Kubelet {
         client: kube::Client,
         shutdown: CancellationToken,
     ) -> anyhow::Result<()> {
+        // Its own: a kubelet that fails is to be seen as such, not as one of many that were told to stop.
+        let shutdown = shutdown.child_token();
         let machine = node::Machine::read().context("read the machine's facts")?;
         std::fs::create_dir_all(&config.root_directory)
             .with_context(|| format!("create {}", config.root_directory.display()))?;

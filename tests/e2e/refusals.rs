@@ -64,6 +64,60 @@ fn a_start_that_cannot_be_says_why() {
     broken.args(["server", &format!("--config={}", config.display())]);
     refused("a config file that is none", broken, 2, &["config.yaml"]);
 
+    refused(
+        "a directory for a config file",
+        {
+            let mut command = machine.inside(ORCH);
+            command.args(["server", "--config=/etc"]);
+            command
+        },
+        2,
+        &["read config file /etc", "Is a directory"],
+    );
+    fs::write(&config, "clutser-cidr: 10.1.0.0/16\n").expect("written");
+    let mut unknown = machine.inside(ORCH);
+    unknown.args(["server", &format!("--config={}", config.display())]);
+    refused(
+        "a key of the config file that is none",
+        unknown,
+        2,
+        &["config.yaml", "\"clutser-cidr\"", "orch server --help"],
+    );
+
+    let file = machine.path("file");
+    fs::write(&file, "").expect("written");
+    let mut nowhere = machine.inside(ORCH);
+    nowhere.args(["server", "--config=/dev/null", "--disable-agent"]);
+    nowhere.arg(format!("--data-dir={}", file.join("data").display()));
+    refused("a data directory below a file", nowhere, 1, &["file/data", "Not a directory", "--data-dir"]);
+    let mut nowhere = machine.inside(ORCH);
+    nowhere.args(["server", "--config=/dev/null", "--disable-agent", "--write-kubeconfig=/proc/none/kubeconfig"]);
+    nowhere.arg(format!("--data-dir={}", machine.path("other").display()));
+    refused("a place for the kubeconfig that is none", nowhere, 1, &["/proc/none", "--write-kubeconfig"]);
+
+    // What a node cannot be.
+    refused("a label that is none", with(&["--node-label=a b=c"]), 1, &["--node-label a b=c", "alphanumeric"]);
+    refused(
+        "a label that is not a node's to give",
+        with(&["--node-label=node-role.kubernetes.io/worker=true"]),
+        1,
+        &["kubectl label node n1 node-role.kubernetes.io/worker=true"],
+    );
+    refused("a taint that is none", with(&["--node-taint=a=b:Never"]), 1, &["--node-taint", "NoSchedule"]);
+    refused(
+        "a taint's key that is none",
+        with(&["--node-taint=a b=c:NoSchedule"]),
+        1,
+        &["--node-taint a b=c:NoSchedule"],
+    );
+    refused("no resolv.conf", with(&["--resolv-conf=/no/such/file"]), 1, &["--resolv-conf", "/no/such/file"]);
+    fs::write(machine.path("registries.yaml"), "mirors: {}\n").expect("written");
+    refused("a typo in the registries' file", with(&[]), 1, &["registries.yaml", "mirors"]);
+    fs::remove_file(machine.path("registries.yaml")).expect("removed");
+    let taken = within(&machine.name, || TcpListener::bind("0.0.0.0:10250").expect("a port")).join().expect("no panic");
+    refused("the kubelet's port in use", with(&[]), 1, &["port 10250 is in use", "ss -ltnp"]);
+    drop(taken);
+
     // Programs and features that are not there.
     let bare = machine.path("bare");
     fs::create_dir(&bare).expect("made");

@@ -8,7 +8,7 @@ mod certificate_signing;
 mod certificate_subject_restriction;
 mod default_toleration_seconds;
 mod namespace_lifecycle;
-mod node_restriction;
+pub mod node_restriction;
 mod pod_security;
 mod priority;
 mod role_escalation;

@@ -1,7 +1,7 @@
 //! NodeRestriction: a kubelet writes its own Node, the pods bound to it, and nothing that would
 //! draw other work or secrets to it. Source: `plugin/pkg/admission/noderestriction`.
 
-mod labels;
+pub mod labels;
 
 use super::service_account::{CONFIG_MAPS, MIRROR, SECRETS, is_mirror, references};
 use super::{Attributes, Operation, Plugin, Sources, items, text};

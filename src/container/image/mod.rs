@@ -7,7 +7,7 @@
 mod archive;
 pub mod control;
 mod document;
-mod registries;
+pub mod registries;
 mod registry;
 mod service;
 mod store;

@@ -58,9 +58,14 @@ impl Server {
     }
 
     pub async fn run(self, config: ServerConfig, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let listener = TcpListener::bind(config.address)
-            .await
-            .with_context(|| format!("listen on {} for the kubelet: is another one running?", config.address))?;
+        let listener = TcpListener::bind(config.address).await.map_err(|error| match error.kind() {
+            std::io::ErrorKind::AddrInUse => anyhow::anyhow!(
+                "port {0} is in use by another program, and the API server reaches a node there: end it \
+                 (ss -ltnp 'sport = :{0}' names it)",
+                config.address.port()
+            ),
+            _ => anyhow::anyhow!(error).context(format!("listen on {}", config.address)),
+        })?;
         let router = self.router();
         let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let mut connections = JoinSet::new();

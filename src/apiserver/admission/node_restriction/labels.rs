@@ -38,7 +38,8 @@ fn within(domain: &str, parent: &str) -> bool {
     domain == parent || domain.strip_suffix(parent).is_some_and(|head| head.ends_with('.'))
 }
 
-fn is_forbidden(label: &str) -> bool {
+/// Whether only others may give a node this label.
+pub fn is_forbidden(label: &str) -> bool {
     let Some((domain, _)) = label.split_once('/') else { return false };
     let kubernetes = within(domain, "kubernetes.io") || within(domain, "k8s.io");
     let kubelet = KUBELET_LABELS.contains(&label) || KUBELET_DOMAINS.iter().any(|own| within(domain, own));
