@@ -11,12 +11,24 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+const UNWIND_SCRIPT: &str = "packaging/no-unwind.ld";
+
 fn main() {
     println!("cargo::rerun-if-changed=Cargo.toml");
     println!("cargo::rerun-if-env-changed=SOURCE_DATE_EPOCH");
     println!("cargo::rustc-env=ORCH_BUILT_AT={}", built_at());
     let out = env::var_os("OUT_DIR").expect("cargo sets it");
     write_descriptions(&Path::new(&out).join("descriptions.z"));
+    drop_unwind_tables();
+}
+
+/// A release never unwinds: the tables for it, an eighth of the binary, stay out of it.
+fn drop_unwind_tables() {
+    println!("cargo::rerun-if-changed={UNWIND_SCRIPT}");
+    if env::var("PROFILE").as_deref() == Ok("release") {
+        let tree = env::var("CARGO_MANIFEST_DIR").expect("cargo sets it");
+        println!("cargo::rustc-link-arg-bins=-Wl,-T,{tree}/{UNWIND_SCRIPT}");
+    }
 }
 
 /// Reproducible builds give it; else the last commit; else now. Seconds since the epoch.
