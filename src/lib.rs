@@ -6,7 +6,7 @@
 //! ```text
 //!   main -> cli -> cluster                                        commands, composition root
 //!   apiserver controllers scheduler kubelet container proxy dns   components
-//!   runtime  resources  schema  storage  client  net  api         shared below the components
+//!   runtime  resources  cel  schema  storage  client  net  api    shared below the components
 //! ```
 //!
 //! `tests/orch/tidy.rs` holds the tree to this.
@@ -25,6 +25,8 @@ pub mod scheduler;
 pub mod runtime;
 
 pub mod resources;
+
+pub mod cel;
 
 pub mod schema;
 

@@ -174,6 +174,18 @@ impl Quantity {
         self.add(&Self { mantissa: -other.mantissa, text: None, ..other.clone() });
     }
 
+    /// The value where it is a whole number that fits.
+    pub fn whole(&self) -> Option<i64> {
+        let mut exact = self.clone();
+        let same = exact.round_up(0);
+        same.then(|| self.value()).filter(|value| *value != i64::MAX && *value != i64::MIN)
+    }
+
+    /// The value as near as a double comes to it.
+    pub fn approximate(&self) -> f64 {
+        self.mantissa as f64 * 10_f64.powi(self.exponent)
+    }
+
     pub fn format(&self) -> Format {
         self.format
     }

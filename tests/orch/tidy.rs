@@ -10,6 +10,7 @@ const ROOMS: &[&[&str]] = &[
     &["apiserver", "controllers", "scheduler", "kubelet", "container", "proxy", "dns"],
     &["runtime"],
     &["resources"],
+    &["cel"],
     &["schema"],
     &["storage"],
     &["client"],
