@@ -17,4 +17,4 @@ pub use objects::{
     DeleteOptions, Objects, Patch, Propagation, error_of, is_already_exists, is_conflict, is_forbidden, is_gone,
     is_invalid, is_namespace_terminating, is_not_found, send, status_code,
 };
-pub use tls::{ClientCertificate, TlsOptions, from_config, from_kubeconfig, over_tls};
+pub use tls::{ClientCertificate, TlsOptions, from_config, from_kubeconfig, over_tls, read_kubeconfig};

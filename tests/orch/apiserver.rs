@@ -251,3 +251,16 @@ async fn bodies_are_bounded() {
     let answer = api.write_as(Method::POST, CONFIG_MAPS, "text/plain", "x".to_owned()).await;
     assert_eq!(answer.refused().0, 415);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_does_not_end_is_given_up() {
+    use futures::StreamExt;
+    let api = Api::new().await;
+    let begin = futures::stream::once(async { Ok::<_, std::io::Error>("{\"apiVersion\": ".to_owned()) });
+    let body = Body::from_stream(begin.chain(futures::stream::pending()));
+    let request = api.request(Method::POST, CONFIG_MAPS).header(header::CONTENT_TYPE, "application/json");
+    let since = tokio::time::Instant::now();
+    let (code, message) = api.answer(request.body(body).expect("a request")).await.refused();
+    assert_eq!((code, message.as_str()), (504, "Timeout: request did not complete within the allotted timeout"));
+    assert!(since.elapsed().as_secs() < 65, "{:?}", since.elapsed());
+}

@@ -126,10 +126,9 @@ impl Connection {
     }
 
     fn read(&self) -> anyhow::Result<Kubeconfig> {
-        let read =
-            |path: &Path| Kubeconfig::read_from(path).with_context(|| format!("read kubeconfig {}", path.display()));
+        let read = crate::client::read_kubeconfig;
         if let Some(path) = &self.kubeconfig {
-            return read(path);
+            return read(path).context("--kubeconfig");
         }
         // Several files, merged.
         if let Some(kubeconfig) = Kubeconfig::from_env().context("read $KUBECONFIG")? {
