@@ -10,6 +10,27 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+/// What a kernel may lack, how that looks, and what is said of it.
+const LACKS: &[(&str, &str, &[&str])] = &[
+    ("no overlay file system", "mount --bind /dev/null /proc/filesystems", &["overlay", "modprobe overlay"]),
+    (
+        "no control groups of memory",
+        "mount -t tmpfs none /sys/fs/cgroup; mkdir /sys/fs/cgroup/cpu /sys/fs/cgroup/pids",
+        &["lacks memory", "cgroup_enable=memory"],
+    ),
+    ("no control groups", "mount -t tmpfs none /sys/fs/cgroup", &["no cgroups are mounted", "mount -t cgroup2"]),
+    (
+        "no filters of system calls",
+        "mount --bind /dev/null /proc/sys/kernel/seccomp/actions_avail",
+        &["seccomp", "CONFIG_SECCOMP_FILTER"],
+    ),
+    (
+        "no connection tracking",
+        "[ -d /proc/sys/net/netfilter ] || modprobe nf_conntrack; mount -t tmpfs none /proc/sys/net/netfilter",
+        &["tracks no connections", "modprobe nf_conntrack"],
+    ),
+];
+
 /// Run a command that is to end by itself, and soon.
 fn ended(mut command: Command) -> Output {
     let mut child =
@@ -126,11 +147,21 @@ fn a_start_that_cannot_be_says_why() {
     refused("no iptables", command, 1, &["iptables", "install"]);
     let server: Vec<String> =
         with(&[]).get_args().skip(3).map(|argument| argument.to_string_lossy().into_owned()).collect();
-    let mut command = machine.inside("unshare");
-    command
-        .args(["--mount", "sh", "-c", "mount --bind /dev/null /proc/filesystems && exec \"$0\" \"$@\"", ORCH])
-        .args(&server);
-    refused("no overlay file system", command, 1, &["overlay", "modprobe overlay"]);
+    for (what, hide, parts) in LACKS {
+        let without = |arguments: &[String]| {
+            let mut command = machine.inside("unshare");
+            command.args(["--mount", "sh", "-ec", &format!("{hide}; exec \"$0\" \"$@\""), ORCH]).args(arguments);
+            command
+        };
+        refused(what, without(&server), 1, parts);
+        let output = ended(without(&["check-config".to_owned()]));
+        let said = both(&output);
+        assert_eq!(output.status.code(), Some(1), "{what}: {said}");
+        for part in *parts {
+            assert!(said.contains(part), "check-config, {what}: {part:?} is not in:\n{said}");
+        }
+        assert!(said.contains("\n1 to mend before orch can run\n"), "check-config, {what}: {said}");
+    }
 
     // Not root. The program must be where others may read it.
     let open = tempfile::Builder::new().prefix("orch-e2e-open-").tempdir().expect("a directory");
