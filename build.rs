@@ -22,11 +22,13 @@ fn main() {
     drop_unwind_tables();
 }
 
-/// A release never unwinds: the tables for it, an eighth of the binary, stay out of it.
+/// A release never unwinds: the tables for it, an eighth of the binary, stay out of it. GNU ld, because
+/// lld cannot keep those that the unwinder needs to find out that there is nothing to unwind.
 fn drop_unwind_tables() {
     println!("cargo::rerun-if-changed={UNWIND_SCRIPT}");
     if env::var("PROFILE").as_deref() == Ok("release") {
         let tree = env::var("CARGO_MANIFEST_DIR").expect("cargo sets it");
+        println!("cargo::rustc-link-arg-bins=-fuse-ld=bfd");
         println!("cargo::rustc-link-arg-bins=-Wl,-T,{tree}/{UNWIND_SCRIPT}");
     }
 }
