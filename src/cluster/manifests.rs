@@ -47,13 +47,13 @@ pub fn cluster_dns(address: Ipv4Addr) -> Value {
 /// Server-side apply of one object.
 pub async fn apply(client: &kube::Client, object: &Value) -> Result<()> {
     let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
-    let (version, kind, name) = (text("/apiVersion"), text("/kind"), text("/metadata/name"));
-    if version.is_empty() || kind.is_empty() || name.is_empty() {
+    let (api_version, kind, name) = (text("/apiVersion"), text("/kind"), text("/metadata/name"));
+    if api_version.is_empty() || kind.is_empty() || name.is_empty() {
         bail!("an object needs apiVersion, kind and metadata.name");
     }
-    let (group, version) = crate::api::gvk::split_api_version(version);
+    let (group, version) = crate::api::gvk::split_api_version(api_version);
     let found = discovery::pinned_kind(client, &GroupVersionKind::gvk(group, version, kind)).await;
-    let (resource, capabilities) = found.with_context(|| format!("kind {kind} of {group}/{version} is not served"))?;
+    let (resource, capabilities) = found.with_context(|| format!("kind {kind} of {api_version} is not served"))?;
     let namespace = Some(text("/metadata/namespace")).filter(|namespace| !namespace.is_empty()).unwrap_or("default");
     let api: Api<DynamicObject> = match capabilities.scope {
         Scope::Cluster => Api::all_with(client.clone(), &resource),

@@ -186,6 +186,50 @@ fn a_start_that_cannot_be_says_why() {
 }
 
 #[test]
+fn a_manifest_with_a_typo_is_named_and_the_others_apply() {
+    need_machine!();
+    let mut machine = Machine::new();
+    let directory = machine.path("data/server/manifests");
+    fs::create_dir_all(&directory).expect("made");
+    let write = |name: &str, text: &str| fs::write(directory.join(name), text).expect("written");
+    let good = |name: &str| format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\ndata: {{a: b}}\n");
+    let bad = [
+        ("a-field.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: typo}\ndatta: {a: b}\n", "datta"),
+        (
+            "b-kind.yaml",
+            "apiVersion: v1\nkind: ConfigMop\nmetadata: {name: typo}\n",
+            "kind ConfigMop of v1 is not served",
+        ),
+        ("c-name.yaml", "apiVersion: v1\nkind: ConfigMap\n", "metadata.name"),
+        ("d-yaml.yaml", "apiVersion: v1\nkind: [ConfigMap\n", "line 2"),
+        (
+            "e-value.yaml",
+            "apiVersion: v1\nkind: Service\nmetadata: {name: typo}\nspec: {ports: [{port: 99999}]}\n",
+            "99999",
+        ),
+    ];
+    for (name, text, _) in bad {
+        write(name, text);
+    }
+    write("z-good.yaml", &good("good"));
+    machine.start(&["--disable-agent"]);
+    machine.wait_answer();
+    let is_there =
+        |name: &str| machine.api("GET", &format!("/api/v1/namespaces/default/configmaps/{name}"), &[]).0 == 200;
+    wait("the good one is applied", || is_there("good"));
+    let log = machine.log();
+    for (name, _, part) in bad {
+        let line = log.lines().find(|line| line.contains(name)).unwrap_or_else(|| panic!("{name} is not in: {log}"));
+        assert!(line.contains("ERROR") && line.contains(part), "{part:?} is not in: {line}");
+    }
+    assert!(!is_there("typo"));
+    // It is mended while the server runs.
+    write("a-field.yaml", &good("typo"));
+    wait("the mended one is applied", || is_there("typo"));
+    assert_eq!(machine.stop(), Some(0), "{}", machine.log());
+}
+
+#[test]
 fn a_server_survives_its_clients() {
     need_machine!();
     let mut machine = Machine::new();
