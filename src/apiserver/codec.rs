@@ -122,6 +122,30 @@ async fn to_stored_version(row: &Row, stored: &schema::Schema, object: &Value) -
     }
 }
 
+/// An object of one row as another row of the same objects has it.
+pub async fn convert(from: &Row, to: &Row, object: &Value) -> Result<Value, Status> {
+    let mut object = object.clone();
+    if let Some(conversion) = from.conversion.as_ref().or(to.conversion.as_ref()) {
+        let converted = conversion.convert(vec![object], &to.api_version).await.map_err(conversion_failed)?;
+        return normalize(to, converted.into_iter().next().unwrap_or_default());
+    }
+    from.strategy.to_stored(&mut object);
+    to.strategy.from_stored(&mut object);
+    object["apiVersion"] = Value::String(to.api_version.clone());
+    object["kind"] = Value::String(to.kind.to_string());
+    normalize(to, object)
+}
+
+/// An object that somebody else wrote, decoded as the row's and with its defaults; 500 when it is none.
+pub fn normalize(row: &Row, object: Value) -> Result<Value, Status> {
+    let mut object = match &row.schema {
+        Some(schema) => schema::normalize(schema, &object).map_err(|error| Status::internal(error.0))?.object,
+        None => object,
+    };
+    row.strategy.default(&mut object);
+    Ok(object)
+}
+
 /// The 500 of a webhook that did not do its work.
 fn conversion_failed(error: String) -> Status {
     Status::failure(500, "", error)

@@ -91,6 +91,15 @@ impl State {
 
     /// The mutating half of the admission chain.
     pub async fn admit(&self, attributes: &mut admission::Attributes<'_>) -> Result<(), Status> {
+        self.admit_once(attributes).await?;
+        if attributes.reinvocation.needed {
+            attributes.reinvocation.again = true;
+            self.admit_once(attributes).await?;
+        }
+        Ok(())
+    }
+
+    async fn admit_once(&self, attributes: &mut admission::Attributes<'_>) -> Result<(), Status> {
         for plugin in &self.admission {
             if plugin.handles(attributes.operation, attributes.resource, attributes.subresource) {
                 plugin.admit(attributes).await?;

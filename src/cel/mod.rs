@@ -76,6 +76,13 @@ impl Environment {
             .variable("authorizer.requestResource", declared("ResourceCheck"))
     }
 
+    /// Without it again.
+    #[must_use]
+    pub fn without_authorizer(mut self) -> Self {
+        self.variables.retain(|(known, _)| !known.starts_with("authorizer"));
+        self
+    }
+
     #[must_use]
     pub fn objects(mut self, types: Arc<dyn ObjectTypes>) -> Self {
         self.objects = Some(types);

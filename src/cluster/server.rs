@@ -263,7 +263,13 @@ fn api_server(
         Health::Good | Health::Full(_) => Ok(()),
         Health::ReadOnly(reason) | Health::Failed(reason) => Err(reason),
     });
-    let sources = admission::Sources { storage: storage.clone(), authorizers: authorizers.clone(), rbac: rbac.clone() };
+    let sources = admission::Sources {
+        storage: storage.clone(),
+        authorizers: authorizers.clone(),
+        rbac: rbac.clone(),
+        registry: registry.clone(),
+        webhooks: webhooks.clone(),
+    };
     let admission = admission::chain(&sources, &options.enable_admission, &options.disable_admission)
         .map_err(|error| anyhow!(error))?;
     let mut handlers = subresources::reviews::handlers(reviewed, service_accounts.audiences().to_vec(), rbac);

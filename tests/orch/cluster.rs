@@ -111,19 +111,27 @@ fn api_server(storage: &Arc<dyn Storage>, pki: &Pki) -> Server {
     })
     .expect("authenticators");
     let (authorizers, rbac) = authz::standard(storage);
-    let sources = admission::Sources { storage: storage.clone(), authorizers: authorizers.clone(), rbac: rbac.clone() };
+    let registry = Arc::new(Registry::built_in());
+    let webhooks = apiserver::webhook::Client::direct(storage.clone());
+    let sources = admission::Sources {
+        storage: storage.clone(),
+        authorizers: authorizers.clone(),
+        rbac: rbac.clone(),
+        registry: registry.clone(),
+        webhooks: webhooks.clone(),
+    };
     let mut handlers = subresources::reviews::handlers(reviewed, service_accounts.audiences().to_vec(), rbac);
     handlers.push(subresources::token_request::handler(service_accounts));
     Server::new(apiserver::Config {
         storage: storage.clone(),
-        registry: Arc::new(Registry::built_in()),
+        registry,
         authenticators: vec![Arc::new(chain)],
         authorizers,
         admission: admission::chain(&sources, &[], &[]).expect("the chain"),
         handlers,
         routes: Vec::new(),
         services: services::Ranges::default(),
-        webhooks: apiserver::webhook::Client::direct(storage.clone()),
+        webhooks,
         ready: Vec::new(),
     })
 }

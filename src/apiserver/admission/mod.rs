@@ -6,19 +6,28 @@
 mod certificate_approval;
 mod certificate_signing;
 mod certificate_subject_restriction;
+mod configurations;
 mod default_toleration_seconds;
+mod expressions;
+mod matching;
 mod namespace_lifecycle;
 pub mod node_restriction;
 mod pod_security;
 mod priority;
+mod reinvocation;
 mod role_escalation;
 mod service_account;
 mod storage_object_in_use_protection;
 mod taint_nodes_by_condition;
+mod webhook;
 
 use crate::api::{GroupResource, GroupVersionKind, GroupVersionResource, Status, UserInfo};
 use crate::apiserver::authz::{Authorizer, Rbac};
+use crate::apiserver::webhook::Client;
+use crate::resources::Registry;
 use crate::storage::Storage;
+pub use reinvocation::Reinvocation;
+
 use async_trait::async_trait;
 use serde_json::Value;
 use std::sync::Arc;
@@ -29,6 +38,18 @@ pub struct Sources {
     pub storage: Arc<dyn Storage>,
     pub authorizers: Vec<Arc<dyn Authorizer>>,
     pub rbac: Arc<Rbac>,
+    pub registry: Arc<Registry>,
+    pub webhooks: Arc<Client>,
+}
+
+impl Sources {
+    fn world(&self) -> Arc<matching::World> {
+        Arc::new(matching::World::new(self.storage.clone(), self.registry.clone()))
+    }
+
+    fn caller(&self) -> webhook::Caller {
+        webhook::Caller { world: self.world(), client: self.webhooks.clone(), authorizers: self.authorizers.clone() }
+    }
 }
 
 /// A row of the chain: its name for `--enable-admission-plugins` and `--disable-admission-plugins`,
@@ -48,6 +69,8 @@ pub const PLUGINS: &[Row] = &[
     ("CertificateApproval", |sources| Arc::new(certificate_approval::CertificateApproval::new(sources))),
     ("CertificateSigning", |sources| Arc::new(certificate_signing::CertificateSigning::new(sources))),
     ("CertificateSubjectRestriction", |_| Arc::new(certificate_subject_restriction::CertificateSubjectRestriction)),
+    ("MutatingAdmissionWebhook", |sources| Arc::new(webhook::MutatingWebhooks::new(sources))),
+    ("ValidatingAdmissionWebhook", |sources| Arc::new(webhook::ValidatingWebhooks::new(sources))),
 ];
 
 /// Rows of Kubernetes's chain that this server does not have; switching them off is no error.
@@ -59,14 +82,12 @@ const OTHERS: &[&str] = &[
     "DenyServiceExternalIPs",
     "LimitRanger",
     "MutatingAdmissionPolicy",
-    "MutatingAdmissionWebhook",
     "OwnerReferencesPermissionEnforcement",
     "PersistentVolumeClaimResize",
     "PodTopologyLabels",
     "ResourceQuota",
     "RuntimeClass",
     "ValidatingAdmissionPolicy",
-    "ValidatingAdmissionWebhook",
 ];
 
 /// The plugins that run. `Err`: a name that is not known, or one that cannot be switched on.
@@ -122,6 +143,8 @@ pub struct Attributes<'a> {
     pub dry_run: bool,
     /// `Warning:` headers for the reply.
     pub warnings: &'a mut Vec<String>,
+    /// What has run already, where the chain runs again.
+    pub reinvocation: Reinvocation,
 }
 
 /// One plugin. Both steps let everything pass unless they say otherwise.

@@ -3,6 +3,7 @@
 use super::*;
 use crate::api::user::SYSTEM_NODES;
 use crate::apiserver::authz;
+use crate::apiserver::webhook::Client;
 use crate::storage::{Body, Durability, Key, SqliteStorage};
 use serde_json::json;
 
@@ -42,11 +43,16 @@ impl Write {
     }
 }
 
+fn sources(storage: Arc<dyn Storage>, authorizers: Vec<Arc<dyn Authorizer>>, rbac: Arc<Rbac>) -> Sources {
+    let (registry, webhooks) = (Arc::new(Registry::built_in()), Client::direct(storage.clone()));
+    Sources { storage, authorizers, rbac, registry, webhooks }
+}
+
 async fn fixture() -> Fixture {
     let storage = SqliteStorage::in_memory().await;
     let shared: Arc<dyn Storage> = storage.clone();
     let (authorizers, rbac) = authz::standard(&shared);
-    let plugins = chain(&Sources { storage: shared, authorizers, rbac }, &[], &[]).unwrap();
+    let plugins = chain(&sources(shared, authorizers, rbac), &[], &[]).unwrap();
     let fixture = Fixture { storage, plugins };
     fixture.put("/namespaces", "", json!({"metadata": {"name": "a"}, "status": {"phase": "Active"}})).await;
     fixture.put("/serviceaccounts", "a", json!({"metadata": {"name": "default"}})).await;
@@ -91,6 +97,7 @@ impl Fixture {
             options: &Value::Null,
             dry_run: false,
             warnings: &mut warnings,
+            reinvocation: Default::default(),
         };
         for plugin in &self.plugins {
             if plugin.handles(write.operation, &gvr, write.subresource) {
@@ -122,7 +129,7 @@ fn plain() -> Value {
 async fn plugins_are_picked_by_name() {
     let storage: Arc<dyn Storage> = SqliteStorage::in_memory().await;
     let (authorizers, rbac) = authz::standard(&storage);
-    let sources = Sources { storage, authorizers, rbac };
+    let sources = sources(storage, authorizers, rbac);
     let names = |enable: &[&str], disable: &[&str]| {
         let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         chain(&sources, &list(enable), &list(disable))

@@ -49,6 +49,7 @@ impl Handler for Binding {
             options: &options,
             dry_run: posted.options.dry_run,
             warnings: &mut posted.warnings,
+            reinvocation: Default::default(),
         };
         state.admit(&mut attributes).await?;
         state.validate(&mut attributes).await?;

@@ -3,6 +3,7 @@
 //! Everything goes through one [`Kubelet`] dialer; an upgraded connection is passed through as it
 //! is ([`relay`]).
 
+mod admission;
 mod location;
 mod log;
 mod proxy;

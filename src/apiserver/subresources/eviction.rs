@@ -67,6 +67,7 @@ impl Handler for Eviction {
             options: &options,
             dry_run,
             warnings: &mut posted.warnings,
+            reinvocation: Default::default(),
         };
         state.admit(&mut attributes).await?;
         state.validate(&mut attributes).await?;

@@ -65,6 +65,7 @@ impl Handler for TokenRequest {
             options: &options,
             dry_run: posted.options.dry_run,
             warnings: &mut posted.warnings,
+            reinvocation: Default::default(),
         };
         state.admit(&mut attributes).await?;
         state.validate(&mut attributes).await?;

@@ -230,6 +230,7 @@ impl Deleter<'_> {
             options: &options,
             dry_run: self.dry_run(),
             warnings: &mut self.warnings,
+            reinvocation: Default::default(),
         };
         self.state.admit(&mut attributes).await?;
         self.state.validate(&mut attributes).await

@@ -207,6 +207,7 @@ impl Writer<'_> {
             options,
             dry_run: self.options.dry_run,
             warnings: &mut self.warnings,
+            reinvocation: Default::default(),
         };
         match half {
             Half::Mutating => self.state.admit(&mut attributes).await,

@@ -1,7 +1,8 @@
 //! What an admission policy or webhook applies to beyond its rules: selectors and conditions.
 
-use super::rules;
+use super::{expressions, rules};
 use crate::api::{ErrorList, Fields, FieldsMut, Path, Report, names};
+use crate::cel::{Environment, Type};
 use crate::resources::labels;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -37,7 +38,7 @@ pub fn resources(resources: &Value, path: &Path<'_>, errors: &mut ErrorList) {
 }
 
 /// `matchConditions`: named expressions.
-pub fn conditions(list: &[Value], path: &Path<'_>, errors: &mut ErrorList) {
+pub fn conditions(list: &[Value], environment: &Environment, path: &Path<'_>, errors: &mut ErrorList) {
     if list.len() > CONDITIONS_LIMIT {
         errors.too_many(path, list.len(), CONDITIONS_LIMIT as i64);
     }
@@ -46,6 +47,9 @@ pub fn conditions(list: &[Value], path: &Path<'_>, errors: &mut ErrorList) {
         let path = path.index(index);
         if condition.str_at("expression").trim().is_empty() {
             errors.required(&path.child("expression"), "");
+        } else {
+            let expression = condition.str_at("expression").trim();
+            expressions::check(expression, environment, &[Type::Bool], &path.child("expression"), errors);
         }
         let name = condition.str_at("name");
         if name.is_empty() {

@@ -1,6 +1,7 @@
 //! `admissionregistration.k8s.io/v1`.
 
 mod binding;
+pub mod expressions;
 mod matching;
 pub mod mutating_admission_policy;
 pub mod mutating_admission_policy_binding;

@@ -1,6 +1,6 @@
-//! MutatingAdmissionPolicy: changes in CEL that are made to objects. The expressions themselves are
-//! not compiled here.
+//! MutatingAdmissionPolicy: changes in CEL that are made to objects.
 
+use super::expressions;
 use super::policy::{self, SPEC};
 use crate::api::{ErrorList, Fields, Report};
 use crate::resources::{Column, Resource, Strategy, cells};
@@ -31,7 +31,7 @@ impl Strategy for MutatingAdmissionPolicy {
     fn validate(&self, object: &Value) -> ErrorList {
         let mut errors = ErrorList::new();
         let spec = object.at("spec");
-        policy::validate(spec, &mut errors);
+        let environment = policy::validate(spec, true, &mut errors);
         let list = SPEC.child("mutations");
         if spec.list_at("mutations").is_empty() {
             errors.required(&list, "mutations must contain at least one item");
@@ -44,7 +44,16 @@ impl Strategy for MutatingAdmissionPolicy {
                 None => errors.not_supported(&path.child("patchType"), kind, &["ApplyConfiguration", "JSONPatch"]),
                 Some((_, field)) => match mutation.get_set(field) {
                     None => errors.required(&path.child(field), ""),
-                    Some(patch) => policy::expression(patch, &path.child(field), &mut errors),
+                    Some(patch) => {
+                        let path = path.child(field);
+                        policy::expression(patch, &path, &mut errors);
+                        let result = match kind {
+                            "JSONPatch" => expressions::list_of_patches(),
+                            _ => expressions::applied_object(),
+                        };
+                        let expression = patch.str_at("expression").trim();
+                        expressions::check(expression, &environment, &[result], &path.child("expression"), &mut errors);
+                    }
                 },
             }
         }

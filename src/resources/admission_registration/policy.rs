@@ -1,7 +1,9 @@
 //! What both kinds of admission policy share: what they match, their parameters and variables.
 
+use super::expressions::{self, Names};
 use super::matching;
 use crate::api::{ErrorList, Fields, FieldsMut, Path, Report, names};
+use crate::cel::Environment;
 use serde_json::Value;
 
 pub const SPEC: Path<'static> = Path::new("spec");
@@ -14,8 +16,8 @@ pub fn default(object: &mut Value) {
     }
 }
 
-/// Up to the variables.
-pub fn validate(spec: &Value, errors: &mut ErrorList) {
+/// Up to the variables. The environment is that of what follows, `variables` included.
+pub fn validate(spec: &Value, patches: bool, errors: &mut ErrorList) -> Environment {
     match spec.optional_str("failurePolicy") {
         None => errors.required(&SPEC.child("failurePolicy"), ""),
         Some(policy) => errors.one_of(&SPEC.child("failurePolicy"), policy, &["Fail", "Ignore"]),
@@ -33,7 +35,10 @@ pub fn validate(spec: &Value, errors: &mut ErrorList) {
             }
         }
     }
-    matching::conditions(spec.list_at("matchConditions"), &SPEC.child("matchConditions"), errors);
+    let names = Names { params: spec.get_set("paramKind").is_some(), authorizer: true, patches };
+    let environment = expressions::environment(names);
+    let path = SPEC.child("matchConditions");
+    matching::conditions(spec.list_at("matchConditions"), &environment, &path, errors);
     let list = SPEC.child("variables");
     for (index, variable) in spec.list_at("variables").iter().enumerate() {
         let path = list.index(index);
@@ -46,6 +51,11 @@ pub fn validate(spec: &Value, errors: &mut ErrorList) {
         }
         expression(variable, &path, errors);
     }
+    let (environment, _) =
+        expressions::with_variables(&environment, spec.list_at("variables"), |index, expression, detail| {
+            errors.invalid(&list.index(index).child("expression"), expression, detail);
+        });
+    environment
 }
 
 /// An expression that must be there.

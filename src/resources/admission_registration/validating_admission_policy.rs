@@ -1,8 +1,9 @@
-//! ValidatingAdmissionPolicy: rules in CEL that objects must keep. The expressions themselves are
-//! not compiled here.
+//! ValidatingAdmissionPolicy: rules in CEL that objects must keep.
 
+use super::expressions;
 use super::policy::{self, SPEC};
 use crate::api::{ErrorList, Fields, FieldsMut, Path, Report, names};
+use crate::cel::{Environment, Type};
 use crate::resources::pipeline::keep_metadata;
 use crate::resources::{Column, Context, Resource, Strategy, Subresource, cells, conditions};
 use serde_json::{Value, json};
@@ -53,7 +54,7 @@ impl Strategy for ValidatingAdmissionPolicy {
     fn validate(&self, object: &Value) -> ErrorList {
         let mut errors = ErrorList::new();
         let spec = object.at("spec");
-        policy::validate(spec, &mut errors);
+        let environment = policy::validate(spec, false, &mut errors);
         let (validations, annotations) = (SPEC.child("validations"), SPEC.child("auditAnnotations"));
         if spec.list_at("validations").is_empty() && spec.list_at("auditAnnotations").is_empty() {
             errors.required(&validations, ONE_OF_TWO);
@@ -61,9 +62,9 @@ impl Strategy for ValidatingAdmissionPolicy {
             return errors;
         }
         for (index, validation) in spec.list_at("validations").iter().enumerate() {
-            self::validation(validation, &validations.index(index), &mut errors);
+            self::validation(validation, &environment, &validations.index(index), &mut errors);
         }
-        audit_annotations(spec.list_at("auditAnnotations"), &annotations, &mut errors);
+        audit_annotations(spec.list_at("auditAnnotations"), &environment, &annotations, &mut errors);
         errors
     }
 
@@ -106,8 +107,13 @@ impl Strategy for Status {
     }
 }
 
-fn validation(validation: &Value, path: &Path<'_>, errors: &mut ErrorList) {
+fn validation(validation: &Value, environment: &Environment, path: &Path<'_>, errors: &mut ErrorList) {
     policy::expression(validation, path, errors);
+    let expression = validation.str_at("expression");
+    expressions::check(expression, environment, &[Type::Bool], &path.child("expression"), errors);
+    let message = validation.str_at("messageExpression");
+    let silent = environment.clone().without_authorizer();
+    expressions::check(message, &silent, &[Type::String], &path.child("messageExpression"), errors);
     let (message, at_message) = (validation.str_at("message"), path.child("message"));
     if !message.is_empty() && message.trim().is_empty() {
         errors.invalid(&at_message, message, "message must be non-empty if specified");
@@ -121,7 +127,7 @@ fn validation(validation: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     }
 }
 
-fn audit_annotations(list: &[Value], path: &Path<'_>, errors: &mut ErrorList) {
+fn audit_annotations(list: &[Value], environment: &Environment, path: &Path<'_>, errors: &mut ErrorList) {
     if list.len() > ANNOTATIONS_LIMIT {
         let detail = format!("must not have more than {ANNOTATIONS_LIMIT} auditAnnotations");
         errors.invalid(path, Value::from(list.to_vec()), detail);
@@ -139,6 +145,10 @@ fn audit_annotations(list: &[Value], path: &Path<'_>, errors: &mut ErrorList) {
         }
         if annotation.str_at("valueExpression").trim().is_empty() {
             errors.required(&at.child("valueExpression"), "");
+        } else {
+            let expression = annotation.str_at("valueExpression");
+            let results = [Type::String, Type::Null];
+            expressions::check(expression, environment, &results, &at.child("valueExpression"), errors);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What both kinds of webhook configuration share.
 
+use super::expressions::{self, Names};
 use super::{matching, rules, webhook_client};
 use crate::api::{ErrorList, Fields, FieldsMut, Path, Report, names};
 use crate::resources::{Column, Resource, Strategy, cells, labels};
@@ -94,7 +95,8 @@ fn validate(webhook: &Value, mutating: bool, path: &Path<'_>, errors: &mut Error
         errors.one_of(&path.child("reinvocationPolicy"), policy, &["IfNeeded", "Never"]);
     }
     webhook_client::validate(webhook.at("clientConfig"), &path.child("clientConfig"), errors);
-    matching::conditions(webhook.list_at("matchConditions"), &path.child("matchConditions"), errors);
+    let environment = expressions::environment(Names { authorizer: true, ..Names::default() });
+    matching::conditions(webhook.list_at("matchConditions"), &environment, &path.child("matchConditions"), errors);
 }
 
 /// A domain of three parts at least.

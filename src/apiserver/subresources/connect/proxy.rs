@@ -49,6 +49,12 @@ fn split(id: &str) -> Option<Id<'_>> {
 #[async_trait]
 impl Handler for Proxy {
     async fn handle(&self, call: Call<'_>) -> Result<Reply, Status> {
+        let options = match self.target {
+            Target::Pod => "PodProxyOptions",
+            Target::Service => "ServiceProxyOptions",
+            Target::Node => "NodeProxyOptions",
+        };
+        super::admission::admit(call.state, call.row, call.user, call.info, call.query, options).await?;
         let request = &call.request;
         let query = request.uri().query();
         let rest = path_behind(request.uri().path(), call.row.namespaced);

@@ -25,6 +25,12 @@ pub struct Stream {
 #[async_trait]
 impl Handler for Stream {
     async fn handle(&self, call: Call<'_>) -> Result<Reply, Status> {
+        let options = match self.kind {
+            Kind::Exec => "PodExecOptions",
+            Kind::Attach => "PodAttachOptions",
+            Kind::PortForward => "PodPortForwardOptions",
+        };
+        super::admission::admit(call.state, call.row, call.user, call.info, call.query, options).await?;
         let (namespace, name) = (&call.info.namespace, &call.info.name);
         let pod = self.locator.get("pods", namespace, name)?;
         let mut path = match self.kind {

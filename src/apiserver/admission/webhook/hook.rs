@@ -1,0 +1,240 @@
+//! One webhook: whether it is to be called, the call, and what its answer means.
+
+use super::super::expressions::{Conditions, Deciding, Subject, objects, request, request_question};
+use super::super::matching::{Criteria, Invocation, World};
+use super::super::{Attributes, Operation};
+use crate::api::field::go_quote;
+use crate::api::{Fields, Status};
+use crate::apiserver::authz::Authorizer;
+use crate::apiserver::webhook::{Client, Target};
+use crate::resources::admission_registration::expressions::Names;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Bytes of warnings that one answer may add.
+const WARNING_BYTES: usize = 4096;
+
+pub(in crate::apiserver::admission) struct Hook {
+    pub name: String,
+    /// Of the configuration, with its place in it: what reinvocation knows it by.
+    pub id: String,
+    criteria: Criteria,
+    conditions: Conditions,
+    target: Target,
+    timeout: Duration,
+    fail_open: bool,
+    pub reinvoke: bool,
+    /// Dry runs have no side effects through it.
+    dry_run: bool,
+    review: Option<&'static str>,
+}
+
+/// Why there is no answer to go by.
+pub(super) enum Failure {
+    /// It could not be called; the failure policy decides.
+    Calling(String),
+    Rejected(Status),
+}
+
+/// A call that was answered with yes.
+#[derive(Default)]
+pub(super) struct Answer {
+    pub patch: Option<json_patch::Patch>,
+}
+
+/// What calls need.
+pub(in crate::apiserver::admission) struct Caller {
+    pub world: Arc<World>,
+    pub client: Arc<Client>,
+    pub authorizers: Vec<Arc<dyn Authorizer>>,
+}
+
+/// The webhooks of a configuration.
+pub(super) fn hooks(configuration: &Value) -> Vec<Hook> {
+    let (name, uid) = (configuration.at("metadata").str_at("name"), configuration.at("metadata").str_at("uid"));
+    let webhooks = configuration.list_at("webhooks").iter().enumerate();
+    webhooks.map(|(index, webhook)| Hook::new(webhook, format!("{name}/{uid}/{index}"))).collect()
+}
+
+impl Hook {
+    fn new(webhook: &Value, id: String) -> Self {
+        let timeout = webhook.optional_int("timeoutSeconds").and_then(|seconds| u64::try_from(seconds).ok());
+        let timeout = Duration::from_secs(timeout.unwrap_or(10));
+        let review = webhook.strs_at("admissionReviewVersions").find_map(|version| match version {
+            "v1" => Some("admission.k8s.io/v1"),
+            "v1beta1" => Some("admission.k8s.io/v1beta1"),
+            _ => None,
+        });
+        let names = Names { authorizer: true, ..Names::default() };
+        Self {
+            name: webhook.str_at("name").to_owned(),
+            id,
+            criteria: Criteria::new(webhook, "rules"),
+            conditions: Conditions::new(webhook.list_at("matchConditions"), names),
+            target: Target::new(webhook.at("clientConfig"), timeout),
+            timeout,
+            fail_open: webhook.str_at("failurePolicy") == "Ignore",
+            reinvoke: webhook.str_at("reinvocationPolicy") == "IfNeeded",
+            dry_run: matches!(webhook.str_at("sideEffects"), "None" | "NoneOnDryRun"),
+            review,
+        }
+    }
+
+    pub fn may_match(&self, operation: Operation, subresource: &str) -> bool {
+        self.criteria.may_match(operation, subresource)
+    }
+
+    /// None: it is not about this write.
+    pub async fn invocation(&self, attributes: &Attributes<'_>, caller: &Caller) -> Result<Option<Invocation>, Status> {
+        let Some(invocation) = self.criteria.matches(attributes, &caller.world, false)? else { return Ok(None) };
+        if self.conditions.is_empty() {
+            return Ok(Some(invocation));
+        }
+        let subject = Subject::new(attributes, &invocation, &caller.world).await?;
+        let deciding = Deciding::new(&caller.authorizers, attributes.user);
+        match self.conditions.hold(&subject, None, &deciding, &request_question(attributes)).await {
+            Ok(true) => Ok(Some(invocation)),
+            Ok(false) => Ok(None),
+            Err(error) if self.fail_open => {
+                tracing::debug!(webhook = self.name, error, "match conditions cannot be told: not called");
+                Ok(None)
+            }
+            Err(error) => {
+                let mut status = attributes.forbidden(&error);
+                status.code = 403;
+                Err(status)
+            }
+        }
+    }
+
+    /// Call it; `Ok(None)`: it could not be called, and that does not matter.
+    pub async fn call(
+        &self,
+        attributes: &mut Attributes<'_>,
+        invocation: &Invocation,
+        caller: &Caller,
+        mutating: bool,
+    ) -> Result<Option<Answer>, Status> {
+        let review = self.review(attributes, invocation, caller).await?;
+        let mut warnings = Vec::new();
+        let result = self.exchange(attributes.dry_run, review, caller, mutating, &mut warnings).await;
+        attributes.warnings.append(&mut warnings);
+        self.settle(result)
+    }
+
+    /// As the failure policy has it.
+    pub fn settle(&self, result: Result<Answer, Failure>) -> Result<Option<Answer>, Status> {
+        match result {
+            Ok(answer) => Ok(Some(answer)),
+            Err(Failure::Rejected(status)) => Err(status),
+            Err(Failure::Calling(reason)) => {
+                let text = format!("failed calling webhook {}: {reason}", go_quote(&self.name));
+                if self.fail_open {
+                    tracing::warn!(webhook = self.name, "{text}: ignored");
+                    return Ok(None);
+                }
+                Err(Status::internal(text))
+            }
+        }
+    }
+
+    /// The document that it is sent.
+    pub async fn review(
+        &self,
+        attributes: &Attributes<'_>,
+        invocation: &Invocation,
+        caller: &Caller,
+    ) -> Result<Value, Status> {
+        let (object, old_object) = objects(attributes, invocation, &caller.world).await?;
+        let mut request = request(attributes, invocation);
+        request["uid"] = json!(uuid::Uuid::new_v4().to_string());
+        request["object"] = object;
+        request["oldObject"] = old_object;
+        let version = self.review.unwrap_or("admission.k8s.io/v1");
+        Ok(json!({ "kind": "AdmissionReview", "apiVersion": version, "request": request }))
+    }
+
+    pub async fn exchange(
+        &self,
+        dry_run: bool,
+        review: Value,
+        caller: &Caller,
+        mutating: bool,
+        warnings: &mut Vec<String>,
+    ) -> Result<Answer, Failure> {
+        if dry_run && !self.dry_run {
+            let text = format!("admission webhook {} does not support dry run", go_quote(&self.name));
+            return Err(Failure::Rejected(Status::bad_request(text)));
+        }
+        let posted = caller.client.post(&self.target, self.timeout, &review).await;
+        let reply = posted.map_err(|error| Failure::Calling(format!("failed to call webhook: {error}")))?;
+        let invalid = |reason: String| Failure::Calling(format!("received invalid webhook response: {reason}"));
+        let response = verify(&review, &reply, mutating).map_err(invalid)?;
+        let mut bytes = 0;
+        for warning in response.strs_at("warnings") {
+            bytes += warning.len();
+            if bytes <= WARNING_BYTES {
+                warnings.push(warning.to_owned());
+            }
+        }
+        if response["allowed"] != true {
+            return Err(Failure::Rejected(self.denial(&response["status"])));
+        }
+        let patch = response.str_at("patch");
+        if !mutating || patch.is_empty() {
+            return Ok(Answer::default());
+        }
+        let undecodable =
+            |error: String| Failure::Calling(format!("received undecodable patch in webhook response: {error}"));
+        let bytes = crate::schema::scalars::decode_base64(patch).map_err(undecodable)?;
+        let patch: json_patch::Patch =
+            serde_json::from_slice(&bytes).map_err(|error| undecodable(error.to_string()))?;
+        Ok(Answer { patch: (!patch.0.is_empty()).then_some(patch) })
+    }
+
+    /// What the client is told of a no.
+    fn denial(&self, given: &Value) -> Status {
+        let denied = format!("admission webhook {} denied the request", go_quote(&self.name));
+        let message = match (given.str_at("message"), given.str_at("reason")) {
+            ("", "") => format!("{denied} without explanation"),
+            ("", reason) => format!("{denied}: {reason}"),
+            (message, _) => format!("{denied}: {message}"),
+        };
+        let code = given.optional_int("code").and_then(|code| u16::try_from(code).ok()).unwrap_or_default();
+        let mut status = Status::failure(code.max(400), given.str_at("reason"), message);
+        if let Some(details) = given.get_set("details") {
+            status.details = serde_json::from_value(details.clone()).ok();
+        }
+        status
+    }
+}
+
+/// The response in an answer, when it is one to this request.
+fn verify<'r>(review: &Value, reply: &'r Value, mutating: bool) -> Result<&'r Value, String> {
+    let Some(response) = reply.get_set("response") else { return Err("webhook response was absent".to_owned()) };
+    if review["apiVersion"] == "admission.k8s.io/v1beta1" {
+        return Ok(response);
+    }
+    let (wanted, got) = (review["request"].str_at("uid"), response.str_at("uid"));
+    if wanted != got {
+        return Err(format!("expected response.uid={}, got {}", go_quote(wanted), go_quote(got)));
+    }
+    let (version, kind) = (reply.str_at("apiVersion"), reply.str_at("kind"));
+    if (version, kind) != ("admission.k8s.io/v1", "AdmissionReview") {
+        return Err(format!(
+            "expected webhook response of admission.k8s.io/v1, Kind=AdmissionReview, got {version}, Kind={kind}"
+        ));
+    }
+    let (patch, patch_type) = (response.str_at("patch"), response.optional_str("patchType"));
+    match (mutating, patch.is_empty(), patch_type) {
+        (false, false, _) => Err("validating webhook may not return response.patch".to_owned()),
+        (false, true, Some(_)) => Err("validating webhook may not return response.patchType".to_owned()),
+        (true, false, None) => Err("webhook returned response.patch but not response.patchType".to_owned()),
+        (true, true, Some(_)) => Err("webhook returned response.patchType but not response.patch".to_owned()),
+        (true, false, Some(kind)) if kind != "JSONPatch" => {
+            Err(format!("webhook returned invalid response.patchType of {}", go_quote(kind)))
+        }
+        _ => Ok(response),
+    }
+}
