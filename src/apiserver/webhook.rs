@@ -132,7 +132,9 @@ impl Client {
     async fn connect(&self, place: &Place) -> Result<Connection, String> {
         let destination = match place {
             Place::Service { namespace, name, port } => {
-                service_endpoint(&*self.storage, namespace, name, &port.to_string()).map_err(|status| status.message)?
+                // Its lister's word for the resource is the kind's.
+                service_endpoint(&*self.storage, namespace, name, &port.to_string())
+                    .map_err(|status| status.message.replacen("services \"", "service \"", 1))?
             }
             Place::Host { host, port } => {
                 let found = resolver::lookup(host).await.map_err(|error| format!("dial tcp: {error}"))?;

@@ -396,9 +396,9 @@ fn at<'a>(operand: &Value<'a>, index: &Value<'a>, optional: bool) -> Outcome<'a>
             let Some(key) = index.to_key() else {
                 return Err(Failure::new(format!("unsupported key type: {}", index.type_name())));
             };
-            let found = match (map, &key) {
-                (Map::Lazy(_), Key::String(name)) => map.field(name)?,
-                _ => map.get(&key),
+            let found = match map.get(&key) {
+                Some(Value::Failed(failure)) => return Err((*failure).clone()),
+                found => found,
             };
             (found, format!("no such key: {}", super::library::convert::display_key(&key)))
         }

@@ -26,7 +26,7 @@ pub use declaration::{Declared, Field, ListDeclaration, MapDeclaration, ObjectTy
 pub use escape::{escape, unescape};
 pub use estimate::Estimate;
 pub use regular::regular_expression;
-pub use value::{Fields, Key, List, Map, Text, Value};
+pub use value::{Key, List, Map, Text, Value};
 
 use std::borrow::Cow;
 use std::collections::HashMap;

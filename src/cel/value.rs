@@ -38,6 +38,8 @@ pub enum Value<'a> {
     Semver(Arc<semver::Semver>),
     Format(&'static format::Format),
     Authorization(Arc<Authorization<'a>>),
+    /// In a map, of a value that could not be computed: whoever wants it fails as it did.
+    Failed(Arc<Failure>),
 }
 
 #[derive(Clone, Debug)]
@@ -59,20 +61,6 @@ pub enum Map<'a> {
     Made(Arc<BTreeMap<Key, Value<'a>>>),
     /// An object of a type that expressions can make.
     Object(Arc<str>, Arc<BTreeMap<Key, Value<'a>>>),
-    /// Computed when asked for: `variables`.
-    Lazy(&'a dyn Fields),
-}
-
-/// Fields that are computed when an expression asks for them.
-pub trait Fields: Send + Sync {
-    /// None: there is no such field.
-    fn get(&self, name: &str) -> Option<Result<Value<'_>, Failure>>;
-}
-
-impl std::fmt::Debug for dyn Fields + '_ {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Fields")
-    }
 }
 
 /// What a map has as a key; whole numbers are the same key whatever their type.
@@ -228,6 +216,7 @@ impl<'a> Value<'a> {
             Self::Semver(_) => super::declaration::opaque("Semver"),
             Self::Format(_) => super::declaration::opaque("Format"),
             Self::Authorization(authorization) => authorization.type_name(),
+            Self::Failed(_) => "error",
         }
     }
 
@@ -432,7 +421,6 @@ impl<'a> Map<'a> {
         match self {
             Self::Json(fields, _) => fields.len(),
             Self::Made(entries) | Self::Object(_, entries) => entries.len(),
-            Self::Lazy(_) => 0,
         }
     }
 
@@ -447,8 +435,10 @@ impl<'a> Map<'a> {
                 let Some(field) = object.field(name) else { return Ok(None) };
                 Ok(fields.get(&*field.name).map(|value| Value::from_json(value, &field.declared)))
             }
-            Self::Lazy(fields) => fields.get(name).transpose(),
-            other => Ok(other.get(&Key::String(name.into()))),
+            other => match other.get(&Key::String(name.into())) {
+                Some(Value::Failed(failure)) => Err((*failure).clone()),
+                found => Ok(found),
+            },
         }
     }
 
@@ -464,7 +454,6 @@ impl<'a> Map<'a> {
                 fields.get(&**name).map(|value| Value::from_json(value, declared))
             }
             Self::Made(entries) | Self::Object(_, entries) => entries.get(key).cloned(),
-            Self::Lazy(_) => None,
         }
     }
 
@@ -472,7 +461,6 @@ impl<'a> Map<'a> {
         match self {
             Self::Json(fields, _) => fields.keys().map(|name| Value::String(Text::Borrowed(name))).collect(),
             Self::Made(entries) | Self::Object(_, entries) => entries.keys().map(Key::to_value).collect(),
-            Self::Lazy(_) => Vec::new(),
         }
     }
 

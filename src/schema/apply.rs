@@ -95,6 +95,23 @@ pub fn apply(
     })
 }
 
+/// What merging `patch` into `live` gives, without owners: how policies apply what they compute.
+/// Err: the patch is not of the type, or would replace a list or map that is one value.
+pub fn merge_applied(schema: &Schema, live: &Value, patch: &Value) -> Result<Value, String> {
+    let typed = Typed { table: &schema.table };
+    if let Some(error) = typed.validate(schema.root, patch).into_iter().next() {
+        return Err(format!("error applying patch: failed to convert patch object to typed object: {error}"));
+    }
+    let atomics = typed.atomics(schema.root, patch);
+    if !atomics.is_empty() {
+        let paths = atomics.join(", ");
+        return Err(format!(
+            "error applying patch: invalid ApplyConfiguration: may not mutate atomic arrays, maps or structs: {paths}"
+        ));
+    }
+    Ok(typed.merge(schema.root, live, patch))
+}
+
 struct Applied<'a> {
     schema: &'a Schema,
     typed: Typed<'a>,

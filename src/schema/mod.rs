@@ -23,7 +23,7 @@ pub mod table;
 pub mod typed;
 pub mod yaml;
 
-pub use apply::{apply, read_configuration};
+pub use apply::{apply, merge_applied, read_configuration};
 pub use body::{Body, FieldValidation, MediaType, decode_body};
 pub use custom::Structural;
 pub use decode::{DecodeError, Decoded, decode, normalize, zero_object};

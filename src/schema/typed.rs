@@ -53,6 +53,39 @@ impl Typed<'_> {
         }
     }
 
+    /// The paths in a value of lists, maps and structs that are merged as one value.
+    pub fn atomics(&self, kind: TypeId, value: &Value) -> Vec<String> {
+        let mut found = Vec::new();
+        self.find_atomics(kind, value, String::new(), &mut found);
+        found
+    }
+
+    fn find_atomics(&self, kind: TypeId, value: &Value, path: String, found: &mut Vec<String>) {
+        let atomic = match self.table.shape(kind) {
+            Shape::Struct { atomic, .. } | Shape::Map { atomic, .. } => atomic && value.is_object(),
+            Shape::List { list, .. } => matches!(list, ListType::Atomic) && value.is_array(),
+            _ => false,
+        };
+        if atomic {
+            found.push(path.clone());
+        }
+        match (self.kind(kind, &[Some(value)]), value) {
+            (Kind::Map, Value::Object(fields)) => {
+                for (name, value) in fields {
+                    if let Some((kind, _)) = self.entry(kind, name) {
+                        self.find_atomics(kind, value, format!("{path}.{name}"), found);
+                    }
+                }
+            }
+            (Kind::List(element, _), Value::Array(items)) => {
+                for (index, item) in items.iter().enumerate() {
+                    self.find_atomics(element, item, format!("{path}[{index}]"), found);
+                }
+            }
+            _ => {}
+        }
+    }
+
     /// The type of an entry, and whether it is a declared field.
     fn entry(&self, kind: TypeId, name: &str) -> Option<(TypeId, bool)> {
         match self.table.shape(kind) {

@@ -154,7 +154,7 @@ fn config_map(name: &str, data: Value) -> Value {
 }
 
 /// A configuration takes hold a moment after it is stored.
-async fn until<F: Future<Output = Option<T>>, T>(mut attempt: impl FnMut() -> F) -> T {
+pub async fn until<F: Future<Output = Option<T>>, T>(mut attempt: impl FnMut() -> F) -> T {
     for _ in 0..500 {
         if let Some(value) = attempt().await {
             return value;
@@ -228,7 +228,10 @@ async fn a_webhook_denies_create_update_and_delete() {
     assert_eq!(request["kind"], json!({ "group": "", "version": "v1", "kind": "ConfigMap" }));
     assert_eq!(request["resource"], json!({ "group": "", "version": "v1", "resource": "configmaps" }));
     assert_eq!((&request["name"], &request["namespace"]), (&json!("good"), &json!("default")));
-    assert_eq!(request["userInfo"], json!({ "username": "admin", "groups": ["system:masters"] }));
+    assert_eq!(
+        request["userInfo"],
+        json!({ "username": "admin", "groups": ["system:masters", "system:authenticated"] })
+    );
     assert_eq!(request["dryRun"], false);
     assert_eq!(request["options"]["kind"], "DeleteOptions");
     let updates: Vec<_> =
@@ -456,7 +459,7 @@ async fn selectors_conditions_and_dry_run_decide_whether_it_is_called() {
     );
     let (code, message) = api.post(&format!("{GROUP}/validatingwebhookconfigurations"), wrong).await.refused();
     assert_eq!(code, 422);
-    assert!(message.contains("webhooks[0].matchConditions[0].expression: Invalid value: \"... [}\": compilation failed: ERROR: <input>:1:1: Syntax error"), "{message}");
+    assert!(message.contains("webhooks[0].matchConditions[0].expression: Invalid value: \"... [}\": compilation failed: ERROR: <input>:1:2: Syntax error"), "{message}");
     assert!(message.contains("webhooks[0].matchConditions[1].expression: Invalid value: \"object.metadata.name\": must evaluate to bool but got dyn"), "{message}");
 }
 

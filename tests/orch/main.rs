@@ -1,6 +1,7 @@
 //! One test binary, one module per noun: the real API server, store, controllers and scheduler
 //! in-process, with a fake container runtime. No root, no ports.
 
+mod admission_policies;
 mod admission_webhooks;
 mod apiserver;
 mod apiserver_corpus;

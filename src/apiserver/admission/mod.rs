@@ -13,6 +13,7 @@ mod matching;
 mod namespace_lifecycle;
 pub mod node_restriction;
 mod pod_security;
+mod policy;
 mod priority;
 mod reinvocation;
 mod role_escalation;
@@ -69,7 +70,9 @@ pub const PLUGINS: &[Row] = &[
     ("CertificateApproval", |sources| Arc::new(certificate_approval::CertificateApproval::new(sources))),
     ("CertificateSigning", |sources| Arc::new(certificate_signing::CertificateSigning::new(sources))),
     ("CertificateSubjectRestriction", |_| Arc::new(certificate_subject_restriction::CertificateSubjectRestriction)),
+    ("MutatingAdmissionPolicy", |sources| Arc::new(policy::MutatingPolicies::new(sources))),
     ("MutatingAdmissionWebhook", |sources| Arc::new(webhook::MutatingWebhooks::new(sources))),
+    ("ValidatingAdmissionPolicy", |sources| Arc::new(policy::ValidatingPolicies::new(sources))),
     ("ValidatingAdmissionWebhook", |sources| Arc::new(webhook::ValidatingWebhooks::new(sources))),
 ];
 
@@ -81,13 +84,11 @@ const OTHERS: &[&str] = &[
     "DefaultStorageClass",
     "DenyServiceExternalIPs",
     "LimitRanger",
-    "MutatingAdmissionPolicy",
     "OwnerReferencesPermissionEnforcement",
     "PersistentVolumeClaimResize",
     "PodTopologyLabels",
     "ResourceQuota",
     "RuntimeClass",
-    "ValidatingAdmissionPolicy",
 ];
 
 /// The plugins that run. `Err`: a name that is not known, or one that cannot be switched on.

@@ -15,6 +15,8 @@ pub struct Reinvocation {
     pub(super) output: Option<Value>,
     hooks: Eligible,
     pub(super) policies: Eligible,
+    /// The object as the policies left it.
+    pub(super) policies_output: Option<Value>,
 }
 
 /// Those that may be called again, and those that must.

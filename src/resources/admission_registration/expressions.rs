@@ -44,11 +44,20 @@ pub fn compile(expression: &str, environment: &Environment, results: &[Type]) ->
     if results.is_empty() || results.iter().any(|wanted| result.is_exactly(wanted)) {
         return Ok(program);
     }
-    let names: Vec<String> = results.iter().map(ToString::to_string).collect();
+    let result = spelled(&result);
+    let names: Vec<String> = results.iter().map(spelled).collect();
     Err(match names.as_slice() {
         [one] => format!("must evaluate to {one} but got {result}"),
         all => format!("must evaluate to one of [{}] but got {result}", all.join(" ")),
     })
+}
+
+/// A type by the name that its values give.
+fn spelled(kind: &Type) -> String {
+    match kind {
+        Type::Null | Type::Duration | Type::Timestamp => kind.value_name().to_owned(),
+        other => other.to_string(),
+    }
 }
 
 /// Report what is wrong with an expression that is there.
