@@ -75,6 +75,8 @@ fn options(disk: &SimulatedDisk) -> Options {
         ballast_bytes: 0,
         checkpoint_bytes: 48 << 10,
         truncate_bytes: 96 << 10,
+        // What is deleted is given back with the next checkpoint.
+        spare_bytes: 0,
         ..Options::default()
     }
 }

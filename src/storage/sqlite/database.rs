@@ -6,7 +6,7 @@
 //! noticed as surely as a flipped byte.
 
 use super::directory::Directory;
-use super::rows::{Meta, checksum_of, fingerprint, integer};
+use super::rows::{Meta, checksum_of, fingerprint, integer, unsigned};
 use super::{Options, disk};
 use crate::storage::Entry;
 use crate::storage::live::Tree;
@@ -26,12 +26,10 @@ pub const FORMAT: i32 = 1;
 const FRAME: u64 = PAGE + 24;
 /// Of the database file.
 pub const PAGE: u64 = 4096;
-/// Free pages that are left alone: they are used again soon …
-const SPARE_PAGES: i64 = 1024;
-/// … and this part of the file, if that is more: to give a page back another one is moved.
-const SPARE_PART: i64 = 4;
+/// This part of the file may be free pages: to give one back another one is moved.
+const SPARE_PART: u64 = 4;
 /// Free pages given back at once: what that writes has to fit the bounds of the WAL.
-const VACUUM_PAGES: i64 = 1024;
+const VACUUM_PAGES: u64 = 1024;
 
 const TABLES: &str = "
     BEGIN IMMEDIATE;
@@ -296,20 +294,23 @@ impl Database {
         if self.wal { disk::first_bad_page(&self.connection).map_err(Failure::Fatal) } else { Ok(None) }
     }
 
-    /// Gives free pages back, some at a time; the file is shorter after the next checkpoint. `all` of them: the disk
-    /// is full. False: there was nothing to give back.
-    pub fn vacuum(&mut self, all: bool) -> Result<bool, Failure> {
-        let given = self.incremental_vacuum(all).map_err(|error| self.failed(error))?;
+    /// Gives free pages back, some at a time; the file is shorter after the next checkpoint. `spare`: so many bytes of
+    /// them are left alone, or a part of the file, if that is more; 0: none are. False: there was nothing to give.
+    pub fn vacuum(&mut self, spare: u64) -> Result<bool, Failure> {
+        let given = self.incremental_vacuum(spare).map_err(|error| self.failed(error))?;
         self.wal_high = self.wal_high.max(WAL_PAGES.get());
         Ok(given)
     }
 
-    fn incremental_vacuum(&self, all: bool) -> rusqlite::Result<bool> {
-        let count = |pragma: &str| self.connection.query_row(pragma, [], |row| row.get::<_, i64>(0));
+    fn incremental_vacuum(&self, spare: u64) -> rusqlite::Result<bool> {
+        let count = |pragma: &str| self.connection.query_row(pragma, [], |row| unsigned(row, 0));
         let free = count("PRAGMA freelist_count")?;
-        let spare = if all { 0 } else { (count("PRAGMA page_count")? / SPARE_PART).max(SPARE_PAGES) };
-        let pages = (free - spare).min(VACUUM_PAGES);
-        if pages <= 0 {
+        let spare = match spare {
+            0 => 0,
+            bytes => (count("PRAGMA page_count")? / SPARE_PART).max(bytes / PAGE),
+        };
+        let pages = free.saturating_sub(spare).min(VACUUM_PAGES);
+        if pages == 0 {
             return Ok(false);
         }
         let mut statement = self.connection.prepare(&format!("PRAGMA incremental_vacuum({pages})"))?;

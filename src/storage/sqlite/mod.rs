@@ -47,6 +47,8 @@ pub struct Options {
     pub checkpoint_bytes: u64,
     /// … and cut when its file was longer than this.
     pub truncate_bytes: u64,
+    /// Free space that stays in the database file, since it is used again soon; 0: none.
+    pub spare_bytes: u64,
     /// Where [`SqliteStorage::save_automatic`] puts its snapshots; after damage the newest is started from.
     pub snapshots: Option<PathBuf>,
     /// Added to every sync, to see how a slow disk does.
@@ -65,6 +67,7 @@ impl Default for Options {
             ballast_bytes: 16 << 20,
             checkpoint_bytes: 4 << 20,
             truncate_bytes: 32 << 20,
+            spare_bytes: 4 << 20,
             snapshots: None,
             sync_delay: Duration::ZERO,
             vfs: None,

@@ -317,7 +317,9 @@ impl Writer {
         if disk.database.wal_bytes() < self.options.checkpoint_bytes {
             return;
         }
-        let done = disk.checkpoint(disk.database.wal_length() > self.options.truncate_bytes);
+        let truncate = disk.database.wal_length() > self.options.truncate_bytes;
+        let done = disk.database.vacuum(self.options.spare_bytes);
+        let done = done.and_then(|_| disk.database.checkpoint(truncate));
         match done {
             Ok(()) => {}
             Err(Failure::Full(reason)) => self.enter_full(reason),
@@ -395,11 +397,6 @@ impl Disk {
             .map_err(|error| Failure::Fatal(format!("write the commit sequence: {error}")))
     }
 
-    fn checkpoint(&mut self, truncate: bool) -> std::result::Result<(), Failure> {
-        self.database.vacuum(false)?;
-        self.database.checkpoint(truncate)
-    }
-
     /// Room for deletes: the ballast's, and that of the WAL.
     fn make_way(&mut self) -> std::result::Result<(), Failure> {
         if let Some(ballast) = &self.ballast
@@ -419,7 +416,7 @@ impl Disk {
             {
                 return Ok(true);
             }
-            if !self.database.vacuum(true)? {
+            if !self.database.vacuum(0)? {
                 return Ok(self.ballast.is_none());
             }
         }
