@@ -6,6 +6,7 @@
 //! rows. Nothing here knows a kind by name but the handlers of [`subresources`] and [`services`].
 
 pub mod admission;
+pub mod audit;
 pub mod authn;
 pub mod authz;
 pub mod bootstrap;
@@ -35,7 +36,7 @@ pub use state::{Check, Config, State};
 use crate::api::{Status, UserInfo};
 use axum::body::Body;
 use futures::future::BoxFuture;
-use http::Request;
+use http::{HeaderValue, Request};
 use request::{Query, RequestInfo};
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -92,10 +93,12 @@ impl tower::Service<Request<Body>> for Server {
 async fn answer(state: Arc<State>, mut request: Request<Body>) -> Reply {
     let started = Instant::now();
     let query = Query::parse(request.uri());
-    let mut info = RequestInfo::parse(request.method(), request.uri(), &query);
+    let info = RequestInfo::parse(request.method(), request.uri(), &query);
     let long_running = info.is_long_running();
     let inflight = state.metrics.begin(&info);
-    let handled = handle(&state, &mut info, query, &mut request);
+    let audit_id = audit::id(request.headers());
+    let mut trail = None;
+    let handled = handle(&state, &info, query, &mut request, &audit_id, &mut trail);
     let result = if long_running {
         handled.await
     } else {
@@ -104,28 +107,61 @@ async fn answer(state: Arc<State>, mut request: Request<Body>) -> Reply {
             Err(_) => Err(Status::timeout("Timeout: request did not complete within the allotted timeout")),
         }
     };
-    let reply = match result {
+    let mut reply = match result {
         Ok(reply) => reply,
         Err(status) => {
             codec::drain(request.into_body()).await;
             respond::status(&status)
         }
     };
+    if let Some(trail) = trail {
+        reply = trail.finish(&info, reply).await;
+    }
+    reply.headers_mut().insert(audit::AUDIT_ID, audit_id);
     state.metrics.end(inflight, &info, reply.status(), started.elapsed());
     reply
 }
 
 async fn handle(
     state: &Arc<State>,
-    info: &mut RequestInfo,
+    info: &RequestInfo,
     query: Query,
     request: &mut Request<Body>,
+    audit_id: &HeaderValue,
+    trail: &mut Option<Arc<audit::Trail>>,
 ) -> Result<Reply, Status> {
-    let user = authenticate(state, request).await?;
+    let begin = |user: &UserInfo, request: &Request<Body>| {
+        state.audit.as_ref().and_then(|audit| audit.begin(user, info, request, audit_id))
+    };
+    let user = match authenticate(state, request).await {
+        Ok(user) => user,
+        Err(status) => {
+            *trail = begin(&UserInfo::default(), request);
+            return Err(status);
+        }
+    };
+    *trail = begin(&user, request);
+    let Some(trail) = trail else { return serve(state, info, query, user, request, None).await };
+    trail.take_body(info, request).await?;
+    trail.clone().follow(serve(state, info, query, user, request, Some(trail))).await
+}
+
+/// A request whose sender is known.
+async fn serve(
+    state: &Arc<State>,
+    info: &RequestInfo,
+    query: Query,
+    user: UserInfo,
+    request: &mut Request<Body>,
+    trail: Option<&audit::Trail>,
+) -> Result<Reply, Status> {
     let attributes = attributes(&user, info, &query);
     let impersonated = authn::impersonate(request.headers_mut(), &attributes, &state.authorizers).await?;
+    if let (Some(trail), Some(user)) = (trail, &impersonated) {
+        trail.impersonated(user);
+    }
     let user = impersonated.unwrap_or(user);
-    authz::check(&state.authorizers, &self::attributes(&user, info, &query)).await?;
+    authorize(state, &self::attributes(&user, info, &query)).await?;
     let request = std::mem::replace(request, Request::new(Body::empty()));
     if !info.is_resource {
         return routes::serve(state, info, &query, &user, request).await;
@@ -134,6 +170,19 @@ async fn handle(
         return Err(no_such_resource());
     };
     verbs::route(verbs::Call { state, info, query: &query, row: &row, user: &user, request }).await
+}
+
+async fn authorize(state: &State, attributes: &authz::Attributes<'_>) -> Result<(), Status> {
+    match authz::decide(&state.authorizers, attributes).await {
+        authz::Decision::Allow(reason) => {
+            audit::authorized("allow", reason);
+            Ok(())
+        }
+        authz::Decision::Deny(reason) | authz::Decision::NoOpinion(reason) => {
+            audit::authorized("forbid", reason.clone());
+            Err(authz::forbidden(attributes, &reason))
+        }
+    }
 }
 
 async fn authenticate(state: &State, request: &mut Request<Body>) -> Result<UserInfo, Status> {

@@ -1,6 +1,7 @@
 //! What the handlers share: the parts that [`Config`] was composed from.
 
 use super::admission::{self, Plugin};
+use super::audit::Audit;
 use super::authn::Authenticator;
 use super::authz::Authorizer;
 use super::definitions::Definitions;
@@ -36,6 +37,8 @@ pub struct Config {
     pub webhooks: Arc<webhook::Client>,
     /// Asked by `/readyz`, in order.
     pub ready: Vec<(&'static str, Check)>,
+    /// None: nothing is recorded.
+    pub audit: Option<Audit>,
 }
 
 /// See [`Config`].
@@ -51,6 +54,7 @@ pub struct State {
     pub webhooks: Arc<webhook::Client>,
     pub definitions: Definitions,
     pub(super) ready: Vec<(&'static str, Check)>,
+    pub(super) audit: Option<Arc<Audit>>,
     pub(super) metrics: Metrics,
     pub(super) discovery: discovery::Cache,
     pub(super) openapi: openapi::Cache,
@@ -76,6 +80,7 @@ impl State {
             webhooks: config.webhooks,
             definitions,
             ready: config.ready,
+            audit: config.audit.map(Arc::new),
             metrics: Metrics::new(),
             discovery: discovery::Cache::default(),
             openapi: openapi::Cache::default(),

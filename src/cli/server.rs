@@ -2,7 +2,7 @@
 
 use super::node_arguments::NodeArguments;
 use crate::cluster::api_server_flags;
-use crate::cluster::options::{Cidr, ServerOptions, parse_key_value, parse_mode, parse_port_range};
+use crate::cluster::options::{AuditOptions, Cidr, ServerOptions, parse_key_value, parse_mode, parse_port_range};
 use crate::cluster::snapshots;
 use anyhow::{Context, Result};
 use std::net::{IpAddr, Ipv4Addr};
@@ -138,6 +138,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode> {
             interval: if args.disable_snapshots { Duration::ZERO } else { args.snapshot_interval },
             retention: args.snapshot_retention.get(),
         },
+        audit: AuditOptions::default(),
         controllers: args
             .kube_controller_manager_arg
             .iter()

@@ -2,6 +2,7 @@
 
 use super::options::{ServerOptions, parse_port_range};
 use anyhow::{Context, Result, bail};
+use std::time::Duration;
 
 type Set = fn(&mut ServerOptions, &str) -> Result<()>;
 
@@ -9,6 +10,28 @@ type Set = fn(&mut ServerOptions, &str) -> Result<()>;
 const FLAGS: &[(&str, Set)] = &[
     ("advertise-address", |options, text| {
         options.advertise_address = Some(text.parse().context("not an address")?);
+        Ok(())
+    }),
+    ("audit-log-maxage", |options, text| {
+        let days: u32 = text.parse().context("not a number of days")?;
+        options.audit.log.max_age = Duration::from_secs(u64::from(days) * 24 * 3600);
+        Ok(())
+    }),
+    ("audit-log-maxbackup", |options, text| {
+        options.audit.log.max_backups = text.parse().context("not a number of files")?;
+        Ok(())
+    }),
+    ("audit-log-maxsize", |options, text| {
+        let megabytes: u32 = text.parse().context("not a number of megabytes")?;
+        options.audit.log.max_size = u64::from(megabytes) << 20;
+        Ok(())
+    }),
+    ("audit-log-path", |options, text| {
+        options.audit.log.path = text.into();
+        Ok(())
+    }),
+    ("audit-policy-file", |options, text| {
+        options.audit.policy = Some(text.into());
         Ok(())
     }),
     ("disable-admission-plugins", |options, text| {

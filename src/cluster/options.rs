@@ -87,6 +87,13 @@ pub struct NodeOptions {
     pub run_directory: PathBuf,
 }
 
+/// What the API server records of its requests: nothing without both a policy and a log.
+#[derive(Clone, Debug, Default)]
+pub struct AuditOptions {
+    pub policy: Option<PathBuf>,
+    pub log: crate::apiserver::audit::log::Options,
+}
+
 /// A control plane, and a node unless `disable_agent`.
 #[derive(Clone, Debug)]
 pub struct ServerOptions {
@@ -115,6 +122,7 @@ pub struct ServerOptions {
     /// Added to every sync of the store, for measurements.
     pub sync_delay: Duration,
     pub snapshots: super::snapshots::Options,
+    pub audit: AuditOptions,
     /// The controllers' flags by name.
     pub controllers: BTreeMap<String, String>,
     pub node: NodeOptions,

@@ -8,7 +8,7 @@ use super::join::server::{self as join, JOINERS, JoinAuthorizer};
 use super::kubelet_access::KubeletAccess;
 use super::manifests;
 use super::node::{self, Node};
-use super::options::ServerOptions;
+use super::options::{AuditOptions, ServerOptions};
 use super::pki::{self, Pki};
 use super::preflight::{self, Machine};
 use super::process;
@@ -17,7 +17,7 @@ use super::supervisor::Supervisor;
 use super::token::{Role, Token};
 use crate::api::UserInfo;
 use crate::api::ip::Cidr;
-use crate::apiserver::{self, Limits, Server, admission, authn, authz, bootstrap, subresources};
+use crate::apiserver::{self, Limits, Server, admission, audit, authn, authz, bootstrap, subresources};
 use crate::client::dialer::{Direct, Kubelet as KubeletDialer};
 use crate::client::in_process;
 use crate::net::addresses::{self, MachineAddresses};
@@ -294,7 +294,20 @@ fn api_server(
         },
         webhooks,
         ready: vec![("storage", health)],
+        audit: audit(options)?,
     }))
+}
+
+fn audit(options: &ServerOptions) -> Result<Option<audit::Audit>> {
+    let AuditOptions { policy, log } = &options.audit;
+    match (policy, log.path.as_os_str().is_empty()) {
+        (None, true) => Ok(None),
+        (Some(policy), false) => {
+            Ok(Some(audit::Audit::new(audit::Policy::read(policy)?, audit::Log::open(log.clone())?)))
+        }
+        (None, false) => bail!("audit-log-path is given without audit-policy-file: nothing would be recorded"),
+        (Some(_), true) => bail!("audit-policy-file is given without audit-log-path: events have nowhere to go"),
+    }
 }
 
 fn write_kubeconfig(options: &ServerOptions, pki: &Pki) -> Result<()> {

@@ -54,8 +54,13 @@ impl Answer {
 
 impl Api {
     pub async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// One that is composed otherwise.
+    pub async fn with(change: impl FnOnce(&mut Config)) -> Self {
         let storage = SqliteStorage::in_memory().await;
-        let config = Config {
+        let mut config = Config {
             webhooks: orch::apiserver::webhook::Client::direct(storage.clone()),
             storage,
             registry: Arc::new(Registry::built_in()),
@@ -66,7 +71,9 @@ impl Api {
             routes: Vec::new(),
             services: services::Ranges::default(),
             ready: Vec::new(),
+            audit: None,
         };
+        change(&mut config);
         Self { server: Server::new(config), user: UserInfo::new("admin", &["system:masters"]) }
     }
 

@@ -47,6 +47,7 @@ async fn start(limits: Limits) -> Running {
         routes: Vec::new(),
         services: services::Ranges::default(),
         ready: Vec::new(),
+        audit: None,
     });
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");

@@ -133,6 +133,7 @@ fn api_server(storage: &Arc<dyn Storage>, pki: &Pki) -> Server {
         services: services::Ranges::default(),
         webhooks,
         ready: Vec::new(),
+        audit: None,
     })
 }
 

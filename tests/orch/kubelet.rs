@@ -51,6 +51,7 @@ impl TestNode {
                 node_ports: 30000..=32767,
             },
             ready: Vec::new(),
+            audit: None,
         });
         let client = in_process(server, UserInfo::new("system:admin", &["system:masters"]));
         let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(client.clone());

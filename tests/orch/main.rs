@@ -4,6 +4,7 @@
 mod admission_policies;
 mod admission_webhooks;
 mod apiserver;
+mod apiserver_audit;
 mod apiserver_corpus;
 mod apiserver_delete;
 mod apiserver_discovery;

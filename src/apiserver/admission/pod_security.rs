@@ -1,6 +1,6 @@
 //! PodSecurity: pods keep to the level that their namespace's labels ask for.
 //!
-//! `enforce` refuses, `warn` warns (for pods and what makes pods); `audit` has no log to go to.
+//! `enforce` refuses, `warn` warns, `audit` annotates the audit event (for pods and what makes pods).
 //! Source: "Pod Security Standards", and `k8s.io/pod-security-admission`.
 
 mod checks;
@@ -9,6 +9,7 @@ mod policy;
 use super::{Attributes, Operation, Plugin, Sources, is_core, items, text};
 use crate::api::field::go_quote;
 use crate::api::{FieldError, GroupResource, GroupVersionResource, Status};
+use crate::apiserver::audit;
 use crate::apiserver::follow::{Projection, parse_json};
 use crate::storage::{Key, Prefix, Storage};
 use async_trait::async_trait;
@@ -17,6 +18,10 @@ use serde::Deserialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
+
+/// Annotations of the audit event.
+const ENFORCED: &str = "pod-security.kubernetes.io/enforce-policy";
+const VIOLATIONS: &str = "pod-security.kubernetes.io/audit-violations";
 
 /// Of a namespace whose level becomes stricter.
 const MAX_CHECKED_PODS: usize = 3000;
@@ -71,21 +76,23 @@ impl PodSecurity {
         {
             return Ok(());
         }
+        audit::annotate(ENFORCED, policy.enforce.to_string());
+        record(policy.audit, &pod["metadata"], &pod["spec"]);
         let found = checks::evaluate(policy.enforce, &pod["metadata"], &pod["spec"]);
         if !found.is_empty() {
             let reason =
                 format!("violates PodSecurity {}: {}", go_quote(&policy.enforce.to_string()), checks::details(&found));
             return Err(Status::forbidden(&attributes.group_resource(), attributes.name, &reason));
         }
-        let warning = warning(policy.warn, &pod["metadata"], &pod["spec"]);
+        let warning = violation(policy.warn, &pod["metadata"], &pod["spec"]);
         attributes.warnings.extend(warning);
         Ok(())
     }
 
     /// What makes pods is never refused, but its user should know.
-    fn warn_of_template(&self, attributes: &mut Attributes<'_>) {
+    fn tell_of_template(&self, attributes: &mut Attributes<'_>) {
         let Some(policy) = self.policy(attributes.namespace) else { return };
-        if policy.warn.level == Level::Privileged {
+        if policy.warn.level == Level::Privileged && policy.audit.level == Level::Privileged {
             return;
         }
         let Some(object) = attributes.object.as_deref() else { return };
@@ -95,7 +102,8 @@ impl PodSecurity {
             _ => &object["spec"]["template"],
         };
         if template["spec"].is_object() {
-            let warning = warning(policy.warn, &template["metadata"], &template["spec"]);
+            record(policy.audit, &template["metadata"], &template["spec"]);
+            let warning = violation(policy.warn, &template["metadata"], &template["spec"]);
             attributes.warnings.extend(warning);
         }
     }
@@ -186,10 +194,19 @@ impl PodSecurity {
     }
 }
 
-fn warning(warn: LevelVersion, metadata: &Value, spec: &Value) -> Option<String> {
-    let found = checks::evaluate(warn, metadata, spec);
+/// What the audit event of the request says of a pod.
+fn record(level: LevelVersion, metadata: &Value, spec: &Value) {
+    if audit::is_recorded()
+        && let Some(text) = violation(level, metadata, spec)
+    {
+        audit::annotate(VIOLATIONS, text);
+    }
+}
+
+fn violation(level: LevelVersion, metadata: &Value, spec: &Value) -> Option<String> {
+    let found = checks::evaluate(level, metadata, spec);
     (!found.is_empty())
-        .then(|| format!("would violate PodSecurity {}: {}", go_quote(&warn.to_string()), checks::details(&found)))
+        .then(|| format!("would violate PodSecurity {}: {}", go_quote(&level.to_string()), checks::details(&found)))
 }
 
 fn labels(object: &Value) -> BTreeMap<String, String> {
@@ -249,7 +266,7 @@ impl Plugin for PodSecurity {
         } else if attributes.is_core("namespaces") {
             self.validate_namespace(attributes)
         } else {
-            self.warn_of_template(attributes);
+            self.tell_of_template(attributes);
             Ok(())
         }
     }

@@ -1,0 +1,332 @@
+//! Audit: who asked what, when, and what came of it, in a log by a [`Policy`].
+//!
+//! [`super::answer`] begins a [`Trail`] per request that the policy wants recorded and ends it with
+//! the reply; what handles the request on the way may [`annotate`]. Source: "Auditing", and
+//! `endpoints/filters/audit.go`.
+
+mod event;
+pub mod log;
+mod policy;
+
+pub use log::Log;
+pub use policy::{Level, Policy};
+
+use super::authn::ConnectionInfo;
+use super::codec;
+use super::request::RequestInfo;
+use super::respond::Reply;
+use crate::api::{GroupVersionKind, Status, UserInfo, time};
+use crate::schema;
+use axum::body::Body;
+use bytes::Bytes;
+use event::{Event, ObjectReference, ResponseStatus, Stage};
+use http::header::{CONTENT_TYPE, USER_AGENT};
+use http::{HeaderMap, HeaderName, HeaderValue, Request};
+use http_body::Frame;
+use http_body_util::BodyExt;
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use policy::Decision;
+use serde_json::Value;
+use serde_json::value::{RawValue, to_raw_value};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+/// Names a request in its reply and in every event about it; a client may give its own.
+pub const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
+/// A longer one of a client's is cut.
+const ID_LENGTH: usize = 64;
+const USER_AGENT_LENGTH: usize = 1024;
+
+tokio::task_local! {
+    static CURRENT: Arc<Trail>;
+}
+
+/// An annotation of the event of the request that is being handled. The first value of a key stays.
+pub fn annotate(key: &str, value: impl Into<String>) {
+    // Outside of a request, or of one that is not recorded, there is nothing to annotate.
+    let _ = CURRENT.try_with(|trail| {
+        trail.event.lock().annotations.entry(key.to_owned()).or_insert_with(|| value.into());
+    });
+}
+
+/// What the authorizers said of the request that is being handled.
+pub fn authorized(decision: &str, reason: String) {
+    annotate("authorization.k8s.io/decision", decision);
+    annotate("authorization.k8s.io/reason", reason);
+}
+
+/// Whether annotations of the request that is being handled go anywhere.
+pub fn is_recorded() -> bool {
+    CURRENT.try_with(|_| ()).is_ok()
+}
+
+/// The id of a request: the client's, else a new one.
+pub fn id(headers: &HeaderMap) -> HeaderValue {
+    let given = headers.get(AUDIT_ID).filter(|value| !value.is_empty());
+    let given = given.and_then(|value| HeaderValue::from_bytes(&value.as_bytes()[..value.len().min(ID_LENGTH)]).ok());
+    given.unwrap_or_else(|| {
+        let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
+        let text = uuid::Uuid::new_v4().hyphenated().encode_lower(&mut text);
+        HeaderValue::from_str(text).expect("hexadecimal digits")
+    })
+}
+
+/// What is recorded, and where to.
+pub struct Audit {
+    policy: Policy,
+    log: Log,
+}
+
+impl Audit {
+    pub fn new(policy: Policy, log: Log) -> Self {
+        Self { policy, log }
+    }
+
+    /// Begin the trail of a request, received just now; None: nothing of it is recorded.
+    pub fn begin<B>(
+        self: &Arc<Self>,
+        user: &UserInfo,
+        info: &RequestInfo,
+        request: &Request<B>,
+        id: &HeaderValue,
+    ) -> Option<Arc<Trail>> {
+        let decision = self.policy.decide(user, info);
+        if decision.level == Level::None {
+            return None;
+        }
+        let now = time::micros(Timestamp::now());
+        let reference = |info: &RequestInfo| ObjectReference {
+            resource: info.resource.clone(),
+            namespace: info.namespace.clone(),
+            name: info.name.clone(),
+            api_group: info.group.clone(),
+            api_version: info.version.clone(),
+            subresource: info.subresource.clone(),
+            ..ObjectReference::default()
+        };
+        let agent = request.headers().get(USER_AGENT).map(|agent| String::from_utf8_lossy(agent.as_bytes()));
+        let event = Event {
+            kind: "Event",
+            api_version: "audit.k8s.io/v1",
+            level: decision.level,
+            audit_id: id.to_str().unwrap_or_default().to_owned(),
+            stage: Stage::RequestReceived,
+            request_uri: request.uri().path_and_query().map(ToString::to_string).unwrap_or_default(),
+            verb: info.verb,
+            user: user.clone(),
+            impersonated_user: None,
+            source_ips: source_ips(request),
+            user_agent: agent.unwrap_or_default().chars().take(USER_AGENT_LENGTH).collect(),
+            object_ref: info.is_resource.then(|| reference(info)),
+            response_status: None,
+            request_object: None,
+            response_object: None,
+            request_received_timestamp: now.clone(),
+            stage_timestamp: now,
+            annotations: Default::default(),
+        };
+        let trail = Arc::new(Trail { audit: self.clone(), decision, event: Mutex::new(event) });
+        trail.emit(Stage::RequestReceived);
+        Some(trail)
+    }
+}
+
+/// The forwarding proxies' word first, then the peer.
+fn source_ips<B>(request: &Request<B>) -> Vec<String> {
+    let headers = request.headers();
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let forwarded = text("x-forwarded-for").split(',').chain([text("x-real-ip")]).map(str::trim);
+    let mut all: Vec<String> = Vec::new();
+    let peer = request.extensions().get::<ConnectionInfo>().and_then(|connection| connection.peer);
+    let given = forwarded.filter_map(|text| text.parse::<std::net::IpAddr>().ok());
+    for address in given.chain(peer.map(|peer| peer.ip())) {
+        let address = address.to_canonical().to_string();
+        if !all.contains(&address) {
+            all.push(address);
+        }
+    }
+    all
+}
+
+/// One request on its way, as far as it is recorded.
+pub struct Trail {
+    audit: Arc<Audit>,
+    decision: Decision,
+    event: Mutex<Event>,
+}
+
+impl Trail {
+    /// Handle the request: what it annotates is in this trail.
+    pub async fn follow<F: Future>(self: Arc<Self>, work: F) -> F::Output {
+        CURRENT.scope(self, work).await
+    }
+
+    fn emit(&self, stage: Stage) {
+        if self.decision.omit_stages.contains(&stage) {
+            return;
+        }
+        let line = {
+            let mut event = self.event.lock();
+            event.stage = stage;
+            event.stage_timestamp = time::micros(Timestamp::now());
+            let mut line = serde_json::to_vec(&*event).expect("an event prints");
+            line.push(b'\n');
+            line
+        };
+        if let Err(error) = self.audit.log.write(&line) {
+            tracing::error!(%error, "an audit event is lost: the audit log cannot be written");
+        }
+    }
+
+    pub fn impersonated(&self, user: &UserInfo) {
+        self.event.lock().impersonated_user = Some(user.clone());
+    }
+
+    /// Record what the request brings; its body is read for it.
+    pub async fn take_body(&self, info: &RequestInfo, request: &mut Request<Body>) -> Result<(), Status> {
+        let writes = matches!(info.verb, "create" | "update" | "patch" | "delete" | "deletecollection");
+        if !info.is_resource || !writes || info.is_long_running() {
+            return Ok(());
+        }
+        let body = codec::read(std::mem::take(request.body_mut())).await?;
+        *request.body_mut() = Body::from(body.clone());
+        let Some(mut object) = decode(request.headers(), &body) else { return Ok(()) };
+        let mut event = self.event.lock();
+        if matches!(info.verb, "create" | "update")
+            && let Some(reference) = &mut event.object_ref
+        {
+            let said = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
+            for (known, field) in [
+                (&mut reference.name, "name"),
+                (&mut reference.namespace, "namespace"),
+                (&mut reference.uid, "uid"),
+                (&mut reference.resource_version, "resourceVersion"),
+            ] {
+                if known.is_empty() {
+                    *known = said(field);
+                }
+            }
+        }
+        if self.decision.level >= Level::Request {
+            event.request_object = self.raw(&mut object);
+        }
+        Ok(())
+    }
+
+    fn raw(&self, object: &mut Value) -> Option<Box<RawValue>> {
+        if self.decision.omit_managed_fields {
+            forget_managed_fields(object);
+        }
+        to_raw_value(object).ok()
+    }
+
+    /// Record the reply; a long one ends with its body.
+    pub async fn finish(self: Arc<Self>, info: &RequestInfo, reply: Reply) -> Reply {
+        let code = reply.status();
+        if info.is_long_running() && (code.is_success() || code.is_informational()) {
+            self.event.lock().response_status = Some(ResponseStatus::code(code.as_u16()));
+            self.emit(Stage::ResponseStarted);
+            return reply.map(|body| Body::new(Followed { body, _end: End(self) }));
+        }
+        let is_deletion = matches!(info.verb, "delete" | "deletecollection");
+        let is_object = is_object(reply.headers());
+        let wanted = self.decision.level == Level::RequestResponse || is_deletion || !code.is_success();
+        if !wanted || !is_object {
+            self.event.lock().response_status = Some(ResponseStatus::code(code.as_u16()));
+            self.emit(Stage::ResponseComplete);
+            return reply;
+        }
+        let (parts, body) = reply.into_parts();
+        let body = match body.collect().await {
+            Ok(body) => body.to_bytes(),
+            Err(error) => {
+                tracing::error!(%error, "a reply has no end");
+                Bytes::new()
+            }
+        };
+        self.record(&parts.headers, &body, code.as_u16());
+        self.emit(Stage::ResponseComplete);
+        Reply::from_parts(parts, Body::from(body))
+    }
+
+    fn record(&self, headers: &HeaderMap, body: &[u8], code: u16) {
+        let object = decode(headers, body);
+        let mut event = self.event.lock();
+        event.response_status = Some(ResponseStatus::code(code));
+        let Some(mut object) = object else { return };
+        if object["kind"] == "Status" && object["apiVersion"] == "v1" {
+            if let Ok(status) = serde_json::from_value(object.clone()) {
+                event.response_status = Some(ResponseStatus::of(status, code));
+            }
+        }
+        if self.decision.level == Level::RequestResponse && event.object_ref.is_some() {
+            event.response_object = self.raw(&mut object);
+        }
+    }
+}
+
+/// A stream that is being answered; its event is complete when it is dropped.
+struct End(Arc<Trail>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.emit(Stage::ResponseComplete);
+    }
+}
+
+struct Followed {
+    body: Body,
+    _end: End,
+}
+
+impl http_body::Body for Followed {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+}
+
+fn is_object(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    ["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"]
+        .iter()
+        .any(|known| kind.starts_with(known.as_bytes()))
+}
+
+/// A body as JSON, whatever form it came in. None: it is none, or not to be read.
+fn decode(headers: &HeaderMap, body: &[u8]) -> Option<Value> {
+    if body.is_empty() {
+        return None;
+    }
+    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or("application/json");
+    if kind.contains("protobuf") {
+        let (api_version, name, message) = schema::protobuf::open(body).ok()?;
+        let schema = schema::builtin_schema(&GroupVersionKind::from_api_version(&api_version, &name))?;
+        return schema::protobuf::decode_message(&schema, message).ok();
+    }
+    if kind.contains("yaml") { schema::yaml::parse(body).ok() } else { schema::scan::parse(body).ok() }
+}
+
+/// Of an object, or of the items of a list.
+fn forget_managed_fields(object: &mut Value) {
+    let forget = |object: &mut Value| {
+        if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+            metadata.remove("managedFields");
+        }
+    };
+    forget(object);
+    if let Some(items) = object.get_mut("items").and_then(Value::as_array_mut) {
+        items.iter_mut().for_each(forget);
+    }
+}

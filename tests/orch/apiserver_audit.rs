@@ -1,0 +1,216 @@
+//! The audit log: which requests are recorded, at which stages, and with what.
+
+use crate::apiserver::{Api, CONFIG_MAPS};
+use axum::body::Body;
+use http::{Method, header};
+use http_body_util::BodyExt;
+use orch::api::UserInfo;
+use orch::apiserver::audit::{Audit, Log, Policy, log};
+use orch::apiserver::{admission, authz};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::sync::Arc;
+use tempfile::TempDir;
+
+struct Recorded {
+    api: Api,
+    directory: TempDir,
+}
+
+impl Recorded {
+    async fn new(rules: &str) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let log = Log::open(log::Options { path: Self::path(&directory), ..Default::default() }).expect("a log");
+        let policy = Policy::parse(&format!("apiVersion: audit.k8s.io/v1\nkind: Policy\n{rules}")).expect("a policy");
+        let api = Api::with(|config| config.audit = Some(Audit::new(policy, log))).await;
+        Self { api, directory }
+    }
+
+    fn path(directory: &TempDir) -> PathBuf {
+        directory.path().join("audit.log")
+    }
+
+    /// What was recorded since the last look.
+    fn events(&self) -> Vec<Value> {
+        let path = Self::path(&self.directory);
+        let text = std::fs::read_to_string(&path).expect("the log");
+        // The log appends: what is cut off is not written again.
+        std::fs::OpenOptions::new().write(true).open(&path).and_then(|file| file.set_len(0)).expect("cut");
+        text.lines().map(|line| serde_json::from_str(line).expect("an event")).collect()
+    }
+}
+
+fn config_map(name: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"k": "v"}})
+}
+
+#[tokio::test]
+async fn a_write_is_recorded_whole() {
+    let it = Recorded::new("rules: [{level: RequestResponse}]").await;
+    let request = it.api.request(Method::POST, &format!("{CONFIG_MAPS}?fieldManager=me"));
+    let request = request
+        .header(header::CONTENT_TYPE, "application/json")
+        .header(header::USER_AGENT, "test/1")
+        .header("Audit-ID", "given-by-the-client")
+        .header("X-Forwarded-For", "192.0.2.7, nonsense");
+    let answer = it.api.answer(request.body(Body::from(config_map("x").to_string())).expect("a request")).await;
+    assert_eq!(answer.headers["audit-id"], "given-by-the-client");
+    let events = it.events();
+    assert_eq!(events.len(), 2, "{events:#?}");
+    assert_eq!((&events[0]["stage"], &events[1]["stage"]), (&json!("RequestReceived"), &json!("ResponseComplete")));
+    assert_eq!(events[0].get("responseStatus"), None);
+    let event = &events[1];
+    assert_eq!((&event["kind"], &event["apiVersion"]), (&json!("Event"), &json!("audit.k8s.io/v1")));
+    assert_eq!(event["auditID"], "given-by-the-client");
+    assert_eq!(event["level"], "RequestResponse");
+    assert_eq!(event["requestURI"], format!("{CONFIG_MAPS}?fieldManager=me"));
+    assert_eq!(event["verb"], "create");
+    assert_eq!(event["user"], json!({"username": "admin", "groups": ["system:masters", "system:authenticated"]}));
+    assert_eq!(event["sourceIPs"], json!(["192.0.2.7"]));
+    assert_eq!(event["userAgent"], "test/1");
+    assert_eq!(
+        event["objectRef"],
+        json!({"resource": "configmaps", "namespace": "a", "name": "x", "apiVersion": "v1"})
+    );
+    assert_eq!(event["responseStatus"], json!({"metadata": {}, "code": 201}));
+    assert_eq!(event["requestObject"], config_map("x"));
+    assert_eq!(event["responseObject"], answer.ok());
+    assert_eq!(
+        event["annotations"],
+        json!({"authorization.k8s.io/decision": "allow", "authorization.k8s.io/reason": ""})
+    );
+    for stamp in ["requestReceivedTimestamp", "stageTimestamp"] {
+        assert_eq!(event[stamp].as_str().map(str::len), Some("2026-11-21T07:31:44.000000Z".len()), "{event}");
+    }
+}
+
+#[tokio::test]
+async fn levels_bound_what_is_recorded() {
+    let it = Recorded::new(
+        "omitStages: [RequestReceived]
+rules:
+- {level: Metadata, resources: [{resources: [secrets]}]}
+- {level: Request, verbs: [create, patch]}
+- {level: RequestResponse, verbs: [list], omitManagedFields: true}
+- {level: None, verbs: [get]}
+- {level: Metadata}",
+    )
+    .await;
+    let secret =
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "stringData": {"a": "hidden"}});
+    it.api.post("/api/v1/namespaces/a/secrets", secret).await.ok();
+    it.api.post(CONFIG_MAPS, config_map("x")).await.ok();
+    it.api.merge(&format!("{CONFIG_MAPS}/x"), json!({"data": {"k": "w"}})).await.ok();
+    it.api.get(&format!("{CONFIG_MAPS}/x")).await.ok();
+    it.api.get(CONFIG_MAPS).await.ok();
+    it.api.delete(&format!("{CONFIG_MAPS}/x"), None).await.ok();
+    let events = it.events();
+    let verbs: Vec<&str> = events.iter().filter_map(|event| event["verb"].as_str()).collect();
+    assert_eq!(verbs, ["create", "create", "patch", "list", "delete"]);
+    let of_secret = &events[0];
+    assert_eq!(of_secret["objectRef"]["name"], "s");
+    assert!(!of_secret.to_string().contains("hidden") && of_secret.get("requestObject").is_none(), "{of_secret}");
+    assert_eq!(events[1]["requestObject"], config_map("x"));
+    assert_eq!(events[1].get("responseObject"), None);
+    assert_eq!(events[2]["requestObject"], json!({"data": {"k": "w"}}));
+    let listed = &events[3]["responseObject"];
+    assert_eq!(listed["items"][0]["data"]["k"], "w");
+    assert!(!listed.to_string().contains("managedFields"), "{listed}");
+    let deleted = &events[4]["responseStatus"];
+    assert_eq!((&deleted["status"], &deleted["code"]), (&json!("Success"), &json!(200)));
+    assert_eq!(events[4].get("responseObject"), None);
+}
+
+#[tokio::test]
+async fn refusals_say_why() {
+    let it = Recorded::new("omitStages: [RequestReceived]\nrules: [{level: Metadata}]").await;
+    let nobody = Api { user: UserInfo::new("ann", &[]), ..it.api.clone() };
+    nobody.get(CONFIG_MAPS).await.is(403);
+    it.api.get(&format!("{CONFIG_MAPS}/none")).await.is(404);
+    let request = http::Request::get("/api/v1/nodes").body(Body::empty()).expect("a request");
+    it.api.answer(request).await.is(401);
+    let events = it.events();
+    let codes: Vec<&Value> = events.iter().map(|event| &event["responseStatus"]["code"]).collect();
+    assert_eq!(codes, [403, 404, 401]);
+    assert_eq!(events[0]["annotations"]["authorization.k8s.io/decision"], "forbid");
+    assert_eq!(events[1]["responseStatus"]["reason"], "NotFound");
+    assert_eq!(events[1]["responseStatus"]["details"]["name"], "none");
+    assert_eq!(events[2]["user"], json!({}));
+}
+
+#[tokio::test]
+async fn who_is_impersonated_is_told_beside_who_does_it() {
+    let it = Recorded::new("omitStages: [RequestReceived]\nrules: [{level: Metadata}]").await;
+    let request = it.api.request(Method::GET, CONFIG_MAPS).header("Impersonate-User", "bob");
+    it.api.answer(request.body(Body::empty()).expect("a request")).await.is(403);
+    let events = it.events();
+    assert_eq!(events[0]["user"]["username"], "admin");
+    assert_eq!(events[0]["impersonatedUser"]["username"], "bob");
+}
+
+#[tokio::test]
+async fn a_watch_has_a_start_and_an_end() {
+    let it = Recorded::new("rules: [{level: RequestResponse}]").await;
+    let path = format!("{CONFIG_MAPS}?watch=1");
+    let request = it.api.request(Method::GET, &path).body(Body::empty()).expect("a request");
+    let reply = it.api.send(request).await;
+    let stages = |events: &[Value]| -> Vec<String> {
+        events.iter().map(|event| event["stage"].as_str().unwrap_or_default().to_owned()).collect()
+    };
+    assert_eq!(stages(&it.events()), ["RequestReceived", "ResponseStarted"]);
+    let mut body = reply.into_body();
+    it.api.config_map("x", json!({})).await;
+    let frame = body.frame().await.expect("an event").expect("no error");
+    assert!(frame.data_ref().is_some_and(|data| data.starts_with(b"{\"type\":\"ADDED\"")), "{frame:?}");
+    it.events();
+    drop(body);
+    let ended = it.events();
+    assert_eq!(stages(&ended), ["ResponseComplete"]);
+    assert_eq!((&ended[0]["verb"], &ended[0]["responseStatus"]["code"]), (&json!("watch"), &json!(200)));
+}
+
+#[tokio::test]
+async fn admission_annotates() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let log = Log::open(log::Options { path: Recorded::path(&directory), ..Default::default() }).expect("a log");
+    let policy = "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules: [{level: Metadata}]";
+    let policy = Policy::parse(policy).expect("a policy");
+    let api = Api::with(|config| {
+        let storage = config.storage.clone();
+        let rbac = Arc::new(authz::Rbac::new(storage.clone()));
+        let sources = admission::Sources {
+            storage,
+            authorizers: config.authorizers.clone(),
+            rbac,
+            registry: config.registry.clone(),
+            webhooks: config.webhooks.clone(),
+        };
+        let all = admission::chain(&sources, &[], &[]).expect("a chain");
+        config.admission = all.into_iter().filter(|plugin| plugin.name() == "PodSecurity").collect();
+        config.audit = Some(Audit::new(policy, log));
+    });
+    let it = Recorded { api: api.await, directory };
+    let labels =
+        json!({"pod-security.kubernetes.io/enforce": "baseline", "pod-security.kubernetes.io/audit": "restricted"});
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "a", "labels": labels}});
+    it.api.post("/api/v1/namespaces", namespace).await.ok();
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"},
+        "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    it.api.post("/api/v1/namespaces/a/pods", pod).await.ok();
+    let annotations = &it.events()[1]["annotations"];
+    assert_eq!(annotations["pod-security.kubernetes.io/enforce-policy"], "baseline:latest");
+    let violations = annotations["pod-security.kubernetes.io/audit-violations"].as_str().unwrap_or_default();
+    assert!(
+        violations.starts_with("would violate PodSecurity \"restricted:latest\": allowPrivilegeEscalation"),
+        "{violations}"
+    );
+}
+
+#[tokio::test]
+async fn every_reply_names_its_request() {
+    let api = Api::new().await;
+    let (one, other) = (api.get("/version").await, api.get("/api/v1/none").await);
+    let id = |answer: &crate::apiserver::Answer| answer.headers["audit-id"].to_str().expect("text").to_owned();
+    assert_eq!(id(&one).len(), 36);
+    assert_ne!(id(&one), id(&other));
+}
