@@ -22,6 +22,13 @@ pub enum Update<'a> {
 #[derive(Debug)]
 pub struct Following(JoinHandle<()>);
 
+impl Following {
+    /// A task that ends with it. Must be called on a tokio runtime.
+    pub fn spawn(task: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self(tokio::spawn(task))
+    }
+}
+
 impl Drop for Following {
     fn drop(&mut self) {
         self.0.abort();

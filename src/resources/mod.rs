@@ -37,6 +37,7 @@ pub mod labels;
 pub mod networking;
 pub mod node;
 pub mod policy;
+pub mod quota;
 pub mod rbac;
 pub mod resource;
 pub mod scheduling;

@@ -48,6 +48,13 @@ impl Key {
         self.0.rsplit('/').next().unwrap_or_default()
     }
 
+    /// Whose object it is.
+    pub fn resource(&self) -> GroupResource {
+        let mut parts = self.0.splitn(3, '/');
+        let group = parts.next().unwrap_or_default();
+        GroupResource::new(if group == "core" { "" } else { group }, parts.next().unwrap_or_default())
+    }
+
     /// Empty for a cluster-scoped object.
     pub fn namespace(&self) -> &str {
         let mut parts = self.0.splitn(4, '/').skip(2);

@@ -21,6 +21,7 @@ mod custom_resources;
 mod fake_runtime;
 mod kubectl;
 mod kubelet;
+mod resource_quota;
 mod scheduler_cluster;
 mod schema_decode;
 mod schema_roundtrip;

@@ -16,6 +16,7 @@ mod pod_security;
 mod policy;
 mod priority;
 mod reinvocation;
+mod resource_quota;
 mod role_escalation;
 mod service_account;
 mod storage_object_in_use_protection;
@@ -74,6 +75,7 @@ pub const PLUGINS: &[Row] = &[
     ("MutatingAdmissionWebhook", |sources| Arc::new(webhook::MutatingWebhooks::new(sources))),
     ("ValidatingAdmissionPolicy", |sources| Arc::new(policy::ValidatingPolicies::new(sources))),
     ("ValidatingAdmissionWebhook", |sources| Arc::new(webhook::ValidatingWebhooks::new(sources))),
+    ("ResourceQuota", |sources| Arc::new(resource_quota::ResourceQuota::new(sources))),
 ];
 
 /// Rows of Kubernetes's chain that this server does not have; switching them off is no error.
@@ -87,7 +89,6 @@ const OTHERS: &[&str] = &[
     "OwnerReferencesPermissionEnforcement",
     "PersistentVolumeClaimResize",
     "PodTopologyLabels",
-    "ResourceQuota",
     "RuntimeClass",
 ];
 
