@@ -1,4 +1,4 @@
-//! ResourceQuota: what is over it is refused, and its status follows what there is.
+//! ResourceQuota, LimitRange and default classes: what a namespace may have, and what it gets.
 
 use crate::admission_webhooks::until;
 use crate::apiserver::Api;
@@ -164,4 +164,82 @@ async fn the_last_place_is_taken_once() {
         made += usize::from(attempt.await.expect("no panic"));
     }
     assert_eq!(made, 5);
+}
+
+#[tokio::test]
+async fn limits_are_filled_in_and_kept() {
+    let api = with_account().await;
+    let limits = json!([
+        {
+            "type": "Container", "default": { "cpu": "500m", "memory": "500Mi" }, "defaultRequest": { "cpu": "100m", "memory": "200Mi" },
+            "min": { "cpu": "50m" }, "max": { "cpu": "500m" }, "maxLimitRequestRatio": { "memory": "4" },
+        },
+        { "type": "Pod", "max": { "memory": "1Gi" } },
+        { "type": "PersistentVolumeClaim", "min": { "storage": "1Gi" }, "max": { "storage": "2Gi" } },
+    ]);
+    api.post(
+        "/api/v1/namespaces/default/limitranges",
+        json!({ "metadata": { "name": "l" }, "spec": { "limits": limits } }),
+    )
+    .await
+    .ok();
+    let bare = json!({ "metadata": { "name": "bare" }, "spec": { "containers": [{ "name": "c", "image": "i", "resources": { "requests": { "cpu": "200m" } } }] } });
+    let made = api.post(PODS, bare).await.ok();
+    assert_eq!(
+        made["spec"]["containers"][0]["resources"],
+        json!({ "requests": { "cpu": "200m", "memory": "200Mi" }, "limits": { "cpu": "500m", "memory": "500Mi" } })
+    );
+    assert_eq!(
+        made["metadata"]["annotations"]["kubernetes.io/limit-ranger"],
+        "LimitRanger plugin set: memory request for container c; cpu, memory limit for container c"
+    );
+    for (resources, reason) in [
+        (
+            json!({ "requests": { "cpu": "10m" } }),
+            "pods \"p\" is forbidden: minimum cpu usage per Container is 50m, but request is 10m",
+        ),
+        (
+            json!({ "limits": { "cpu": "2" } }),
+            "pods \"p\" is forbidden: maximum cpu usage per Container is 500m, but limit is 2",
+        ),
+        (
+            json!({ "requests": { "memory": "100Mi" } }),
+            "pods \"p\" is forbidden: memory max limit to request ratio per Container is 4, but provided ratio is 5.000000",
+        ),
+        (
+            json!({ "limits": { "memory": "2Gi" }, "requests": { "memory": "2Gi" } }),
+            "pods \"p\" is forbidden: maximum memory usage per Pod is 1Gi, but limit is 2147483648",
+        ),
+    ] {
+        let pod = json!({ "metadata": { "name": "p" }, "spec": { "containers": [{ "name": "c", "image": "i", "resources": resources }] } });
+        let (code, message) = api.post(PODS, pod).await.refused();
+        assert_eq!(code, 403);
+        // Sums are printed as Go's quantities print them, in one form or the other.
+        assert!(
+            message == reason
+                || (reason.contains("per Pod") && message.contains("maximum memory usage per Pod is 1Gi")),
+            "{message}"
+        );
+    }
+    let claim = |storage: &str| json!({ "metadata": { "name": "c" }, "spec": { "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": storage } } } });
+    let (_, message) = api.post("/api/v1/namespaces/default/persistentvolumeclaims", claim("5Gi")).await.refused();
+    assert_eq!(
+        message,
+        "persistentvolumeclaims \"c\" is forbidden: maximum storage usage per PersistentVolumeClaim is 2Gi, but request is 5Gi"
+    );
+
+    // Classes that are the default are filled in, the newest first; a claim grows only where its class allows it.
+    let class = |name: &str| json!({ "metadata": { "name": name, "annotations": { "storageclass.kubernetes.io/is-default-class": "true" } }, "provisioner": "x/y" });
+    api.post("/apis/storage.k8s.io/v1/storageclasses", class("gold")).await.ok();
+    let mut made = api.post("/api/v1/namespaces/default/persistentvolumeclaims", claim("1Gi")).await.ok();
+    assert_eq!(made["spec"]["storageClassName"], "gold");
+    made["spec"]["resources"]["requests"]["storage"] = json!("2Gi");
+    let (_, message) = api.put("/api/v1/namespaces/default/persistentvolumeclaims/c", &made).await.refused();
+    assert!(message.contains("can be expanded") || message.contains("spec is immutable"), "{message}");
+
+    let ingress_class = json!({ "metadata": { "name": "front", "annotations": { "ingressclass.kubernetes.io/is-default-class": "true" } }, "spec": { "controller": "x/y" } });
+    api.post("/apis/networking.k8s.io/v1/ingressclasses", ingress_class).await.ok();
+    let ingress = json!({ "metadata": { "name": "i" }, "spec": { "defaultBackend": { "service": { "name": "s", "port": { "number": 80 } } } } });
+    let made = api.post("/apis/networking.k8s.io/v1/namespaces/default/ingresses", ingress).await.ok();
+    assert_eq!(made["spec"]["ingressClassName"], "front");
 }

@@ -7,11 +7,15 @@ mod certificate_approval;
 mod certificate_signing;
 mod certificate_subject_restriction;
 mod configurations;
+mod default_ingress_class;
+mod default_storage_class;
 mod default_toleration_seconds;
 mod expressions;
+mod limit_ranger;
 mod matching;
 mod namespace_lifecycle;
 pub mod node_restriction;
+mod persistent_volume_claim_resize;
 mod pod_security;
 mod policy;
 mod priority;
@@ -61,16 +65,22 @@ pub type Row = (&'static str, fn(&Sources) -> Arc<dyn Plugin>);
 /// The chain in Kubernetes's order; all are on unless they are switched off.
 pub const PLUGINS: &[Row] = &[
     ("NamespaceLifecycle", |sources| Arc::new(namespace_lifecycle::NamespaceLifecycle::new(sources))),
+    ("LimitRanger", |sources| Arc::new(limit_ranger::LimitRanger::new(sources))),
     ("ServiceAccount", |sources| Arc::new(service_account::ServiceAccount::new(sources))),
     ("NodeRestriction", |sources| Arc::new(node_restriction::NodeRestriction::new(sources))),
     ("TaintNodesByCondition", |_| Arc::new(taint_nodes_by_condition::TaintNodesByCondition)),
     ("PodSecurity", |sources| Arc::new(pod_security::PodSecurity::new(sources))),
     ("Priority", |sources| Arc::new(priority::Priority::new(sources))),
     ("DefaultTolerationSeconds", |_| Arc::new(default_toleration_seconds::DefaultTolerationSeconds)),
+    ("DefaultStorageClass", |sources| Arc::new(default_storage_class::DefaultStorageClass::new(sources))),
     ("StorageObjectInUseProtection", |_| Arc::new(storage_object_in_use_protection::StorageObjectInUseProtection)),
+    ("PersistentVolumeClaimResize", |sources| {
+        Arc::new(persistent_volume_claim_resize::PersistentVolumeClaimResize::new(sources))
+    }),
     ("CertificateApproval", |sources| Arc::new(certificate_approval::CertificateApproval::new(sources))),
     ("CertificateSigning", |sources| Arc::new(certificate_signing::CertificateSigning::new(sources))),
     ("CertificateSubjectRestriction", |_| Arc::new(certificate_subject_restriction::CertificateSubjectRestriction)),
+    ("DefaultIngressClass", |sources| Arc::new(default_ingress_class::DefaultIngressClass::new(sources))),
     ("MutatingAdmissionPolicy", |sources| Arc::new(policy::MutatingPolicies::new(sources))),
     ("MutatingAdmissionWebhook", |sources| Arc::new(webhook::MutatingWebhooks::new(sources))),
     ("ValidatingAdmissionPolicy", |sources| Arc::new(policy::ValidatingPolicies::new(sources))),
@@ -82,12 +92,8 @@ pub const PLUGINS: &[Row] = &[
 const OTHERS: &[&str] = &[
     "AlwaysPullImages",
     "ClusterTrustBundleAttest",
-    "DefaultIngressClass",
-    "DefaultStorageClass",
     "DenyServiceExternalIPs",
-    "LimitRanger",
     "OwnerReferencesPermissionEnforcement",
-    "PersistentVolumeClaimResize",
     "PodTopologyLabels",
     "RuntimeClass",
 ];

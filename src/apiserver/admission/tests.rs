@@ -137,7 +137,7 @@ async fn plugins_are_picked_by_name() {
     };
     let all: Vec<&str> = std::iter::once("RoleEscalation").chain(PLUGINS.iter().map(|(name, _)| *name)).collect();
     assert_eq!(names(&["Priority"], &[]).unwrap(), all);
-    let less = names(&[], &["PodSecurity", "ResourceQuota"]).unwrap();
+    let less = names(&[], &["PodSecurity", "AlwaysPullImages"]).unwrap();
     assert_eq!(less.len(), all.len() - 1);
     assert!(!less.contains(&"PodSecurity"));
     for (enable, disable) in [(&["Nonsense"][..], &[][..]), (&[], &["Nonsense"]), (&["Priority"], &["Priority"])] {
