@@ -16,6 +16,7 @@ mod apiserver_watch;
 mod cluster;
 mod controllers_cluster;
 mod controllers_deployment;
+mod conversion_webhook;
 mod corpus_replay;
 mod custom_resources;
 mod fake_runtime;
