@@ -3,12 +3,13 @@
 //! Kubernetes checks an older form of it: what is the same in all versions stands at the top there,
 //! and errors name that place.
 
-use super::{json_schema, structural};
+use super::{json_schema, rules, structural};
 use crate::api::field::go_quote;
 use crate::api::names as syntax;
 use crate::api::value::same;
 use crate::api::{ErrorList, FieldError, Fields, Path, Report};
 use crate::resources::admission_registration::webhook_client;
+use crate::schema::custom::{Structural, Type};
 use serde_json::Value;
 
 const COLUMN_TYPES: &[&str] = &["boolean", "date", "integer", "number", "string"];
@@ -29,7 +30,11 @@ pub fn validate(spec: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     for (index, version) in versions.iter().enumerate() {
         let path = at_versions.index(index);
         joined(version.str_at("name"), &path.child("name"), errors);
+        deprecation(version, &path.child("deprecationWarning"), errors);
         shared.own(version, &path, errors);
+        if !shared.selectable {
+            selectable(version, &path.child("selectableFields"), errors);
+        }
     }
     let names: Vec<&str> = versions.iter().map(|version| version.str_at("name")).collect();
     if names.iter().enumerate().any(|(index, name)| names[..index].contains(name)) {
@@ -51,6 +56,9 @@ pub fn validate(spec: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     self::names(spec.at("names"), &at_names, errors);
     if let Some(version) = versions.first() {
         shared.top(version, path, errors);
+        if shared.selectable {
+            selectable(version, &path.child("selectableFields"), errors);
+        }
     }
     conversion(spec.at("conversion"), &path.child("conversion"), errors);
 }
@@ -60,12 +68,18 @@ struct Shared {
     schema: bool,
     subresources: bool,
     columns: bool,
+    selectable: bool,
 }
 
 impl Shared {
     fn of(versions: &[Value]) -> Self {
         let all = |field: &str| versions.windows(2).all(|pair| same(pair[0].at(field), pair[1].at(field)));
-        Self { schema: all("schema"), subresources: all("subresources"), columns: all("additionalPrinterColumns") }
+        Self {
+            schema: all("schema"),
+            subresources: all("subresources"),
+            columns: all("additionalPrinterColumns"),
+            selectable: all("selectableFields"),
+        }
     }
 
     /// What a version has for itself.
@@ -186,8 +200,74 @@ fn schema(version: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     if schema.bool_at("nullable") {
         errors.forbidden(&path.child("nullable"), "nullable cannot be true at the root");
     }
-    structural::validate(schema, path, errors);
-    json_schema::validate(schema, path, errors);
+    let mut own = ErrorList::new();
+    structural::validate(schema, path, &mut own);
+    json_schema::validate(schema, path, &mut own);
+    if own.is_empty() {
+        rules::check::validate(schema, path, &mut own);
+    }
+    errors.append(&mut own);
+}
+
+/// What a version warns of, where it does.
+fn deprecation(version: &Value, path: &Path<'_>, errors: &mut ErrorList) {
+    const LIMIT: usize = 256;
+    let Some(text) = version.optional_str("deprecationWarning") else { return };
+    if !version.bool_at("deprecated") {
+        return errors.invalid(path, text, "can only be set for deprecated versions");
+    }
+    if text.len() > LIMIT {
+        errors.invalid(path, text, format!("must be <= {LIMIT} characters long"));
+    }
+    if text.is_empty() {
+        errors.invalid(path, text, "must not be an empty string");
+    }
+    if let Some((at, _)) = text.char_indices().find(|(_, c)| c.is_control() || c.is_whitespace() && *c != ' ') {
+        let what = "must only contain printable UTF-8 characters; non-printable character found at index";
+        errors.invalid(path, text, format!("{what} {at}"));
+    }
+}
+
+/// Fields that objects can be selected by: of a simple type, outside metadata, each once.
+fn selectable(version: &Value, path: &Path<'_>, errors: &mut ErrorList) {
+    const LIMIT: usize = 8;
+    let fields = version.list_at("selectableFields");
+    if fields.is_empty() {
+        return;
+    }
+    let schema = Structural::parse(version.at("schema").at("openAPIV3Schema"));
+    let mut known: Vec<Vec<String>> = Vec::new();
+    for (index, field) in fields.iter().enumerate() {
+        let at = path.index(index);
+        let path = at.child("jsonPath");
+        let text = field.str_at("jsonPath");
+        if text.is_empty() {
+            errors.required(&path, "");
+            continue;
+        }
+        let (steps, node) = match rules::at_path(text, &schema, false) {
+            Ok(found) => found,
+            Err(error) => {
+                errors.invalid(&path, text, format!("is an invalid path: {error}"));
+                continue;
+            }
+        };
+        if steps.first().is_some_and(|step| step == "metadata") {
+            errors.invalid(&path, text, "must not point to fields in metadata");
+        }
+        if !matches!(node.kind, Some(Type::String | Type::Boolean | Type::Integer)) {
+            let detail = "must point to a field of type string, boolean or integer. Enum string fields and strings with formats are allowed.";
+            errors.invalid(&path, text, detail);
+        }
+        if known.contains(&steps) {
+            errors.duplicate(&path, text);
+        } else {
+            known.push(steps);
+        }
+    }
+    if known.len() > LIMIT {
+        errors.too_many(path, known.len(), LIMIT as i64);
+    }
 }
 
 /// A path such as `.spec.replicas`; None where it is one.
@@ -260,6 +340,10 @@ fn conversion(conversion: &Value, path: &Path<'_>, errors: &mut ErrorList) {
         if webhook.has("clientConfig") {
             let detail = "should not be set when strategy is not set to Webhook";
             errors.forbidden(&path.child("webhookClientConfig"), detail);
+        }
+        if !webhook.list_at("conversionReviewVersions").is_empty() {
+            let detail = "should not be set when strategy is not set to Webhook";
+            errors.forbidden(&path.child("conversionReviewVersions"), detail);
         }
         return;
     }

@@ -3,6 +3,7 @@
 //! Source: `ValidateCustomResourceDefinitionOpenAPISchema` of apiextensions.
 
 use crate::api::{ErrorList, FieldError, Fields, Path, Report};
+use crate::schema::custom::Structural;
 use serde_json::Value;
 
 pub const TYPES: &[&str] = &["array", "boolean", "integer", "number", "object", "string"];
@@ -204,6 +205,7 @@ fn key_presence(schema: &Value, path: &Path<'_>, errors: &mut ErrorList) {
 
 fn rules(schema: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     let list = path.child("x-kubernetes-validations");
+    let breaks = |text: &str| text.contains(['\n', '\r']);
     for (index, rule) in schema.list_at("x-kubernetes-validations").iter().enumerate() {
         let path = list.index(index);
         let (text, message) = (rule.str_at("rule").trim(), rule.str_at("message"));
@@ -212,14 +214,30 @@ fn rules(schema: &Value, path: &Path<'_>, errors: &mut ErrorList) {
             errors.required(&path.child("rule"), "rule is not specified");
         } else if !message.is_empty() && message.trim().is_empty() {
             errors.invalid(&at_message, message, "must be non-empty if specified");
-        } else if message.trim().contains(['\n', '\r']) {
+        } else if breaks(message.trim()) {
             errors.invalid(&at_message, message, "must not contain line breaks");
-        } else if text.contains(['\n', '\r']) && message.is_empty() && rule.str_at("messageExpression").is_empty() {
-            errors
-                .required(&at_message, "message or messageExpression should be specified if rule contains line breaks");
+        } else if breaks(text) && message.is_empty() {
+            errors.required(&at_message, "message must be specified if rule contains line breaks");
+        }
+        let expression = rule.str_at("messageExpression");
+        if !expression.is_empty() && expression.trim().is_empty() {
+            errors.required(&path.child("messageExpression"), "messageExpression must be non-empty if specified");
         }
         if let Some(reason) = rule.optional_str("reason") {
             errors.one_of(&path.child("reason"), reason, REASONS);
+        }
+        let (field, at_field) = (rule.str_at("fieldPath"), path.child("fieldPath"));
+        if field.is_empty() {
+            continue;
+        }
+        if field.trim().is_empty() {
+            errors.invalid(&at_field, field, "must be non-empty if specified");
+        }
+        if breaks(field) {
+            errors.invalid(&at_field, field, "must not contain line breaks");
+        }
+        if super::rules::at_path(field, &Structural::parse(schema), true).is_err() {
+            errors.invalid(&at_field, field, "must be a valid path");
         }
     }
 }

@@ -5,4 +5,5 @@ pub mod custom_resource_definition;
 mod defaults;
 mod definition;
 mod json_schema;
+pub mod rules;
 mod structural;

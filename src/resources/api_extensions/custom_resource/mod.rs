@@ -10,6 +10,7 @@ mod served;
 
 pub use served::versions;
 
+use super::rules::Rules;
 use crate::api::field::ErrorType;
 use crate::api::{ErrorList, FieldError, Fields, FieldsMut, Path};
 use crate::resources::pipeline::{generation, metadata, metadata_strings};
@@ -24,6 +25,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// One version of a custom resource.
 pub struct CustomResource {
     schema: Arc<Structural>,
+    rules: Arc<Rules>,
     /// Has a `status` subresource.
     status: bool,
     scale: Option<Scale>,
@@ -80,7 +82,7 @@ impl Strategy for CustomResource {
     }
 
     fn rules(&self, object: &Value, old: Option<&Value>, errors: &mut ErrorList) {
-        check_rules(&self.schema, object, old, errors);
+        check_rules(&self.rules, object, old, errors);
     }
 
     fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
@@ -143,14 +145,16 @@ fn check_lists(schema: &Structural, object: &Value, old: &Value, errors: &mut Er
     }
 }
 
-fn check_rules(schema: &Structural, _object: &Value, _old: Option<&Value>, errors: &mut ErrorList) {
-    if !schema.any(&|node| !node.rules.is_empty()) {
+fn check_rules(rules: &Rules, object: &Value, old: Option<&Value>, errors: &mut ErrorList) {
+    if !rules.exist() {
         return;
     }
     if errors.iter().any(|error| BLOCKING.contains(&error.kind)) {
         let detail = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
         errors.push(FieldError::invalid(&ROOT, Value::Null, detail));
+        return;
     }
+    rules.validate(object, old, &ROOT, errors);
 }
 
 fn finalizer_warnings(name: &str) -> Vec<String> {
@@ -170,6 +174,7 @@ fn finalizer_warnings(name: &str) -> Vec<String> {
 /// The status subresource: nothing else is written through it.
 struct Status {
     schema: Arc<Structural>,
+    rules: Arc<Rules>,
     scale: Option<Scale>,
 }
 
@@ -211,7 +216,7 @@ impl Strategy for Status {
     }
 
     fn rules(&self, object: &Value, old: Option<&Value>, errors: &mut ErrorList) {
-        check_rules(&self.schema, object, old, errors);
+        check_rules(&self.rules, object, old, errors);
     }
 
     fn allow_unconditional_update(&self) -> bool {

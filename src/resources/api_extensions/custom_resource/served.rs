@@ -5,6 +5,7 @@ use super::scale::Scale;
 use super::{CustomResource, Status};
 use crate::api::jsonpath::Expression;
 use crate::api::{Fields, GroupVersionKind};
+use crate::resources::api_extensions::rules::Rules;
 use crate::resources::registry::compare_versions;
 use crate::resources::{Conversion, Resource, Selectable, Subresource, SubresourceHandler, Verb};
 use crate::schema::Schema;
@@ -71,6 +72,7 @@ fn row(
     let scale = subresources.get_set("scale").map(Scale::parse);
     let (columns, cells) = cells::columns(version);
     let selectable: Vec<Selectable> = version.list_at("selectableFields").iter().filter_map(selectable).collect();
+    let rules = Arc::new(Rules::new(schema.clone()));
     let mut below = Vec::new();
     if status {
         below.push(Subresource::status());
@@ -100,8 +102,9 @@ fn row(
         columns,
         deprecated: version.bool_at("deprecated").then(|| deprecation(spec, version).into()),
         strategy: Arc::new(CustomResource {
-            status_strategy: Status { schema: schema.clone(), scale: scale.clone() },
+            status_strategy: Status { schema: schema.clone(), rules: rules.clone(), scale: scale.clone() },
             schema,
+            rules,
             status,
             scale,
             cells,
