@@ -13,6 +13,7 @@ pub mod jsonpath;
 pub mod names;
 pub mod patch;
 pub mod quantity;
+pub mod regular;
 pub mod selector;
 pub mod status;
 pub mod time;

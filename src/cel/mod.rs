@@ -17,15 +17,14 @@ mod library;
 mod macros;
 mod overloads;
 mod parse;
-mod regular;
 mod tree;
 mod value;
 
+pub use crate::api::regular::regular_expression;
 pub use authorizer::{Authorization, Authorizer, Decision, Question};
 pub use declaration::{Declared, Field, ListDeclaration, MapDeclaration, ObjectType, Semantics, Type};
 pub use escape::{escape, unescape};
 pub use estimate::Estimate;
-pub use regular::regular_expression;
 pub use value::{Key, List, Map, Text, Value};
 
 use std::borrow::Cow;

@@ -18,6 +18,7 @@ mod controllers_cluster;
 mod controllers_deployment;
 mod conversion_webhook;
 mod corpus_replay;
+mod custom_resource_rules;
 mod custom_resources;
 mod fake_runtime;
 mod kubectl;

@@ -249,7 +249,11 @@ fn note_stored_version(object: &mut Value) {
     let wanted: Vec<Value> = versions.map(|version| version.at("name").clone()).collect();
     let status = object.object_mut("status");
     let mut stored = status.list_at("storedVersions").to_vec();
-    stored.extend(wanted.into_iter().filter(|name| !status.list_at("storedVersions").contains(name)));
+    for name in wanted {
+        if !stored.contains(&name) {
+            stored.push(name);
+        }
+    }
     if !stored.is_empty() {
         status.set("storedVersions", stored);
     }
@@ -269,9 +273,11 @@ fn status(object: &Value, errors: &mut ErrorList) {
         return errors.invalid(&path, Value::Null, "must have at least one stored version");
     }
     let versions = object.at("spec").list_at("versions");
-    for version in versions.iter().filter(|version| version.bool_at("storage")) {
+    for (index, version) in versions.iter().enumerate().filter(|(_, version)| version.bool_at("storage")) {
         let name = version.str_at("name");
-        if !stored.contains(&name) {
+        // A stored version answers for one of that name.
+        let again = versions[..index].iter().any(|earlier| earlier.str_at("name") == name);
+        if again || !stored.contains(&name) {
             let detail = format!("must have the storage version {name}");
             errors.invalid(&path, status.at("storedVersions").clone(), detail);
         }

@@ -20,6 +20,7 @@ pub fn validate(spec: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     group(spec.str_at("group"), &path.child("group"), errors);
     one_of_required(spec.str_at("scope"), &["Cluster", "Namespaced"], &path.child("scope"), errors);
     let versions = spec.list_at("versions");
+    let given = spec.at("versions");
     let at_versions = path.child("versions");
     for (index, version) in versions.iter().enumerate() {
         if !version.at("schema").has("openAPIV3Schema") {
@@ -38,14 +39,14 @@ pub fn validate(spec: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     }
     let names: Vec<&str> = versions.iter().map(|version| version.str_at("name")).collect();
     if names.iter().enumerate().any(|(index, name)| names[..index].contains(name)) {
-        errors.push(shown(versions, &shared, &at_versions, "must contain unique version names"));
+        errors.push(shown(given, &shared, &at_versions, "must contain unique version names"));
     }
     if let Some(name) = names.first().filter(|name| !name.is_empty()) {
         joined(name, &path.child("version"), errors);
     }
     if versions.iter().filter(|version| version.bool_at("storage")).count() != 1 {
         let detail = "must have exactly one version marked as storage version";
-        errors.push(shown(versions, &shared, &at_versions, detail));
+        errors.push(shown(given, &shared, &at_versions, detail));
     }
     let at_names = path.child("names");
     for field in ["plural", "singular", "kind", "listKind"] {
@@ -110,12 +111,13 @@ impl Shared {
 }
 
 /// The versions as Go writes the internal type, without what stands at the top.
-fn shown(versions: &[Value], shared: &Shared, path: &Path<'_>, detail: &str) -> FieldError {
-    if versions.is_empty() {
-        return FieldError::invalid(path, Value::Array(Vec::new()), detail);
+fn shown(versions: &Value, shared: &Shared, path: &Path<'_>, detail: &str) -> FieldError {
+    if versions.items().is_empty() {
+        return FieldError::invalid(path, versions.clone(), detail);
     }
     let part = |shared: bool, value: &Value| if shared { "null".to_owned() } else { value.to_string() };
     let texts: Vec<String> = versions
+        .items()
         .iter()
         .map(|version| {
             format!(

@@ -4,6 +4,7 @@
 //! One node serves everything that Kubernetes calls structural, and the nodes below `allOf`,
 //! `anyOf`, `oneOf` and `not`, which only check.
 
+use crate::api::regular::regular_expression;
 use crate::api::{Fields, Path};
 use regex::Regex;
 use serde_json::Value;
@@ -126,15 +127,9 @@ impl Pattern {
 
     /// `Err`: the expression itself is wrong.
     pub fn matches(&self, text: &str) -> Result<bool, String> {
-        let made = self.regex.get_or_init(|| compile(&self.text));
+        let made = self.regex.get_or_init(|| regular_expression(&self.text));
         made.as_ref().map(|regex| regex.is_match(text)).map_err(Clone::clone)
     }
-}
-
-/// A regular expression of Go; bounded, for anybody may write one.
-pub fn compile(text: &str) -> Result<Regex, String> {
-    const SIZE_LIMIT: usize = 1 << 20;
-    regex::RegexBuilder::new(text).size_limit(SIZE_LIMIT).build().map_err(|error| error.to_string())
 }
 
 impl Structural {

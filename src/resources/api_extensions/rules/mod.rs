@@ -8,7 +8,7 @@ pub mod check;
 mod compile;
 mod types;
 
-use crate::api::{ErrorList, FieldError, Fields, Path};
+use crate::api::{ErrorList, FieldError, Path};
 use crate::cel::{Bindings, Failure, FailureKind, RUNTIME_BUDGET, Value as Cel};
 use crate::schema::custom::validate::correlated;
 use crate::schema::custom::{Additional, ListKind, Structural, Type};
