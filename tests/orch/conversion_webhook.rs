@@ -286,7 +286,7 @@ async fn services_are_found_and_certificates_are_checked() {
     let url = "Post \"https://webhook.tools.svc:9443/convert?timeout=30s\"";
     assert_eq!(
         message,
-        format!("conversion webhook for example.com/v1, Kind=Widget failed: {url}: services \"webhook\" not found")
+        format!("conversion webhook for example.com/v1, Kind=Widget failed: {url}: service \"webhook\" not found")
     );
     let made = json!({ "metadata": { "name": "webhook" }, "spec": { "ports": [{ "name": "tls", "port": 9443, "targetPort": 443 }], "selector": { "a": "b" } } });
     api.post("/api/v1/namespaces/tools/services", made).await.ok();

@@ -1,6 +1,6 @@
 //! The rules of one node, compiled against its type.
 
-use super::types::{at_path, declared, text};
+use super::declared::{at_path, declared, text};
 use crate::api::Fields;
 use crate::cel::{self, Declared, Environment, Program, Type};
 use crate::schema::custom::Structural;

@@ -6,17 +6,17 @@
 
 pub mod check;
 mod compile;
-mod types;
+mod declared;
 
 use crate::api::{ErrorList, FieldError, Path};
 use crate::cel::{Bindings, Failure, FailureKind, RUNTIME_BUDGET, Value as Cel};
 use crate::schema::custom::validate::correlated;
 use crate::schema::custom::{Additional, ListKind, Structural, Type};
 use compile::{Compiled, Set};
+pub use declared::at_path;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
-pub use types::at_path;
 
 /// The longest text that a messageExpression may make.
 const MESSAGE_LIMIT: usize = 5 * 1024;
