@@ -68,6 +68,16 @@ fn defaults() -> &'static [Default] {
     })
 }
 
+/// The default objects of flow control, each with its collection.
+pub fn flow_control() -> Vec<(String, Value)> {
+    OBJECTS
+        .lines()
+        .filter(|line| line.contains("\"collection\":\"/apis/flowcontrol.apiserver.k8s.io/"))
+        .map(|line| serde_json::from_str::<Whole>(line).expect("the default objects are JSON"))
+        .map(|whole| (whole.collection, whole.object))
+        .collect()
+}
+
 /// The rules of a default ClusterRole.
 pub fn cluster_role_rules(name: &str) -> Vec<Rule> {
     defaults()

@@ -2,6 +2,7 @@
 //!
 //! Documents are made once per state of the registry and kept as bytes.
 
+use super::aggregation::{self, Remotes};
 use super::negotiate::{self, Allows};
 use super::request::Query;
 use super::respond::{self, Reply};
@@ -17,10 +18,13 @@ use sha2::{Digest, Sha256, Sha512};
 use std::collections::HashMap;
 use std::sync::Arc;
 
+/// Of the registry and of the extension servers.
+type Generation = (u64, u64);
+
 /// The documents of one state of the registry.
 #[derive(Default)]
 pub struct Cache {
-    documents: Mutex<(u64, HashMap<String, Document>)>,
+    documents: Mutex<(Generation, HashMap<String, Document>)>,
 }
 
 #[derive(Clone)]
@@ -30,10 +34,11 @@ struct Document {
 }
 
 impl Cache {
-    fn get(&self, rows: &Rows, name: &str, make: impl FnOnce() -> Value) -> Document {
+    fn get(&self, of: Served<'_>, name: &str, make: impl FnOnce() -> Value) -> Document {
+        let generation = (of.rows.generation, of.remotes.generation);
         let mut documents = self.documents.lock();
-        if documents.0 != rows.generation {
-            *documents = (rows.generation, HashMap::new());
+        if documents.0 != generation {
+            *documents = (generation, HashMap::new());
         }
         if let Some(document) = documents.1.get(name) {
             return document.clone();
@@ -44,6 +49,13 @@ impl Cache {
         documents.1.insert(name.to_owned(), document.clone());
         document
     }
+}
+
+/// What there is to discover.
+#[derive(Clone, Copy)]
+struct Served<'a> {
+    rows: &'a Rows,
+    remotes: &'a Remotes,
 }
 
 /// Bytes as hex digits.
@@ -86,34 +98,39 @@ fn wanted(headers: &HeaderMap) -> Wanted {
 /// `/api`, `/apis`, `/api/v1`, `/apis/<group>`, `/apis/<group>/<version>`. None: not one of these.
 pub fn serve(
     cache: &Cache,
-    rows: &Arc<Rows>,
+    rows: &Rows,
+    remotes: &Remotes,
     headers: &HeaderMap,
     query: &Query,
     path: &str,
 ) -> Option<Result<Reply, Status>> {
+    let of = Served { rows, remotes };
     let path = path.trim_end_matches('/');
     let parts: Vec<&str> = path.split('/').skip(1).collect();
     match parts.as_slice() {
-        ["api"] => Some(root(cache, rows, headers, query, true)),
-        ["apis"] => Some(root(cache, rows, headers, query, false)),
+        ["api"] => Some(root(cache, of, headers, query, true)),
+        ["apis"] => Some(root(cache, of, headers, query, false)),
         ["api", version] => {
             let found = rows.group("").and_then(|group| group.version(version));
             Some(found.map_or_else(
                 || Err(super::no_such_resource()),
                 |version| {
-                    let document = cache.get(rows, path, || resource_list("", version));
+                    let document = cache.get(of, path, || resource_list("", version));
                     plain(headers, query, document)
                 },
             ))
         }
         ["apis", group] => {
-            let group = rows.group(group).filter(|group| !group.name.is_empty())?;
+            let local = rows.group(group).filter(|group| !group.name.is_empty()).map(api_group);
+            let mut groups: Vec<Value> = local.into_iter().collect();
+            aggregation::add_groups(remotes, &mut groups, true);
+            let found = groups.into_iter().find(|found| found["name"] == *group)?;
             Some(plain(
                 headers,
                 query,
-                cache.get(rows, path, || {
+                cache.get(of, path, || {
                     let mut document = json!({ "kind": "APIGroup", "apiVersion": "v1" });
-                    merge(&mut document, api_group(group));
+                    merge(&mut document, found);
                     document
                 }),
             ))
@@ -122,7 +139,7 @@ pub fn serve(
             let found = rows.group(group).and_then(|group| group.version(version));
             Some(found.map_or_else(
                 || Err(super::no_such_resource()),
-                |found| plain(headers, query, cache.get(rows, path, || resource_list(group, found))),
+                |found| plain(headers, query, cache.get(of, path, || resource_list(group, found))),
             ))
         }
         _ => None,
@@ -140,13 +157,13 @@ fn plain(headers: &HeaderMap, query: &Query, document: Document) -> Result<Reply
     Ok(respond::meta_bytes(StatusCode::OK, output, document.body))
 }
 
-fn root(cache: &Cache, rows: &Arc<Rows>, headers: &HeaderMap, query: &Query, legacy: bool) -> Result<Reply, Status> {
+fn root(cache: &Cache, of: Served<'_>, headers: &HeaderMap, query: &Query, legacy: bool) -> Result<Reply, Status> {
     let Wanted::Aggregated(version) = wanted(headers) else {
         let name = if legacy { "/api" } else { "/apis" };
-        return plain(headers, query, cache.get(rows, name, || if legacy { versions() } else { group_list(rows) }));
+        return plain(headers, query, cache.get(of, name, || if legacy { versions() } else { group_list(of) }));
     };
     let name = format!("{version} {legacy}");
-    let document = cache.get(rows, &name, || aggregated(rows, version, legacy));
+    let document = cache.get(of, &name, || aggregated(of, version, legacy));
     let content_type = format!("application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList");
     let content_type = HeaderValue::from_str(&content_type).expect("ASCII");
     let mut reply = if headers.get(IF_NONE_MATCH) == Some(&document.etag) {
@@ -174,8 +191,9 @@ fn api_group(group: &Group) -> Value {
     })
 }
 
-fn group_list(rows: &Rows) -> Value {
-    let groups: Vec<Value> = rows.groups.iter().filter(|group| !group.name.is_empty()).map(api_group).collect();
+fn group_list(of: Served<'_>) -> Value {
+    let mut groups: Vec<Value> = of.rows.groups.iter().filter(|group| !group.name.is_empty()).map(api_group).collect();
+    aggregation::add_groups(of.remotes, &mut groups, true);
     json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": groups })
 }
 
@@ -260,9 +278,9 @@ fn response_kind(group: &str, version: &str, kind: &str) -> Value {
     json!({ "group": group, "version": version, "kind": kind })
 }
 
-fn aggregated(rows: &Rows, api_version: &str, legacy: bool) -> Value {
-    let groups = rows.groups.iter().filter(|group| group.name.is_empty() == legacy);
-    let items: Vec<Value> = groups
+fn aggregated(of: Served<'_>, api_version: &str, legacy: bool) -> Value {
+    let groups = of.rows.groups.iter().filter(|group| group.name.is_empty() == legacy);
+    let mut items: Vec<Value> = groups
         .map(|group| {
             let metadata = if group.name.is_empty() {
                 json!({ "creationTimestamp": null })
@@ -273,6 +291,9 @@ fn aggregated(rows: &Rows, api_version: &str, legacy: bool) -> Value {
             json!({ "metadata": metadata, "versions": versions })
         })
         .collect();
+    if !legacy {
+        aggregation::add_groups(of.remotes, &mut items, false);
+    }
     json!({
         "kind": "APIGroupDiscoveryList",
         "apiVersion": format!("apidiscovery.k8s.io/{api_version}"),

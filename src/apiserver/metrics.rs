@@ -1,5 +1,6 @@
 //! `/metrics`, under Kubernetes's names.
 
+use super::flow_control::FlowControl;
 use super::request::RequestInfo;
 use http::StatusCode;
 use parking_lot::RwLock;
@@ -105,8 +106,9 @@ fn verb(info: &RequestInfo) -> &'static str {
 }
 
 impl Metrics {
-    pub fn new() -> Self {
+    pub fn new(flow_control: &FlowControl) -> Self {
         let mut registry = Registry::default();
+        flow_control.register(&mut registry);
         let total = Family::<ReplyLabels, Counter>::default();
         // The encoder adds `_total`.
         registry.register(

@@ -1,11 +1,12 @@
 //! The API server: one [`Server`], a cloneable tower service over the store.
 //!
-//! A request goes: [`request`] (what is asked) -> [`authn`] -> [`authz`] -> [`verbs`] or a handler
-//! of [`subresources`] -> [`codec`] (decode) -> [`crate::resources::pipeline`] around [`admission`]
+//! A request goes: [`request`] (what is asked) -> [`authn`] -> [`flow_control`] -> [`authz`] ->
+//! [`verbs`] or a handler of [`subresources`] -> [`codec`] (decode) -> [`crate::resources::pipeline`] around [`admission`]
 //! -> the store -> [`respond`]. Tables, discovery, OpenAPI and metrics are read off the registry of
 //! rows. Nothing here knows a kind by name but the handlers of [`subresources`] and [`services`].
 
 pub mod admission;
+pub mod aggregation;
 pub mod audit;
 pub mod authn;
 pub mod authz;
@@ -13,6 +14,7 @@ pub mod bootstrap;
 mod codec;
 pub mod definitions;
 pub mod discovery;
+pub mod flow_control;
 pub mod follow;
 mod listener;
 mod metrics;
@@ -35,6 +37,7 @@ pub use state::{Check, Config, State};
 
 use crate::api::{Status, UserInfo};
 use axum::body::Body;
+use flow_control::Flow;
 use futures::future::BoxFuture;
 use http::{HeaderValue, Request};
 use request::{Query, RequestInfo};
@@ -62,6 +65,8 @@ impl Server {
         let state = Arc::new(State::new(config, definitions));
         verbs::watch::tick(&state);
         definitions::start(&state, start);
+        flow_control::start(&state);
+        aggregation::start(&state);
         Self { state }
     }
 
@@ -97,8 +102,8 @@ async fn answer(state: Arc<State>, mut request: Request<Body>) -> Reply {
     let long_running = info.is_long_running();
     let inflight = state.metrics.begin(&info);
     let audit_id = audit::id(request.headers());
-    let mut trail = None;
-    let handled = handle(&state, &info, query, &mut request, &audit_id, &mut trail);
+    let (mut trail, mut flow) = (None, None);
+    let handled = handle(&state, &info, query, &mut request, &audit_id, &mut trail, &mut flow);
     let result = if long_running {
         handled.await
     } else {
@@ -114,6 +119,9 @@ async fn answer(state: Arc<State>, mut request: Request<Body>) -> Reply {
             respond::status(&status)
         }
     };
+    if let Some(flow) = &flow {
+        flow.mark(reply.headers_mut());
+    }
     if let Some(trail) = trail {
         reply = trail.finish(&info, reply).await;
     }
@@ -129,6 +137,7 @@ async fn handle(
     request: &mut Request<Body>,
     audit_id: &HeaderValue,
     trail: &mut Option<Arc<audit::Trail>>,
+    flow: &mut Option<Flow>,
 ) -> Result<Reply, Status> {
     let begin = |user: &UserInfo, request: &Request<Body>| {
         state.audit.as_ref().and_then(|audit| audit.begin(user, info, request, audit_id))
@@ -141,9 +150,9 @@ async fn handle(
         }
     };
     *trail = begin(&user, request);
-    let Some(trail) = trail else { return serve(state, info, query, user, request, None).await };
+    let Some(trail) = trail else { return serve(state, info, query, user, request, None, flow).await };
     trail.take_body(info, request).await?;
-    trail.clone().follow(serve(state, info, query, user, request, Some(trail))).await
+    trail.clone().follow(serve(state, info, query, user, request, Some(trail), flow)).await
 }
 
 /// A request whose sender is known.
@@ -154,6 +163,7 @@ async fn serve(
     user: UserInfo,
     request: &mut Request<Body>,
     trail: Option<&audit::Trail>,
+    flow: &mut Option<Flow>,
 ) -> Result<Reply, Status> {
     let attributes = attributes(&user, info, &query);
     let impersonated = authn::impersonate(request.headers_mut(), &attributes, &state.authorizers).await?;
@@ -161,8 +171,26 @@ async fn serve(
         trail.impersonated(user);
     }
     let user = impersonated.unwrap_or(user);
+    *flow = state.flow_control.classify(&user, info);
+    // Held until there is an answer: a watch holds none while it goes on.
+    let _seats = match flow {
+        None => None,
+        Some(flow) => {
+            let seats = || flow_control::seats(&*state.storage, info, &query);
+            match state.flow_control.enter(flow, seats).await {
+                Ok(entered) => Some(entered),
+                Err(refusal) => {
+                    codec::drain(std::mem::take(request.body_mut())).await;
+                    return Ok(refusal);
+                }
+            }
+        }
+    };
     authorize(state, &self::attributes(&user, info, &query)).await?;
     let request = std::mem::replace(request, Request::new(Body::empty()));
+    if let Some(remote) = state.aggregator.find(&info.path) {
+        return Ok(aggregation::serve(state, &remote, &user, request).await);
+    }
     if !info.is_resource {
         return routes::serve(state, info, &query, &user, request).await;
     }

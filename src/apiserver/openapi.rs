@@ -1,9 +1,9 @@
 //! `/openapi/v3`, `/openapi/v3/<group version>` and `/openapi/v2`: written by the schema room from
 //! the type table and the registry.
 
-use super::codec;
 use super::respond::{self, Reply};
 use super::state::State;
+use super::{aggregation, codec};
 use crate::api::Status;
 use crate::resources::{Row, Rows};
 use crate::schema;
@@ -86,6 +86,7 @@ pub fn serve(state: &State, headers: &HeaderMap, hash: Option<&str>, path: &str)
                     paths.insert(name, json!({ "serverRelativeURL": url }));
                 }
             }
+            aggregation::add_documents(&state.aggregator.remotes(), &mut paths);
             let body = serde_json::to_vec(&json!({ "paths": Value::Object(paths) })).expect("an index prints");
             Some(Ok(respond::bytes(StatusCode::OK, respond::TEXT, body)))
         }

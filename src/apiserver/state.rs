@@ -1,10 +1,12 @@
 //! What the handlers share: the parts that [`Config`] was composed from.
 
 use super::admission::{self, Plugin};
+use super::aggregation::{self, Aggregator};
 use super::audit::Audit;
 use super::authn::Authenticator;
 use super::authz::Authorizer;
 use super::definitions::Definitions;
+use super::flow_control::{self, FlowControl};
 use super::metrics::Metrics;
 use super::{discovery, openapi, routes, services, subresources, webhook};
 use crate::api::Status;
@@ -35,6 +37,10 @@ pub struct Config {
     pub services: services::Ranges,
     /// How webhooks are called.
     pub webhooks: Arc<webhook::Client>,
+    /// How extension servers know this one.
+    pub aggregation: aggregation::Options,
+    /// How many requests run at once.
+    pub flow_control: flow_control::Options,
     /// Asked by `/readyz`, in order.
     pub ready: Vec<(&'static str, Check)>,
     /// None: nothing is recorded.
@@ -53,6 +59,8 @@ pub struct State {
     pub services: services::Allocator,
     pub webhooks: Arc<webhook::Client>,
     pub definitions: Definitions,
+    pub(super) aggregator: Arc<Aggregator>,
+    pub(super) flow_control: Arc<FlowControl>,
     pub(super) ready: Vec<(&'static str, Check)>,
     pub(super) audit: Option<Arc<Audit>>,
     pub(super) metrics: Metrics,
@@ -68,6 +76,7 @@ impl State {
         let mut handlers: HashMap<&'static str, Arc<dyn subresources::Handler>> =
             subresources::SUBRESOURCES.iter().map(|(name, handler)| (*name, handler())).collect();
         handlers.extend(config.handlers);
+        let flow_control = FlowControl::new(config.flow_control, &config.storage);
         Self {
             services: services::Allocator::new(config.services),
             storage: config.storage,
@@ -79,9 +88,11 @@ impl State {
             routes: config.routes.into_iter().collect(),
             webhooks: config.webhooks,
             definitions,
+            aggregator: Aggregator::new(config.aggregation),
             ready: config.ready,
             audit: config.audit.map(Arc::new),
-            metrics: Metrics::new(),
+            metrics: Metrics::new(&flow_control),
+            flow_control,
             discovery: discovery::Cache::default(),
             openapi: openapi::Cache::default(),
             shutdown: CancellationToken::new(),

@@ -2,6 +2,11 @@
 //!
 //! Errors read as Go's client tells them: `Post "https://…": dial tcp …`.
 
+mod answers;
+mod kubeconfig;
+
+pub use answers::Answers;
+
 use super::subresources::connect::service_endpoint;
 use crate::api::Fields;
 use crate::api::field::go_quote;
@@ -10,7 +15,7 @@ use crate::net::{resolver, tls};
 use crate::storage::Storage;
 use base64::Engine;
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE, HOST, USER_AGENT};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::TokioIo;
@@ -38,6 +43,8 @@ pub struct Target {
     tls: Result<Arc<rustls::ClientConfig>, String>,
     url: String,
     path: String,
+    /// What the server knows us by, beside a certificate.
+    authorization: Option<HeaderValue>,
 }
 
 enum Place {
@@ -59,22 +66,43 @@ impl Target {
                 (Place::Service { namespace, name, port }, authority, host, service.str_at("path").to_owned())
             }
             None => {
-                let rest = client.str_at("url").trim_start_matches("https://");
-                let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-                let (host, port) = match authority.rsplit_once(':') {
-                    Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => {
-                        (host, port.parse().unwrap_or(443))
-                    }
-                    _ => (authority, 443),
-                };
-                let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-                (Place::Host { host: host.clone(), port }, authority.to_owned(), host, path.to_owned())
+                let (authority, host, port, path) = split(client.str_at("url"));
+                (Place::Host { host: host.clone(), port }, authority, host, path)
             }
         };
         let slash = if path.starts_with('/') { "" } else { "/" };
         let path = format!("{slash}{path}?timeout={}s", timeout.as_secs());
-        Self { place, server_name, tls, url: format!("https://{authority}{path}"), path }
+        let url = format!("https://{authority}{path}");
+        Self { place, server_name, tls, url, path, authorization: None }
     }
+
+    /// A server of its own, trusted by a bundle (PEM; empty: by what the machine trusts).
+    pub fn of_url(url: &str, bundle: &str) -> Result<Self, String> {
+        if !url.starts_with("https://") {
+            return Err(format!("{}: not a URL that starts with https://", go_quote(url)));
+        }
+        let (authority, host, port, path) = split(url);
+        Ok(Self {
+            place: Place::Host { host: host.clone(), port },
+            server_name: host,
+            tls: tls::webhook_client(bundle).map_err(|error| error.to_string()),
+            url: format!("https://{authority}{path}"),
+            path: if path.is_empty() { "/".to_owned() } else { path },
+            authorization: None,
+        })
+    }
+}
+
+/// Authority, host, port and path of a URL.
+fn split(url: &str) -> (String, String, u16, String) {
+    let rest = url.trim_start_matches("https://");
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => (host, port.parse().unwrap_or(443)),
+        _ => (authority, 443),
+    };
+    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    (authority.to_owned(), host, port, path.to_owned())
 }
 
 impl Client {
@@ -90,8 +118,18 @@ impl Client {
     /// Posts a document; the answer is a document, too.
     pub async fn post(&self, target: &Target, timeout: Duration, document: &Value) -> Result<Value, String> {
         let body = serde_json::to_vec(document).map_err(|error| error.to_string())?;
-        let failed = |error: String| format!("Post {}: {error}", go_quote(&target.url));
-        let (status, reply) = match tokio::time::timeout(timeout, self.exchange(target, body)).await {
+        self.ask(target, timeout, Method::POST, body).await
+    }
+
+    /// Reads a document.
+    pub async fn get(&self, target: &Target, timeout: Duration) -> Result<Value, String> {
+        self.ask(target, timeout, Method::GET, Vec::new()).await
+    }
+
+    async fn ask(&self, target: &Target, timeout: Duration, method: Method, body: Vec<u8>) -> Result<Value, String> {
+        let verb = if method == Method::POST { "Post" } else { "Get" };
+        let failed = |error: String| format!("{verb} {}: {error}", go_quote(&target.url));
+        let (status, reply) = match tokio::time::timeout(timeout, self.exchange(target, method, body)).await {
             Ok(answer) => answer.map_err(failed)?,
             Err(_) => return Err(failed("context deadline exceeded".to_owned())),
         };
@@ -101,15 +139,15 @@ impl Client {
         serde_json::from_slice(&reply).map_err(|error| format!("couldn't get version/kind; json parse error: {error}"))
     }
 
-    async fn exchange(&self, target: &Target, body: Vec<u8>) -> Result<(StatusCode, Bytes), String> {
+    async fn exchange(&self, target: &Target, method: Method, body: Vec<u8>) -> Result<(StatusCode, Bytes), String> {
         let tls = target.tls.clone().map_err(|error| format!("unable to load root certificates: {error}"))?;
         let connection = self.connect(&target.place).await?;
         let name = ServerName::try_from(target.server_name.clone()).map_err(|error| error.to_string())?;
         let stream = TlsConnector::from(tls).connect(name, connection).await.map_err(|error| certificate(&error))?;
         let told = |error: hyper::Error| error.to_string();
         let (mut sender, driver) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(told)?;
-        let request = Request::builder()
-            .method(Method::POST)
+        let mut request = Request::builder()
+            .method(method)
             .uri(&target.path)
             .header(HOST, &target.server_name)
             .header(CONTENT_TYPE, "application/json")
@@ -117,6 +155,9 @@ impl Client {
             .header(USER_AGENT, "kube-apiserver-admission")
             .body(Full::new(Bytes::from(body)))
             .map_err(|error| error.to_string())?;
+        if let Some(authorization) = &target.authorization {
+            request.headers_mut().insert(AUTHORIZATION, authorization.clone());
+        }
         let exchange = async {
             let (parts, body) = sender.send_request(request).await.map_err(told)?.into_parts();
             let body = Limited::new(body, REPLY_LIMIT).collect().await.map_err(|error| error.to_string())?;
@@ -142,15 +183,21 @@ impl Client {
                 Destination { node: None, address: SocketAddr::new(*address, *port) }
             }
         };
+        self.dial(&destination).await
+    }
+
+    /// A connection; the error reads as Go's.
+    pub(super) async fn dial(&self, destination: &Destination) -> Result<Connection, String> {
         let address = destination.address;
-        self.dialer.dial(&destination).await.map_err(|error| match error.kind() {
+        self.dialer.dial(destination).await.map_err(|error| match error.kind() {
             std::io::ErrorKind::ConnectionRefused => format!("dial tcp {address}: connect: connection refused"),
             _ => format!("dial tcp {address}: {error}"),
         })
     }
 }
 
-fn certificate(error: &std::io::Error) -> String {
+/// What is wrong with the server's certificate, as Go tells it.
+pub(super) fn certificate(error: &std::io::Error) -> String {
     use rustls::CertificateError::{Expired, ExpiredContext, NotValidForName, NotValidForNameContext, UnknownIssuer};
     let inner = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
     let Some(rustls::Error::InvalidCertificate(reason)) = inner else { return error.to_string() };

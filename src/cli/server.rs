@@ -2,7 +2,10 @@
 
 use super::node_arguments::NodeArguments;
 use crate::cluster::api_server_flags;
-use crate::cluster::options::{AuditOptions, Cidr, ServerOptions, parse_key_value, parse_mode, parse_port_range};
+use crate::cluster::options::{
+    AuditOptions, AuthenticationOptions, AuthorizationOptions, Cidr, ServerOptions, parse_key_value, parse_mode,
+    parse_port_range,
+};
 use crate::cluster::snapshots;
 use anyhow::{Context, Result};
 use std::net::{IpAddr, Ipv4Addr};
@@ -132,6 +135,9 @@ pub(super) fn run(args: Args) -> Result<ExitCode> {
         disable_controllers: args.disable_controller_manager,
         enable_admission: args.enable_admission_plugins,
         disable_admission: args.disable_admission_plugins,
+        flow_control: crate::apiserver::flow_control::Options::default(),
+        authentication: AuthenticationOptions::default(),
+        authorization: AuthorizationOptions::default(),
         sync_delay: args.datastore_sync_delay.try_into().context("--datastore-sync-delay is negative")?,
         snapshots: snapshots::Options {
             directory: args.snapshot_dir,

@@ -55,6 +55,11 @@ impl ClientCertificate {
         self.generation.fetch_add(1, Ordering::Release);
     }
 
+    /// Shows the current certificate at each handshake.
+    pub fn resolver(self: Arc<Self>) -> Arc<dyn ResolvesClientCert> {
+        Arc::new(Resolver(self))
+    }
+
     /// Use these from now on.
     pub fn replace(&self, chain: &[u8], key: &[u8]) -> anyhow::Result<()> {
         self.current.store(Arc::new(certified(chain, key)?));

@@ -94,6 +94,52 @@ pub struct AuditOptions {
     pub log: crate::apiserver::audit::log::Options,
 }
 
+/// Who is believed, beside the cluster's own credentials.
+#[derive(Clone, Debug)]
+pub struct AuthenticationOptions {
+    /// Requests without a credential are `system:anonymous`.
+    pub anonymous: bool,
+    pub oidc: crate::apiserver::authn::oidc::Options,
+    /// The webhook that token reviews go to; None: none.
+    pub token_webhook: Option<PathBuf>,
+    pub token_webhook_version: String,
+    pub token_webhook_remember: Duration,
+}
+
+impl Default for AuthenticationOptions {
+    fn default() -> Self {
+        Self {
+            anonymous: true,
+            oidc: crate::apiserver::authn::oidc::Options::default(),
+            token_webhook: None,
+            token_webhook_version: "v1beta1".to_owned(),
+            token_webhook_remember: Duration::from_secs(120),
+        }
+    }
+}
+
+/// Who decides what is allowed.
+#[derive(Clone, Debug)]
+pub struct AuthorizationOptions {
+    pub modes: Vec<crate::apiserver::authz::Mode>,
+    pub webhook: Option<PathBuf>,
+    pub webhook_version: String,
+    /// For how long a yes and a no are remembered.
+    pub remember: (Duration, Duration),
+}
+
+impl Default for AuthorizationOptions {
+    fn default() -> Self {
+        use crate::apiserver::authz::Mode;
+        Self {
+            modes: vec![Mode::Node, Mode::Rbac],
+            webhook: None,
+            webhook_version: "v1beta1".to_owned(),
+            remember: (Duration::from_secs(300), Duration::from_secs(30)),
+        }
+    }
+}
+
 /// A control plane, and a node unless `disable_agent`.
 #[derive(Clone, Debug)]
 pub struct ServerOptions {
@@ -119,6 +165,9 @@ pub struct ServerOptions {
     pub disable_controllers: bool,
     pub enable_admission: Vec<String>,
     pub disable_admission: Vec<String>,
+    pub flow_control: crate::apiserver::flow_control::Options,
+    pub authentication: AuthenticationOptions,
+    pub authorization: AuthorizationOptions,
     /// Added to every sync of the store, for measurements.
     pub sync_delay: Duration,
     pub snapshots: super::snapshots::Options,

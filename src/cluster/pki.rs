@@ -27,6 +27,9 @@ use std::time::{Duration, SystemTime};
 /// How long a leaf certificate lives; it is renewed after two thirds.
 const LEAF_LIFETIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
+/// Who the API server is to extension servers, as a front proxy.
+pub const FRONT_PROXY: &str = "system:auth-proxy";
+
 /// Where the wall clock comes from.
 pub type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
 
@@ -170,6 +173,12 @@ impl Pki {
             .with_client_cert_resolver(certificate);
         config.alpn_protocols = vec![protocol.to_vec()];
         Ok(Arc::new(config))
+    }
+
+    /// The API server's own certificate as a front proxy, to extension servers.
+    pub fn front_proxy_certificate(&self) -> Result<Arc<dyn rustls::client::ResolvesClientCert>> {
+        let (authority, purpose) = (self.request_header.clone(), client_purpose(FRONT_PROXY, &[]));
+        Ok(Renewing::new(believable_clock(&self.clock), move |now| authority.issue(now, &purpose))?)
     }
 
     /// A client certificate with a fresh key: the user's name and groups.

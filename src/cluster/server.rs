@@ -8,7 +8,7 @@ use super::join::server::{self as join, JOINERS, JoinAuthorizer};
 use super::kubelet_access::KubeletAccess;
 use super::manifests;
 use super::node::{self, Node};
-use super::options::{AuditOptions, ServerOptions};
+use super::options::{AuditOptions, AuthenticationOptions, AuthorizationOptions, ServerOptions};
 use super::pki::{self, Pki};
 use super::preflight::{self, Machine};
 use super::process;
@@ -26,6 +26,7 @@ use crate::runtime::Informers;
 use crate::storage::{self, Health, OpenError, SqliteStorage, Storage};
 use crate::{controllers, scheduler};
 use anyhow::{Context, Result, anyhow, bail};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -243,6 +244,8 @@ fn api_server(
     let keys =
         authn::service_account::Keys::new(pki.service_account_key_pem(), &[]).context("the service account key")?;
     let service_accounts = Arc::new(authn::service_account::Tokens::new(keys, &issuer, storage.clone(), clock()));
+    let kubelets = KubeletDialer::new(Arc::new(Direct::default()), pki.kubelet_client_tls_config()?);
+    let webhooks = apiserver::webhook::Client::new(storage.clone(), kubelets.dialer().clone());
     let (chain, reviewed) = authn::standard(authn::Options {
         storage: storage.clone(),
         client_ca_pem: pki.client_ca_pem().to_owned(),
@@ -250,13 +253,13 @@ fn api_server(
         request_header_names: Vec::new(),
         service_accounts: service_accounts.clone(),
         static_tokens: tokens.to_vec(),
-        anonymous: true,
+        remote_tokens: remote_tokens(&options.authentication, &webhooks)?,
+        anonymous: options.authentication.anonymous,
         clock: clock(),
     })?;
-    let (mut authorizers, rbac) = authz::standard(&storage);
+    let webhook = authorization_webhook(&options.authorization, &webhooks)?;
+    let (mut authorizers, rbac) = authz::of_modes(&storage, &options.authorization.modes, webhook);
     authorizers.insert(0, Arc::new(JoinAuthorizer));
-    let kubelets = KubeletDialer::new(Arc::new(Direct::default()), pki.kubelet_client_tls_config()?);
-    let webhooks = apiserver::webhook::Client::new(storage.clone(), kubelets.dialer().clone());
     let registry = Arc::new(Registry::built_in());
     let readiness = store.clone();
     let health: apiserver::Check = Arc::new(move || match readiness.health() {
@@ -293,6 +296,11 @@ fn api_server(
             node_ports: options.node_port_range.0..=options.node_port_range.1,
         },
         webhooks,
+        aggregation: apiserver::aggregation::Options {
+            front_proxy: Some(pki.front_proxy_certificate()?),
+            authentication: extension_authentication(pki),
+        },
+        flow_control: options.flow_control,
         ready: vec![("storage", health)],
         audit: audit(options)?,
     }))
@@ -308,6 +316,51 @@ fn audit(options: &ServerOptions) -> Result<Option<audit::Audit>> {
         (None, false) => bail!("audit-log-path is given without audit-policy-file: nothing would be recorded"),
         (Some(_), true) => bail!("audit-policy-file is given without audit-log-path: events have nowhere to go"),
     }
+}
+
+/// Tokens that others know: those of OpenID Connect, then those of the webhook.
+fn remote_tokens(
+    options: &AuthenticationOptions,
+    client: &Arc<apiserver::webhook::Client>,
+) -> Result<Vec<Arc<dyn authn::bearer::RemoteTokenAuthenticator>>> {
+    let mut kinds: Vec<Arc<dyn authn::bearer::RemoteTokenAuthenticator>> = Vec::new();
+    if !options.oidc.issuer_url.is_empty() {
+        kinds.push(Arc::new(authn::oidc::Oidc::new(options.oidc.clone(), client.clone(), clock())));
+    }
+    if let Some(path) = &options.token_webhook {
+        let target = apiserver::webhook::Target::of_kubeconfig(path)
+            .context("--kube-apiserver-arg authentication-token-webhook-config-file")?;
+        let (version, remember) = (&options.token_webhook_version, options.token_webhook_remember);
+        kinds.push(Arc::new(authn::token_webhook::TokenWebhook::new(client.clone(), target, version, remember)));
+    }
+    Ok(kinds)
+}
+
+fn authorization_webhook(
+    options: &AuthorizationOptions,
+    client: &Arc<apiserver::webhook::Client>,
+) -> Result<Option<Arc<authz::webhook::Webhook>>> {
+    let Some(path) = &options.webhook else { return Ok(None) };
+    let target = apiserver::webhook::Target::of_kubeconfig(path)
+        .context("--kube-apiserver-arg authorization-webhook-config-file")?;
+    let (version, remember) = (&options.webhook_version, options.remember);
+    Ok(Some(Arc::new(authz::webhook::Webhook::new(client.clone(), target, version, remember))))
+}
+
+/// Whom extension servers trust, as they read it from their ConfigMap.
+fn extension_authentication(pki: &Pki) -> BTreeMap<String, String> {
+    let list = |text: &str| serde_json::json!([text]).to_string();
+    [
+        ("client-ca-file", pki.client_ca_pem().to_owned()),
+        ("requestheader-allowed-names", list(pki::FRONT_PROXY)),
+        ("requestheader-client-ca-file", pki.request_header_ca_pem().to_owned()),
+        ("requestheader-extra-headers-prefix", list("X-Remote-Extra-")),
+        ("requestheader-group-headers", list("X-Remote-Group")),
+        ("requestheader-uid-headers", list("X-Remote-Uid")),
+        ("requestheader-username-headers", list("X-Remote-User")),
+    ]
+    .map(|(key, value)| (key.to_owned(), value))
+    .into()
 }
 
 fn write_kubeconfig(options: &ServerOptions, pki: &Pki) -> Result<()> {

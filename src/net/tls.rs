@@ -263,29 +263,52 @@ impl ClientCertVerifier for ProvenClientCertificate {
 /// The client of a webhook: trusts the bundle (PEM), or what the system trusts where there is none.
 /// As Go does, it takes a server whose very certificate is in the bundle.
 pub fn webhook_client(bundle: &str) -> Result<Arc<rustls::ClientConfig>, TlsError> {
-    let anchors = if bundle.trim().is_empty() { Vec::new() } else { certificates(bundle)? };
-    let mut store = rustls::RootCertStore::empty();
-    if anchors.is_empty() {
-        store = system_roots();
-    }
-    for anchor in &anchors {
-        store.add(anchor.clone())?;
-    }
-    let inner = match store.is_empty() {
-        true => None,
-        false => Some(
-            rustls::client::WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider())
-                .build()
-                .map_err(|error| TlsError::Certificate(error.to_string()))?,
-        ),
+    extension_client(bundle, false, None)
+}
+
+/// The client of an extension server: as a webhook's, with a certificate of its own to show.
+/// `insecure`: any server will do.
+pub fn extension_client(
+    bundle: &str,
+    insecure: bool,
+    certificate: Option<Arc<dyn rustls::client::ResolvesClientCert>>,
+) -> Result<Arc<rustls::ClientConfig>, TlsError> {
+    let verifier: Arc<dyn rustls::client::danger::ServerCertVerifier> = match insecure {
+        true => Arc::new(AnyServer),
+        false => Arc::new(Anchored::new(bundle)?),
     };
-    let mut config = rustls::ClientConfig::builder_with_provider(provider())
+    let builder = rustls::ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Anchored { inner, anchors }))
-        .with_no_client_auth();
+        .with_custom_certificate_verifier(verifier);
+    let mut config = match certificate {
+        Some(certificate) => builder.with_client_cert_resolver(certificate),
+        None => builder.with_no_client_auth(),
+    };
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
+}
+
+impl Anchored {
+    fn new(bundle: &str) -> Result<Self, TlsError> {
+        let anchors = if bundle.trim().is_empty() { Vec::new() } else { certificates(bundle)? };
+        let mut store = rustls::RootCertStore::empty();
+        if anchors.is_empty() {
+            store = system_roots();
+        }
+        for anchor in &anchors {
+            store.add(anchor.clone())?;
+        }
+        let inner = match store.is_empty() {
+            true => None,
+            false => Some(
+                rustls::client::WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider())
+                    .build()
+                    .map_err(|error| TlsError::Certificate(error.to_string()))?,
+            ),
+        };
+        Ok(Self { inner, anchors })
+    }
 }
 
 /// The machine's certificate authorities; none where it has no bundle.

@@ -70,6 +70,8 @@ impl Api {
             handlers: Vec::new(),
             routes: Vec::new(),
             services: services::Ranges::default(),
+            aggregation: orch::apiserver::aggregation::Options::default(),
+            flow_control: orch::apiserver::flow_control::Options::default(),
             ready: Vec::new(),
             audit: None,
         };

@@ -105,6 +105,7 @@ fn api_server(storage: &Arc<dyn Storage>, pki: &Pki) -> Server {
         request_header_ca_pem: pki.request_header_ca_pem().to_owned(),
         request_header_names: Vec::new(),
         service_accounts: service_accounts.clone(),
+        remote_tokens: Vec::new(),
         static_tokens: Vec::new(),
         anonymous: true,
         clock,
@@ -132,6 +133,8 @@ fn api_server(storage: &Arc<dyn Storage>, pki: &Pki) -> Server {
         routes: Vec::new(),
         services: services::Ranges::default(),
         webhooks,
+        aggregation: apiserver::aggregation::Options::default(),
+        flow_control: apiserver::flow_control::Options::default(),
         ready: Vec::new(),
         audit: None,
     })

@@ -125,7 +125,10 @@ async fn world() -> World {
         handlers: Vec::new(),
         routes: Vec::new(),
         services: services::Ranges::default(),
+        aggregation: orch::apiserver::aggregation::Options::default(),
+        flow_control: orch::apiserver::flow_control::Options::default(),
         ready: Vec::new(),
+        audit: None,
     });
     let api = Api { server, user: UserInfo::new("admin", &["system:masters"]) };
     World { api, webhook, bundle: base64::engine::general_purpose::STANDARD.encode(certificate.pem()) }

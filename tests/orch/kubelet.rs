@@ -50,6 +50,8 @@ impl TestNode {
                 cluster_ips: ("10.43.0.0".parse().expect("an address"), 16),
                 node_ports: 30000..=32767,
             },
+            aggregation: orch::apiserver::aggregation::Options::default(),
+            flow_control: orch::apiserver::flow_control::Options::default(),
             ready: Vec::new(),
             audit: None,
         });

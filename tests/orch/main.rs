@@ -3,6 +3,7 @@
 
 mod admission_policies;
 mod admission_webhooks;
+mod aggregation;
 mod apiserver;
 mod apiserver_audit;
 mod apiserver_corpus;
@@ -13,6 +14,7 @@ mod apiserver_rows;
 mod apiserver_services;
 mod apiserver_tls;
 mod apiserver_watch;
+mod authentication;
 mod cluster;
 mod controllers_cluster;
 mod controllers_deployment;
@@ -21,6 +23,7 @@ mod corpus_replay;
 mod custom_resource_rules;
 mod custom_resources;
 mod fake_runtime;
+mod flow_control;
 mod kubectl;
 mod kubelet;
 mod resource_quota;

@@ -29,28 +29,52 @@ pub trait TokenAuthenticator: Send + Sync + 'static {
     fn authenticate(&self, token: &str, audiences: &[String]) -> Result<Option<TokenUser>, String>;
 }
 
+/// A kind of token that another server is asked about, after the others.
+#[async_trait]
+pub trait RemoteTokenAuthenticator: Send + Sync + 'static {
+    /// As [`TokenAuthenticator::authenticate`].
+    async fn authenticate(&self, token: &str, audiences: &[String]) -> Result<Option<TokenUser>, String>;
+}
+
 /// All kinds.
-pub struct Tokens(Vec<Arc<dyn TokenAuthenticator>>);
+pub struct Tokens {
+    kinds: Vec<Arc<dyn TokenAuthenticator>>,
+    remote: Vec<Arc<dyn RemoteTokenAuthenticator>>,
+}
 
 impl Tokens {
-    pub fn new(kinds: Vec<Arc<dyn TokenAuthenticator>>) -> Self {
-        Self(kinds)
+    pub fn new(kinds: Vec<Arc<dyn TokenAuthenticator>>, remote: Vec<Arc<dyn RemoteTokenAuthenticator>>) -> Self {
+        Self { kinds, remote }
     }
 
     /// `Err`: the text for a TokenReview.
-    pub fn authenticate(&self, token: &str, audiences: &[String]) -> Result<TokenUser, String> {
+    pub async fn authenticate(&self, token: &str, audiences: &[String]) -> Result<TokenUser, String> {
         const INVALID: &str = "invalid bearer token";
         let mut errors = vec![INVALID.to_owned()];
         if token.len() <= MAX_TOKEN_BYTES {
-            for kind in &self.0 {
+            let mut found = None;
+            for kind in &self.kinds {
                 match kind.authenticate(token, audiences) {
-                    Ok(Some(mut found)) => {
-                        super::add_authenticated(&mut found.user);
-                        return Ok(found);
-                    }
                     Ok(None) => {}
+                    Ok(user) => {
+                        found = user;
+                        break;
+                    }
                     Err(error) => errors.push(error),
                 }
+            }
+            for kind in &self.remote {
+                if found.is_some() {
+                    break;
+                }
+                match kind.authenticate(token, audiences).await {
+                    Ok(user) => found = user,
+                    Err(error) => errors.push(error),
+                }
+            }
+            if let Some(mut found) = found {
+                super::add_authenticated(&mut found.user);
+                return Ok(found);
             }
         }
         Err(if errors.len() == 1 { INVALID.to_owned() } else { format!("[{}]", errors.join(", ")) })
@@ -72,7 +96,7 @@ impl Bearer {
 impl Authenticator for Bearer {
     async fn authenticate(&self, request: &http::request::Parts) -> Result<Option<UserInfo>, Status> {
         let Some(token) = token_of(&request.headers) else { return Ok(None) };
-        match self.tokens.authenticate(&token, &[]) {
+        match self.tokens.authenticate(&token, &[]).await {
             Ok(found) => Ok(Some(found.user)),
             Err(error) => {
                 tracing::debug!(error, "bearer token refused");

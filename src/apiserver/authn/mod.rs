@@ -2,14 +2,16 @@
 //! decides.
 //!
 //! [`standard`] makes the chain of the API server: front proxy, client certificate, bearer token
-//! (service account, bootstrap, static), then anonymous. Callers inside the process carry a
+//! (service account, bootstrap, static, OIDC, webhook), then anonymous. Callers inside the process carry a
 //! [`UserInfo`] in the request's extensions and never come here.
 
 pub mod bearer;
 pub mod bootstrap_token;
 pub mod impersonation;
+pub mod oidc;
 pub mod request_header;
 pub mod service_account;
+pub mod token_webhook;
 pub mod x509;
 
 pub use impersonation::impersonate;
@@ -62,6 +64,8 @@ pub struct Options {
     /// The common names of front proxies; empty: any that the CA signed.
     pub request_header_names: Vec<String>,
     pub service_accounts: Arc<service_account::Tokens>,
+    /// Kinds of tokens that other servers know.
+    pub remote_tokens: Vec<Arc<dyn bearer::RemoteTokenAuthenticator>>,
     /// Join tokens and the like: secret and who holds it.
     pub static_tokens: Vec<(String, UserInfo)>,
     /// Requests without a credential are `system:anonymous`; else 401.
@@ -71,11 +75,12 @@ pub struct Options {
 
 /// The chain of the API server, and the part of it that TokenReview asks.
 pub fn standard(options: Options) -> Result<(Chain, Arc<bearer::Tokens>), crate::net::tls::TlsError> {
-    let tokens = Arc::new(bearer::Tokens::new(vec![
+    let kinds: Vec<Arc<dyn bearer::TokenAuthenticator>> = vec![
         options.service_accounts,
         Arc::new(bootstrap_token::BootstrapTokens::new(options.storage, options.clock.clone())),
         Arc::new(bearer::StaticTokens::new(options.static_tokens)),
-    ]));
+    ];
+    let tokens = Arc::new(bearer::Tokens::new(kinds, options.remote_tokens));
     let proxies = x509::Verifier::new(&options.request_header_ca_pem, options.clock.clone())?;
     let clients = x509::Verifier::new(&options.client_ca_pem, options.clock)?;
     let authenticators: Vec<Arc<dyn Authenticator>> = vec![

@@ -67,6 +67,7 @@ async fn fixture() -> Fixture {
         request_header_ca_pem: proxies.pem.clone(),
         request_header_names: vec!["front".to_owned()],
         service_accounts: service_accounts.clone(),
+        remote_tokens: Vec::new(),
         static_tokens: vec![("s3cret".to_owned(), UserInfo { name: "joiner".into(), ..UserInfo::default() })],
         anonymous: true,
         clock,
@@ -181,7 +182,7 @@ async fn tokens_are_looked_at_and_wrong_ones_refused() {
     let encoded = "base64url.bearer.authorization.k8s.io.czNjcmV0, v4.channel.k8s.io";
     let user = fixture.ask(None, &[("sec-websocket-protocol", encoded)]).await.unwrap();
     assert_eq!(user.name, "joiner");
-    assert_eq!(fixture.tokens.authenticate("x", &[]), Err("invalid bearer token".to_owned()));
+    assert_eq!(fixture.tokens.authenticate("x", &[]).await, Err("invalid bearer token".to_owned()));
 }
 
 fn bound(pod: Option<&str>, secret: Option<&str>, node: Option<&str>) -> Bound {

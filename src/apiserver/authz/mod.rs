@@ -4,6 +4,7 @@
 
 mod node;
 pub mod rbac;
+pub mod webhook;
 
 pub use node::{NodeAuthorizer, node_identity};
 pub use rbac::Rbac;
@@ -59,9 +60,60 @@ pub trait Authorizer: Send + Sync + 'static {
 /// The authorizers of the API server in order: `system:masters`, Node, RBAC. Must be called on a
 /// tokio runtime.
 pub fn standard(storage: &Arc<dyn Storage>) -> (Vec<Arc<dyn Authorizer>>, Arc<Rbac>) {
+    of_modes(storage, &[Mode::Node, Mode::Rbac], None)
+}
+
+/// `--authorization-mode`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    AlwaysAllow,
+    AlwaysDeny,
+    Node,
+    Rbac,
+    Webhook,
+}
+
+impl Mode {
+    pub const ALL: &[(&str, Self)] = &[
+        ("AlwaysAllow", Self::AlwaysAllow),
+        ("AlwaysDeny", Self::AlwaysDeny),
+        ("Node", Self::Node),
+        ("RBAC", Self::Rbac),
+        ("Webhook", Self::Webhook),
+    ];
+}
+
+/// As [`standard`], of the given modes in their order. RBAC answers reviews of rules, used or not.
+pub fn of_modes(
+    storage: &Arc<dyn Storage>,
+    modes: &[Mode],
+    webhook: Option<Arc<webhook::Webhook>>,
+) -> (Vec<Arc<dyn Authorizer>>, Arc<Rbac>) {
     let rbac = Arc::new(Rbac::new(storage.clone()));
-    let node = Arc::new(NodeAuthorizer::new(storage.clone()));
-    (vec![Arc::new(PrivilegedGroup), node, rbac.clone()], rbac)
+    let mut authorizers: Vec<Arc<dyn Authorizer>> = vec![Arc::new(PrivilegedGroup)];
+    for mode in modes {
+        match mode {
+            Mode::AlwaysAllow => authorizers.push(Arc::new(Always(true))),
+            Mode::AlwaysDeny => authorizers.push(Arc::new(Always(false))),
+            Mode::Node => authorizers.push(Arc::new(NodeAuthorizer::new(storage.clone()))),
+            Mode::Rbac => authorizers.push(rbac.clone()),
+            Mode::Webhook => authorizers.extend(webhook.clone().map(|webhook| webhook as Arc<dyn Authorizer>)),
+        }
+    }
+    (authorizers, rbac)
+}
+
+/// Says yes to all, or no.
+struct Always(bool);
+
+#[async_trait]
+impl Authorizer for Always {
+    async fn authorize(&self, _attributes: &Attributes<'_>) -> Decision {
+        match self.0 {
+            true => Decision::Allow(String::new()),
+            false => Decision::NoOpinion("Everything is forbidden.".to_owned()),
+        }
+    }
 }
 
 /// `system:masters` may do everything.

@@ -47,6 +47,7 @@ fn answer(state: &Arc<State>, query: &Query, request: &Request<Body>, path: &str
         "/" => return Some(Ok(respond::json(StatusCode::OK, &json!({ "paths": paths(state) })))),
         "/version" | "/version/" => return Some(Ok(respond::json(StatusCode::OK, &version_info()))),
         "/metrics" => {
+            state.flow_control.measure();
             let content_type =
                 http::HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
             return Some(Ok(respond::bytes(StatusCode::OK, content_type, state.metrics.text())));
@@ -58,7 +59,8 @@ fn answer(state: &Arc<State>, query: &Query, request: &Request<Body>, path: &str
     }
     if path.starts_with("/api") {
         let rows = state.registry.rows();
-        return discovery::serve(&state.discovery, &rows, request.headers(), query, path);
+        let remotes = state.aggregator.remotes();
+        return discovery::serve(&state.discovery, &rows, &remotes, request.headers(), query, path);
     }
     if path.starts_with("/openapi/") {
         return openapi::serve(state, request.headers(), query.get("hash"), path);
@@ -104,6 +106,9 @@ fn paths(state: &State) -> Vec<String> {
             paths.push(format!("/apis/{}", group.name));
             paths.extend(group.versions.iter().map(|version| format!("/apis/{}/{}", group.name, version.name)));
         }
+    }
+    for remote in &state.aggregator.remotes().all {
+        paths.extend([format!("/apis/{}", remote.group), format!("/apis/{}/{}", remote.group, remote.version)]);
     }
     paths.extend(health::paths(state));
     paths.extend(["/metrics", "/openapi/v2", "/openapi/v3", "/version"].map(str::to_owned));

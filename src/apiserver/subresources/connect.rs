@@ -11,6 +11,7 @@ mod relay;
 mod stream;
 
 pub(in crate::apiserver) use location::service_endpoint;
+pub(in crate::apiserver) use relay::relay;
 
 use super::Handler;
 use crate::client::dialer::Kubelet;

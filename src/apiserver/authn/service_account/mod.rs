@@ -6,7 +6,7 @@
 mod claims;
 mod keys;
 
-pub use claims::{Bound, Claims, Kubernetes, Reference};
+pub use claims::{Bound, Claims, Kubernetes, Reference, unverified_issuer};
 pub use keys::{KeyError, Keys};
 
 use super::Clock;
@@ -112,7 +112,7 @@ impl Tokens {
         if let Some(claims) = self.remembered.lock().get(&key) {
             return Ok(Some(claims.clone()));
         }
-        if claims::unverified_issuer(token).as_deref() != Some(&self.issuer) {
+        if unverified_issuer(token).as_deref() != Some(&self.issuer) {
             return Ok(None);
         }
         let claims = Arc::new(self.keys.verify(token).map_err(|error| error.to_string())?);

@@ -27,14 +27,14 @@ impl Review for TokenReview {
         }
         let asked: Vec<String> =
             spec["audiences"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
-        let status = self.status(token, &asked);
+        let status = self.status(token, &asked).await;
         answer(&row, posted, status)
     }
 }
 
 impl TokenReview {
-    fn status(&self, token: &str, asked: &[String]) -> Value {
-        match self.tokens.authenticate(token, asked) {
+    async fn status(&self, token: &str, asked: &[String]) -> Value {
+        match self.tokens.authenticate(token, asked).await {
             Ok(found) => {
                 // A token that is bound to no audience is one for the API server.
                 let audiences = found.audiences.unwrap_or_else(|| {
