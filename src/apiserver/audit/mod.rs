@@ -68,7 +68,9 @@ pub fn id(headers: &HeaderMap) -> HeaderValue {
     let given = given.and_then(|value| HeaderValue::from_bytes(&value.as_bytes()[..value.len().min(ID_LENGTH)]).ok());
     given.unwrap_or_else(|| {
         let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
-        let text = uuid::Uuid::new_v4().hyphenated().encode_lower(&mut text);
+        // Every request has one: not worth a call of the kernel each.
+        let uuid = uuid::Builder::from_random_bytes(rand::random()).into_uuid();
+        let text = uuid.hyphenated().encode_lower(&mut text);
         HeaderValue::from_str(text).expect("hexadecimal digits")
     })
 }
