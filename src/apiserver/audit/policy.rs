@@ -177,7 +177,7 @@ impl GroupResources {
                 && self.resources.iter().any(|resource| {
                     resource == "*"
                         || *resource == *full
-                        || resource.strip_prefix("*/").is_some_and(|subresource| subresource == info.subresource)
+                        || !info.subresource.is_empty() && resource.strip_prefix("*/") == Some(&info.subresource)
                         || resource.strip_suffix("/*").is_some_and(|plural| plural == info.resource)
                 })
     }
@@ -233,7 +233,10 @@ rules:
             (&ann, "GET", "/api/v1/namespaces/b/secrets/closed", Level::Metadata),
             (&ann, "POST", "/api/v1/namespaces/b/pods/p/exec", Level::Metadata),
             (&ann, "PUT", "/api/v1/namespaces/b/replicationcontrollers/p/scale", Level::Metadata),
-            (&ann, "GET", "/api/v1/namespaces/b/pods/p", Level::None),
+            // As Kubernetes has it, `pods/*` is also the pods themselves.
+            (&ann, "GET", "/api/v1/namespaces/b/pods/p", Level::Metadata),
+            (&ann, "GET", "/api/v1/namespaces/b/configmaps/c", Level::None),
+            (&ann, "GET", "/apis/apps/v1/namespaces/b/pods/p", Level::None),
             (&ann, "GET", "/apis/apps/v1/namespaces/a/deployments", Level::RequestResponse),
             (&ann, "GET", "/api/v1/nodes", Level::RequestResponse),
         ] {
