@@ -184,6 +184,14 @@ fn pods_outlive_a_full_disk() {
     let space = Space::again(&machine, "full");
     wait("commands run in the pods", || both(&space.try_exec("steady", "echo here")).trim() == "here");
 
+    // The last page of the log takes some more lines.
+    let last = || both(&space.try_kubectl(&["logs", "writer", "--tail=1"]));
+    wait("lines of the log are lost", || {
+        let before = last();
+        std::thread::sleep(Duration::from_millis(300));
+        last() == before
+    });
+
     shell(&machine, &format!("rm {}/filler", disk.path));
     takes_creates_again(&machine, "after");
     let after = [identity(&space.ready("writer")), identity(&space.ready("steady"))];
