@@ -191,7 +191,11 @@ pub fn kind_of(body: &[u8], media: MediaType) -> (String, String) {
     let value = match media {
         MediaType::Json => schema::scan::parse(body).ok(),
         MediaType::Yaml => schema::yaml::parse(body).ok(),
-        MediaType::Protobuf => None,
+        MediaType::Protobuf => {
+            let (api_version, kind) =
+                schema::protobuf::open(body).map(|(version, kind, _)| (version, kind)).unwrap_or_default();
+            return (kind, api_version);
+        }
     };
     let text = |name: &str| {
         let value = value.as_ref().and_then(|value| value.get(name)).and_then(Value::as_str);

@@ -88,7 +88,9 @@ fn parse_accept(text: &str) -> Vec<Clause<'_>> {
 pub enum Allows {
     /// Objects of a resource.
     Transforms,
-    /// Options, reviews, discovery: as they are.
+    /// What is posted to be answered, as reviews: it has metadata, and no columns.
+    Metadata,
+    /// Discovery: as it is.
     Plain,
 }
 
@@ -114,7 +116,7 @@ fn option(clause: &Clause<'_>, format: Format, allows: Allows) -> Option<Output>
             _ => return None,
         };
         output.transform = match kind {
-            "Table" => Transform::Table,
+            "Table" if allows == Allows::Transforms && format != Format::Protobuf => Transform::Table,
             "PartialObjectMetadata" | "PartialObjectMetadataList" => Transform::PartialMetadata,
             _ => return None,
         };
@@ -189,6 +191,7 @@ mod tests {
             "text/plain",
             "application/json;as=Table;v=v9;g=meta.k8s.io",
             "application/json;as=Bogus;v=v1;g=meta.k8s.io",
+            "application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io",
         ] {
             assert_eq!(accept(none).expect_err(none).code, 406);
         }

@@ -1,14 +1,17 @@
-//! The Service `default/kubernetes` and its endpoints: how pods reach the API server.
+//! The Service `default/kubernetes` and its endpoints: how pods reach the API server; and the
+//! ServiceCIDR `kubernetes`, the range that its address comes from.
 //!
 //! The address follows the machine's: it is watched, not looked up. Source:
-//! `pkg/controlplane/controller/kubernetesservice`.
+//! `pkg/controlplane/controller/{kubernetesservice,defaultservicecidr}`.
 
 use super::context::{Config, Context, Running};
 use super::endpoints::Endpoints;
+use crate::api::time::seconds;
 use crate::client::{Kind, Objects, is_already_exists, is_not_found, kinds};
 use crate::runtime::views::{EndpointSlice, Service};
 use crate::runtime::{Action, Controller, ObjectKey, Projection, WorkQueue};
 use async_trait::async_trait;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -94,6 +97,7 @@ impl Controller for KubernetesService {
     async fn reconcile(&self, _key: &ObjectKey) -> anyhow::Result<Action> {
         let Some(cluster_ip) = first_address(&self.config) else { return Ok(Action::Done) };
         self.ensure(&kinds::SERVICES, service(cluster_ip, self.config.secure_port), |_, _| false).await?;
+        self.ensure_range().await?;
         let addresses: Vec<IpAddr> = self.config.advertise.borrow().clone();
         if addresses.is_empty() {
             return Ok(Action::Done);
@@ -119,6 +123,21 @@ fn set(live: &mut Value, wanted: &Value, fields: &[&str]) -> bool {
 }
 
 impl KubernetesService {
+    /// Make the default range known, and say that it is in use.
+    async fn ensure_range(&self) -> anyhow::Result<()> {
+        let ranges: Vec<String> = self.config.service_cidrs.iter().map(|range| range.canonical()).collect();
+        let kind = &kinds::SERVICE_CIDRS;
+        if self.objects.find(kind, "", NAME).await?.is_none() {
+            let range = json!({ "metadata": { "name": NAME }, "spec": { "cidrs": ranges } });
+            match self.objects.create(kind, "", range).await {
+                Err(error) if !is_already_exists(&error) => return Err(error.into()),
+                _ => {}
+            }
+        }
+        self.objects.modify(kind, "", NAME, "status", |live| tell_ready(live, &ranges)).await?;
+        Ok(())
+    }
+
     async fn ensure(
         &self,
         kind: &Kind,
@@ -135,6 +154,22 @@ impl KubernetesService {
             _ => Ok(()),
         }
     }
+}
+
+/// Set the condition Ready of the default range; false: somebody did, or it is another range, or on
+/// its way out.
+fn tell_ready(live: &mut Value, ranges: &[String]) -> bool {
+    let known = live["status"]["conditions"].as_array().is_some_and(|conditions| {
+        conditions.iter().any(|condition| condition["type"] == "Ready" && condition["status"] != "Unknown")
+    });
+    if known || live["spec"]["cidrs"] != json!(ranges) || !live["metadata"]["deletionTimestamp"].is_null() {
+        return false;
+    }
+    live["status"]["conditions"] = json!([{
+        "type": "Ready", "status": "True", "reason": "", "message": "Kubernetes default Service CIDR is ready",
+        "lastTransitionTime": seconds(Timestamp::now()),
+    }]);
+    true
 }
 
 fn service(cluster_ip: IpAddr, port: u16) -> Value {

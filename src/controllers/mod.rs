@@ -46,6 +46,7 @@ pub struct Row {
 pub const CONTROLLERS: &[Row] = &[
     Row { name: "deployment-controller", start: deployment::start },
     Row { name: "replicaset-controller", start: replica_set::start },
+    Row { name: "replicationcontroller-controller", start: replica_set::start_replication_controllers },
     Row { name: "endpointslice-controller", start: endpoint_slice::start },
     Row { name: "endpoints-controller", start: endpoints::start },
     Row { name: "node-lifecycle-controller", start: node_lifecycle::start },

@@ -1,6 +1,10 @@
 //! Deletion: finalizers, grace, propagation, preconditions, collections, namespaces.
 
 use crate::apiserver::{Api, CONFIG_MAPS};
+use axum::body::Body;
+use http::Method;
+use orch::api::GroupVersionKind;
+use orch::schema;
 use serde_json::{Value, json};
 
 const X: &str = "/api/v1/namespaces/a/configmaps/x";
@@ -45,6 +49,32 @@ async fn propagation_is_a_finalizer() {
     assert_eq!(code, 422);
     api.delete(&format!("{X}?propagationPolicy=Background"), None).await.ok();
     assert_eq!(api.get(X).await.refused().0, 404);
+}
+
+/// Options belong to every group version, and say the one of the client that sends them.
+#[tokio::test]
+async fn options_come_in_protobuf_and_of_any_group() {
+    let api = Api::new().await;
+    for (group, path) in [
+        ("", "/api/v1/namespaces/a/configmaps"),
+        ("coordination.k8s.io", "/apis/coordination.k8s.io/v1/namespaces/a/leases"),
+        ("storage.k8s.io", "/apis/storage.k8s.io/v1/csidrivers"),
+    ] {
+        let kind = GroupVersionKind::new(group, "v1", "DeleteOptions");
+        let options =
+            json!({ "kind": "DeleteOptions", "apiVersion": kind.api_version(), "propagationPolicy": "Foreground" });
+        let schema = schema::builtin_schema(&kind).expect("a kind");
+        let bytes = schema::protobuf::encode(&schema, &options).expect("a message");
+        for (media, body) in
+            [("application/vnd.kubernetes.protobuf", bytes), ("application/json", options.to_string().into())]
+        {
+            api.post(path, json!({ "metadata": { "name": "x" }, "spec": {} })).await.ok();
+            let request = api.request(Method::DELETE, &format!("{path}/x")).header("Content-Type", media);
+            let marked = api.answer(request.body(Body::from(body)).expect("a request")).await.ok();
+            assert_eq!(marked["metadata"]["finalizers"], json!(["foregroundDeletion"]), "{group} {media}");
+            api.merge(&format!("{path}/x"), json!({ "metadata": { "finalizers": null } })).await.ok();
+        }
+    }
 }
 
 #[tokio::test]

@@ -120,3 +120,20 @@ async fn who_set_which_field_is_kept() {
     );
     assert_eq!(send("two", "2", true).await.ok()["data"]["a"], "2");
 }
+
+/// What is posted to be answered has no columns.
+#[tokio::test]
+async fn a_review_is_no_table() {
+    let api = crate::custom_resources::api().await;
+    let review = json!({ "spec": { "nonResourceAttributes": { "path": "/", "verb": "get" } } });
+    let request = |accept: &str| {
+        api.request(http::Method::POST, "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews")
+            .header("Content-Type", "application/json")
+            .header("Accept", accept)
+            .body(axum::body::Body::from(review.to_string()))
+            .expect("a request")
+    };
+    api.answer(request("application/json;as=Table;v=v1;g=meta.k8s.io")).await.is(406);
+    let either = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
+    assert_eq!(api.answer(request(either)).await.ok()["kind"], "SelfSubjectAccessReview");
+}

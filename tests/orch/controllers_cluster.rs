@@ -3,7 +3,7 @@
 use crate::cluster::{Setup, TestCluster, deployment, is_rolled_out, service};
 use base64::Engine;
 use orch::api::UserInfo;
-use orch::client::{DeleteOptions, Objects, in_process, kinds};
+use orch::client::{DeleteOptions, Objects, Propagation, in_process, kinds};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -43,6 +43,115 @@ async fn a_namespace_goes_with_all_it_holds() {
     for kind in [kinds::PODS, kinds::DEPLOYMENTS, kinds::SERVICES, kinds::ENDPOINT_SLICES, kinds::CONFIG_MAPS] {
         assert_eq!(cluster.list(&kind, "shop", "").await, Vec::<Value>::new(), "{kind}");
     }
+}
+
+#[tokio::test]
+async fn owners_in_a_circle_go_together() {
+    let cluster = TestCluster::start().await;
+    let names = ["one", "two", "three"];
+    let mut uids = Vec::new();
+    for name in names {
+        let made = cluster.create(&kinds::CONFIG_MAPS, "default", json!({ "metadata": { "name": name } })).await;
+        uids.push(made["metadata"]["uid"].as_str().expect("a UID").to_owned());
+    }
+    for (index, name) in names.iter().enumerate() {
+        let owner = (index + 2) % 3;
+        let reference = json!({
+            "apiVersion": "v1", "kind": "ConfigMap", "name": names[owner], "uid": uids[owner],
+            "controller": true, "blockOwnerDeletion": true,
+        });
+        let patch = json!({ "metadata": { "ownerReferences": [reference] } });
+        cluster.patch(&kinds::CONFIG_MAPS, "default", name, patch).await;
+    }
+    let options = DeleteOptions::of(&uids[0]).propagation(Propagation::Foreground);
+    cluster.delete(&kinds::CONFIG_MAPS, "default", "one", options).await;
+    for name in names {
+        cluster.until_gone(&kinds::CONFIG_MAPS, "default", name).await;
+    }
+}
+
+#[tokio::test]
+async fn the_default_range_is_known_and_ready() {
+    let cluster = TestCluster::start().await;
+    let is_ready = |range: &Value| range["status"]["conditions"][0]["status"] == "True";
+    let range = cluster.until_object(&kinds::SERVICE_CIDRS, "", "kubernetes", "is ready", is_ready).await;
+    assert_eq!(range["spec"]["cidrs"], json!(["10.43.0.0/16"]));
+    assert_eq!(range["status"]["conditions"][0]["message"], "Kubernetes default Service CIDR is ready");
+}
+
+fn replication_controller(name: &str, replicas: i32) -> Value {
+    let mut object = deployment(name, replicas);
+    object["spec"]["selector"] = json!({ "app": name });
+    object
+}
+
+#[tokio::test]
+async fn a_replication_controller_keeps_its_pods() {
+    let mut cluster = TestCluster::start().await;
+    cluster.add_node("n1").await;
+    let orphan = replication_controller("web", 1)["spec"]["template"]["spec"].clone();
+    let orphan = json!({ "metadata": { "name": "orphan", "labels": { "app": "web" } }, "spec": orphan });
+    cluster.create(&kinds::PODS, "default", orphan).await;
+    let kind = &kinds::REPLICATION_CONTROLLERS;
+    let made = cluster.create(kind, "default", replication_controller("web", 3)).await;
+    let has = |count: i64| {
+        move |live: &Value| {
+            live["status"]["readyReplicas"] == count
+                && live["status"]["observedGeneration"] == live["metadata"]["generation"]
+        }
+    };
+    let ready = cluster.until_object(kind, "default", "web", "has three", has(3)).await;
+    assert_eq!(ready["status"].get("terminatingReplicas"), None);
+    let pods = cluster.list(&kinds::PODS, "default", "app=web").await;
+    assert_eq!(pods.len(), 3);
+    for pod in &pods {
+        let owner = &pod["metadata"]["ownerReferences"][0];
+        assert_eq!((&owner["kind"], &owner["uid"]), (&json!("ReplicationController"), &made["metadata"]["uid"]));
+    }
+    assert!(pods.iter().any(|pod| pod["metadata"]["name"] == "orphan"), "it was adopted");
+    cluster.patch(&kinds::PODS, "default", "orphan", json!({ "metadata": { "labels": { "app": "other" } } })).await;
+    cluster
+        .until_object(&kinds::PODS, "default", "orphan", "is released", |pod| {
+            pod["metadata"].get("ownerReferences").is_none()
+        })
+        .await;
+    cluster.patch(kind, "default", "web", json!({ "spec": { "replicas": 1 } })).await;
+    cluster.until_object(kind, "default", "web", "has one", has(1)).await;
+    assert_eq!(cluster.reconcile_again().await, Vec::<&str>::new());
+    // Its pods go with it, and stay when it is said so.
+    cluster.create(kind, "default", replication_controller("kept", 2)).await;
+    cluster.until_object(kind, "default", "kept", "has two", has(2)).await;
+    for (name, propagation) in [("web", Propagation::Background), ("kept", Propagation::Orphan)] {
+        cluster.delete(kind, "default", name, DeleteOptions::default().propagation(propagation)).await;
+        cluster.until_gone(kind, "default", name).await;
+    }
+    cluster
+        .until("its pods are gone", || async {
+            cluster.list(&kinds::PODS, "default", "app=web").await.is_empty().then_some(())
+        })
+        .await;
+    assert_eq!(cluster.list(&kinds::PODS, "default", "app=kept").await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_replication_controller_tells_of_a_quota() {
+    let cluster = TestCluster::start().await;
+    let kind = &kinds::REPLICATION_CONTROLLERS;
+    let quota = json!({ "metadata": { "name": "two" }, "spec": { "hard": { "pods": "2" } } });
+    cluster.create(&kinds::RESOURCE_QUOTAS, "default", quota).await;
+    cluster
+        .until_object(&kinds::RESOURCE_QUOTAS, "default", "two", "is counted", |quota| {
+            quota["status"]["hard"]["pods"] == "2"
+        })
+        .await;
+    cluster.create(kind, "default", replication_controller("web", 3)).await;
+    let failed = |live: &Value| live["status"]["conditions"][0]["type"] == "ReplicaFailure";
+    let failed = cluster.until_object(kind, "default", "web", "tells", failed).await;
+    let condition = &failed["status"]["conditions"][0];
+    assert_eq!((&condition["status"], &condition["reason"]), (&json!("True"), &json!("FailedCreate")));
+    assert!(condition["message"].as_str().expect("text").contains("exceeded quota: two"), "{condition}");
+    cluster.patch(kind, "default", "web", json!({ "spec": { "replicas": 2 } })).await;
+    cluster.until_object(kind, "default", "web", "is content", |live| live["status"].get("conditions").is_none()).await;
 }
 
 #[tokio::test]

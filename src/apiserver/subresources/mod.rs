@@ -57,7 +57,7 @@ impl Call<'_> {
     /// Read the body of a POST as an object of `kind`; 400, 413, 415 and 422 as for any create.
     pub async fn posted(self, kind: &GroupVersionKind) -> Result<Posted, Status> {
         let (parts, body) = self.request.into_parts();
-        let output = negotiate::output(&parts.headers, self.query, Allows::Transforms)?;
+        let output = negotiate::output(&parts.headers, self.query, Allows::Metadata)?;
         let options = WriteOptions::parse(self.query, WriteKind::Create)?;
         codec::media_type(&parts.headers)?;
         let body = codec::read(body).await?;

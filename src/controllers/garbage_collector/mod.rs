@@ -291,6 +291,14 @@ impl Controller for GarbageCollector {
                 };
                 self.delete(identity, &object.metadata, policy).await?;
             }
+            // In a circle all would wait for each other: this one lets go of its owners. When its watch
+            // shows that, it is looked at again.
+            Verdict::DeleteForeground
+                if dependents.iter().any(Node::waits_for_dependents)
+                    && node.owners.iter().any(|owner| owner.blocks) =>
+            {
+                self.unblock(identity).await?;
+            }
             Verdict::DeleteForeground => {
                 self.delete(identity, &object.metadata, Propagation::Foreground).await?;
             }
@@ -342,6 +350,21 @@ impl GarbageCollector {
             let before = references.len();
             references.retain(|reference| !owners.iter().any(|uid| reference["uid"].as_str() == Some(uid)));
             before != references.len()
+        })
+        .await
+    }
+
+    /// Its owners need not wait for it any more.
+    async fn unblock(&self, identity: &Identity) -> anyhow::Result<()> {
+        self.change(identity, |metadata| {
+            let mut changed = false;
+            for reference in metadata["ownerReferences"].as_array_mut().into_iter().flatten() {
+                if reference["blockOwnerDeletion"] == true {
+                    reference["blockOwnerDeletion"] = false.into();
+                    changed = true;
+                }
+            }
+            changed
         })
         .await
     }

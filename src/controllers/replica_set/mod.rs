@@ -1,80 +1,101 @@
-//! ReplicaSet: keep the asked number of pods that match.
+//! ReplicaSet and ReplicationController: keep the asked number of pods that match.
 //!
 //! Creations come in batches that double as long as they succeed, so that a quota or a broken
 //! webhook is asked a few times, not a thousand. Source: `pkg/controller/replicaset`.
 
 mod plan;
 mod rank;
+mod sets;
 
 use super::context::{Context, Running};
 use super::ownership::claim_all;
 use super::pod_control::{PodControl, message, pod_from_template};
-use crate::client::{Objects, is_namespace_terminating, kinds};
-use crate::runtime::views::{Pod, ReplicaSet};
-use crate::runtime::{Action, Change, Controller, Expectations, Meta, ObjectKey, Projection, Store, WorkQueue};
+use crate::client::{Kind, Objects, is_namespace_terminating};
+use crate::runtime::views::{Pod, ReplicaSet, ReplicationController};
+use crate::runtime::{Action, Change, Controller, Expectations, Meta, ObjectKey, Store, WorkQueue};
 use async_trait::async_trait;
 use futures::future::join_all;
 use jiff::Timestamp;
 use std::sync::Arc;
 
 use plan::{Failure, status};
-
-const NAME: &str = "replicaset-controller";
+use sets::{AsSet, Flavor, Sets};
 
 pub fn start(context: &Context) -> Running {
+    start_flavor::<ReplicaSet>(context, Flavor::REPLICA_SET)
+}
+
+pub fn start_replication_controllers(context: &Context) -> Running {
+    start_flavor::<ReplicationController>(context, Flavor::REPLICATION_CONTROLLER)
+}
+
+fn start_flavor<P: AsSet>(context: &Context, flavor: Flavor) -> Running {
     let queue = Arc::new(WorkQueue::default());
-    let expectations = Arc::new(Expectations::default());
-    let sets = context.informers.of::<ReplicaSet>();
-    let pods = context.informers.of::<Pod>();
+    let sets = context.informers.of::<P>();
     sets.on_change({
         let queue = queue.clone();
         move |change| queue.add(change.object().key())
     });
-    pods.on_change({
-        let (queue, expectations, sets) = (queue.clone(), expectations.clone(), sets.clone());
-        move |change| pod_changed(change, &queue, &expectations, &sets)
-    });
-    let objects = context.objects(NAME);
-    let control = PodControl { objects: objects.clone(), recorder: context.recorder(NAME), kind: kinds::REPLICA_SETS };
-    let controller = ReplicaSets { objects, control, expectations, sets: sets.clone(), pods: pods.clone() };
     let waiting = sets.clone();
+    run(context, flavor, queue, sets, async move { waiting.synced().await })
+}
+
+fn run(
+    context: &Context,
+    flavor: Flavor,
+    queue: Arc<WorkQueue<ObjectKey>>,
+    sets: Arc<dyn Sets>,
+    synced: impl Future<Output = ()> + Send + 'static,
+) -> Running {
+    let expectations = Arc::new(Expectations::default());
+    let pods = context.informers.of::<Pod>();
+    pods.on_change({
+        let (queue, expectations, sets, kind) =
+            (queue.clone(), expectations.clone(), sets.clone(), flavor.kind.clone());
+        move |change| pod_changed(change, &kind, &queue, &expectations, &*sets)
+    });
+    let objects = context.objects(flavor.controller);
+    let recorder = context.recorder(flavor.controller);
+    let control = PodControl { objects: objects.clone(), recorder, kind: flavor.kind.clone() };
+    let controller = ReplicaSets { flavor, objects, control, expectations, sets: sets.clone(), pods: pods.clone() };
     Running::new(
         controller,
         queue,
         4,
         async move {
-            waiting.synced().await;
+            synced.await;
             pods.synced().await;
         },
-        move || sets.all().iter().map(|set| set.key()).collect(),
+        move || sets.all().iter().map(|set| set.meta.key()).collect(),
     )
 }
 
-fn owner_key(pod: &Pod) -> Option<ObjectKey> {
-    let owner = pod.meta.controller().filter(|owner| owner.kind == "ReplicaSet")?;
+fn owner_key(kind: &Kind, pod: &Pod) -> Option<ObjectKey> {
+    let owner = pod.meta.controller().filter(|owner| owner.kind == kind.kind)?;
     Some(ObjectKey { namespace: pod.meta.namespace.clone(), name: owner.name.as_str().into() })
 }
 
 fn pod_changed(
     change: Change<'_, Pod>,
+    kind: &Kind,
     queue: &WorkQueue<ObjectKey>,
     expectations: &Expectations,
-    sets: &Store<ReplicaSet>,
+    sets: &dyn Sets,
 ) {
     match change {
         Change::Added(pod) => {
-            if let Some(owner) = owner_key(pod) {
+            if let Some(owner) = owner_key(kind, pod) {
                 expectations.created(&owner, 1);
             }
         }
         Change::Updated { new, .. } if !new.meta.is_deleting() => {}
         Change::Updated { new: pod, .. } | Change::Deleted(pod) => {
-            if let Some(owner) = owner_key(pod) {
+            if let Some(owner) = owner_key(kind, pod) {
                 expectations.deleted(&owner, &pod.meta.uid);
             }
         }
     }
-    for owner in change.old().into_iter().chain(change.new()).filter_map(|pod| owner_key(pod)) {
+    for owner in change.old().into_iter().chain(change.new()).filter_map(|pod| owner_key(kind, pod)) {
         queue.add(owner);
     }
     // An orphan, or one that was released: any set that selects it may want it.
@@ -83,17 +104,18 @@ fn pod_changed(
     {
         for set in sets.in_namespace(&pod.meta.namespace) {
             if set.spec.selector.matches(&pod.meta.labels) {
-                queue.add(set.key());
+                queue.add(set.meta.key());
             }
         }
     }
 }
 
 struct ReplicaSets {
+    flavor: Flavor,
     objects: Objects,
     control: PodControl,
     expectations: Arc<Expectations>,
-    sets: Arc<Store<ReplicaSet>>,
+    sets: Arc<dyn Sets>,
     pods: Arc<Store<Pod>>,
 }
 
@@ -102,7 +124,7 @@ impl Controller for ReplicaSets {
     type Key = ObjectKey;
 
     fn name(&self) -> &'static str {
-        NAME
+        self.flavor.controller
     }
 
     async fn reconcile(&self, key: &ObjectKey) -> anyhow::Result<Action> {
@@ -112,17 +134,19 @@ impl Controller for ReplicaSets {
         };
         let settled = self.expectations.satisfied(key);
         let selector = (!set.spec.selector.is_empty()).then_some(&set.spec.selector);
-        let pods =
-            claim_all(&self.objects, &kinds::REPLICA_SETS, &set.meta, selector, &self.pods, Pod::is_active).await?;
+        let pods = claim_all(&self.objects, &self.flavor.kind, &set.meta, selector, &self.pods, Pod::is_active).await?;
         let now = Timestamp::now();
         let mut failed = None;
         if settled && !set.meta.is_deleting() {
             failed = self.scale(key, &set, &pods).await.err();
         }
         let failure = failed.as_ref().map(|failed| &failed.0);
-        let desired = status(&set, &pods, failure, now);
+        let mut desired = status(&set, &pods, failure, now);
+        if !self.flavor.counts_terminating {
+            desired.terminating = None;
+        }
         if let Some(next) = desired.changes(&set) {
-            write_status(&self.objects, &set.meta, next).await?;
+            write_status(&self.objects, &self.flavor.kind, &set.meta, next).await?;
         }
         if let Some((_, error)) = failed {
             // It ends with the namespace.
@@ -132,9 +156,9 @@ impl Controller for ReplicaSets {
     }
 }
 
-async fn write_status(objects: &Objects, set: &Meta, next: serde_json::Value) -> anyhow::Result<()> {
+async fn write_status(objects: &Objects, kind: &Kind, set: &Meta, next: serde_json::Value) -> anyhow::Result<()> {
     objects
-        .modify(&kinds::REPLICA_SETS, &set.namespace, &set.name, "status", |live| {
+        .modify(kind, &set.namespace, &set.name, "status", |live| {
             if live["metadata"]["uid"].as_str() != Some(&*set.uid) || live["status"] == next {
                 return false;
             }
@@ -172,7 +196,7 @@ impl ReplicaSets {
 
     async fn create(&self, key: &ObjectKey, set: &ReplicaSet, count: usize) -> Result<(), kube::Error> {
         self.expectations.expect(key, count, []);
-        let pod = pod_from_template(&kinds::REPLICA_SETS, &set.meta, &set.spec.template);
+        let pod = pod_from_template(&self.flavor.kind, &set.meta, &set.spec.template);
         let mut left = count;
         let mut batch = 1;
         while left > 0 {

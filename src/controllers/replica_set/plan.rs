@@ -60,7 +60,8 @@ pub struct Status {
     pub fully_labeled: i32,
     pub ready: i32,
     pub available: i32,
-    pub terminating: i32,
+    /// None: this kind does not say.
+    pub terminating: Option<i32>,
     pub conditions: Vec<Condition>,
 }
 
@@ -70,13 +71,14 @@ pub fn status(set: &ReplicaSet, pods: &[Arc<Pod>], failure: Option<&Failure>, no
         fully_labeled: 0,
         ready: 0,
         available: 0,
-        terminating: 0,
+        terminating: None,
         conditions: set.status.conditions.clone(),
     };
     let labels = set.spec.template["metadata"]["labels"].as_object();
+    let mut terminating = 0;
     for pod in pods {
         if pod.meta.is_deleting() && !pod.is_terminal() {
-            status.terminating += 1;
+            terminating += 1;
         }
         if !pod.is_active() {
             continue;
@@ -88,6 +90,7 @@ pub fn status(set: &ReplicaSet, pods: &[Arc<Pod>], failure: Option<&Failure>, no
         status.ready += i32::from(pod.is_ready());
         status.available += i32::from(pod.is_available(set.spec.min_ready_seconds, now));
     }
+    status.terminating = Some(terminating);
     let before = Condition::find(&set.status.conditions, "ReplicaFailure").is_some();
     match failure {
         Some(failure) if !before => status.conditions.push(Condition {
@@ -112,7 +115,7 @@ impl Status {
             && self.fully_labeled == old.fully_labeled_replicas
             && self.ready == old.ready_replicas
             && self.available == old.available_replicas
-            && Some(self.terminating) == old.terminating_replicas
+            && self.terminating == old.terminating_replicas
             && self.conditions == old.conditions
             && set.meta.generation == old.observed_generation;
         if same {
@@ -120,9 +123,11 @@ impl Status {
         }
         let mut status = json!({
             "replicas": self.replicas,
-            "terminatingReplicas": self.terminating,
             "observedGeneration": set.meta.generation,
         });
+        if let Some(terminating) = self.terminating {
+            status["terminatingReplicas"] = terminating.into();
+        }
         for (field, value) in [
             ("fullyLabeledReplicas", self.fully_labeled),
             ("readyReplicas", self.ready),

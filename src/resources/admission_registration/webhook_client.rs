@@ -48,15 +48,22 @@ fn service(service: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     if !messages.is_empty() {
         errors.invalid(&path.child("port"), port, format!("port is not valid: {}", messages.join(",")));
     }
-    let Some(target) = service.optional_str("path").filter(|target| *target != "/") else { return };
+    let target = service.str_at("path");
+    if matches!(target, "" | "/") {
+        return;
+    }
     let at_path = path.child("path");
-    let Some(steps) = target.strip_prefix('/') else {
-        return errors.invalid(&at_path, target, "must start with a '/'");
-    };
+    let mut characters = target.chars();
+    if characters.next() != Some('/') {
+        errors.invalid(&at_path, target, "must start with a '/'");
+    }
+    // What was no slash is not looked at, either.
+    let steps = characters.as_str();
     let steps = steps.strip_suffix('/').unwrap_or(steps);
     for (index, step) in steps.split('/').enumerate() {
         if step.is_empty() {
-            return errors.invalid(&at_path, target, format!("segment[{index}] may not be empty"));
+            errors.invalid(&at_path, target, format!("segment[{index}] may not be empty"));
+            continue;
         }
         for message in names::dns_subdomain(step) {
             errors.invalid(&at_path, target, format!("segment[{index}]: {message}"));
@@ -70,4 +77,30 @@ pub fn ca_bundle_reads(bundle: &str) -> bool {
     let bytes = base64::engine::general_purpose::STANDARD.decode(bundle).unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);
     text.trim().is_empty() || crate::net::tls::certificates(&text).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn paths_of_services() {
+        for (target, expected) in [
+            ("", &[][..]),
+            ("/", &[]),
+            ("/a/b-1/", &[]),
+            ("//", &["segment[0] may not be empty"]),
+            ("/a//b", &["segment[1] may not be empty"]),
+            ("a", &["must start with a '/'", "segment[0] may not be empty"]),
+        ] {
+            let mut errors = ErrorList::new();
+            let value = json!({ "name": "n", "namespace": "ns", "port": 443, "path": target });
+            service(&value, &Path::new("service"), &mut errors);
+            let found: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            let expected: Vec<String> =
+                expected.iter().map(|detail| format!("service.path: Invalid value: {target:?}: {detail}")).collect();
+            assert_eq!(found, expected);
+        }
+    }
 }

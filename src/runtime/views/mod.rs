@@ -19,7 +19,9 @@ pub use pod::{Container, Pod, Port, Toleration};
 pub use resources::Resources;
 pub use service::{Service, ServicePort};
 pub use storage::{PersistentVolume, PersistentVolumeClaim};
-pub use workload::{Deployment, DeploymentStatus, DeploymentStrategy, PodOwner, ReplicaSet, ReplicaSetStatus};
+pub use workload::{
+    Deployment, DeploymentStatus, DeploymentStrategy, PodOwner, ReplicaSet, ReplicaSetStatus, ReplicationController,
+};
 
 use serde::{Deserialize, Deserializer};
 

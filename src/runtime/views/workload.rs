@@ -1,10 +1,11 @@
-//! Deployments and ReplicaSets.
+//! Deployments, ReplicaSets and ReplicationControllers.
 
 use super::{IntOrString, nullable};
 use crate::client::{Kind, kinds};
 use crate::runtime::{Condition, LabelSelector, Meta, Projection};
 use serde::Deserialize;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The part of a controller of pods that adoption needs.
@@ -109,6 +110,26 @@ impl ReplicaSet {
     }
 }
 
+/// Read as the ReplicaSet that it is, but for the form of its selector.
+pub struct ReplicationController(pub Arc<ReplicaSet>);
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub struct ReplicationControllerObject {
+    metadata: Meta,
+    spec: ReplicationControllerSpec,
+    status: ReplicaSetStatus,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ReplicationControllerSpec {
+    replicas: Option<i32>,
+    selector: BTreeMap<String, String>,
+    template: Arc<Value>,
+    min_ready_seconds: i32,
+}
+
 impl Projection for Deployment {
     type Object = Self;
 
@@ -136,6 +157,30 @@ impl Projection for ReplicaSet {
 
     fn meta(&self) -> &Meta {
         &self.meta
+    }
+}
+
+impl Projection for ReplicationController {
+    type Object = ReplicationControllerObject;
+
+    const KIND: Kind = kinds::REPLICATION_CONTROLLERS;
+
+    fn project(object: ReplicationControllerObject) -> Self {
+        let spec = object.spec;
+        Self(Arc::new(ReplicaSet::project(ReplicaSet {
+            meta: object.metadata,
+            spec: ReplicaSetSpec {
+                replicas: spec.replicas,
+                selector: LabelSelector { match_labels: spec.selector, ..LabelSelector::default() },
+                template: spec.template,
+                min_ready_seconds: spec.min_ready_seconds,
+            },
+            status: object.status,
+        })))
+    }
+
+    fn meta(&self) -> &Meta {
+        &self.0.meta
     }
 }
 
