@@ -1,0 +1,1 @@
+"""What scripts/bench measures: one file per subject, each with a table of its measurements."""
