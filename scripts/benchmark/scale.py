@@ -18,7 +18,6 @@ TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
 FORMATS = {"protobuf": PROTOBUF, "Tables": TABLE}
 
 PODS = "/api/v1/namespaces/load/pods"
-DEPLOYMENTS = "/apis/apps/v1/namespaces/load/deployments"
 
 
 def container(filler):
@@ -32,16 +31,10 @@ def container(filler):
     }
 
 
-# Another scheduler's, so that they stay where they are.
-POD = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "NAME", "labels": {"app": "load"}},
-       "spec": {"schedulerName": "nobody", "containers": [container("FILLER")]}}
-
-
-def deployment(filler):
-    labels = {"app": "load"}
-    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "NAME", "annotations": {"turn": "TURN"}},
-            "spec": {"replicas": 0, "selector": {"matchLabels": labels},
-                     "template": {"metadata": {"labels": labels}, "spec": {"containers": [container(filler)]}}}}
+def pod(filler, **metadata):
+    """Another scheduler's, so that it stays where it is."""
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "NAME", "labels": {"app": "load"}, **metadata},
+            "spec": {"schedulerName": "nobody", "containers": [container(filler)]}}
 
 
 LUA_APPLY = """
@@ -57,15 +50,15 @@ end
 
 
 def apply(table, arguments):
-    """Server-side apply of Deployments of 5 KB, each time with one field changed."""
+    """Server-side apply of Pods of 5 KB, each time with one field changed."""
     with contextlib.closing(Cluster(arguments.binary)) as cluster:
         cluster.start()
         load = Load(cluster)
-        text = json.dumps(deployment("x" * 3000))
+        text = json.dumps(pod("x" * 3000, annotations={"turn": "TURN"}))
         first, rest = text.split("NAME")
         middle, last = rest.split("TURN")
         quoted = ", ".join(f"[==[{part}]==]" for part in [first, middle, last])
-        script = LUA_APPLY % (quoted, DEPLOYMENTS)
+        script = LUA_APPLY % (quoted, PODS)
         load.run("/", script, 2)
         table.add(f"server-side applies a second, {len(text) / 1e3:.1f} KB", load.run("/", script), "/s", above=2000)
 
@@ -183,7 +176,7 @@ def scale(table, arguments):
     with contextlib.closing(Cluster(arguments.binary)) as cluster:
         cluster.start()
         load = Load(cluster)
-        load.fill(10_000, path=PODS, body=POD, filler=1200)
+        load.fill(10_000, path=PODS, body=pod("FILLER"), filler=1200)
         pods = cluster.api.call("GET", f"{PODS}?limit=1")["items"][0]
         size = len(json.dumps(pods, separators=(",", ":")))
         load.fill(90_000)

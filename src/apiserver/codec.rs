@@ -3,7 +3,7 @@
 
 use super::discovery::verb_name;
 use super::state::State;
-use crate::api::{GroupVersionKind, Status};
+use crate::api::Status;
 use crate::resources::{Row, Verb, pipeline};
 use crate::schema::openapi::{Served, ServedSubresource};
 use crate::schema::{self, FieldValidation, MediaType};
@@ -252,20 +252,11 @@ pub fn protobuf(schema: Option<&schema::Schema>, json: &[u8]) -> Option<Bytes> {
     schema::protobuf::encode(schema?, &object).map(Bytes::from)
 }
 
-/// The JSON of a list of the row's objects as protobuf.
-pub fn protobuf_list(row: &Row, json: &[u8]) -> Option<Bytes> {
-    let mut list: Value = serde_json::from_slice(json).ok()?;
-    let schema = row.schema.as_ref()?;
-    let gvk = GroupVersionKind::from_api_version(list["apiVersion"].as_str()?, list["kind"].as_str()?);
-    let items: Vec<Vec<u8>> =
-        list["items"].as_array()?.iter().map(|item| schema::protobuf::encode_item(schema, item)).collect();
-    schema::protobuf::encode_list(&gvk, &list["metadata"].take(), &items).map(Bytes::from)
-}
-
-/// A frame of a watch in protobuf.
-pub fn protobuf_event(schema: Option<&schema::Schema>, kind: &str, json: &[u8]) -> Option<Bytes> {
-    let object = protobuf(schema, json)?;
-    Some(schema::protobuf::encode_event(kind, &object).into())
+/// A frame of a watch in protobuf, of an object that is not in the store.
+pub fn protobuf_event(schema: Option<&schema::Schema>, event: &str, json: &[u8]) -> Option<Bytes> {
+    let object = serde_json::from_slice(json).ok()?;
+    let message = schema::protobuf::encode_message(schema?, &object)?;
+    Some(schema::protobuf::encode_object_event(event, &schema?.gvk, &message).into())
 }
 
 /// The rows as a document tells of them.

@@ -17,6 +17,7 @@ pub mod discovery;
 pub mod flow_control;
 pub mod follow;
 mod listener;
+mod messages;
 mod metrics;
 mod negotiate;
 mod openapi;

@@ -7,6 +7,7 @@ use super::authn::Authenticator;
 use super::authz::Authorizer;
 use super::definitions::Definitions;
 use super::flow_control::{self, FlowControl};
+use super::messages::Messages;
 use super::metrics::Metrics;
 use super::{discovery, openapi, routes, services, subresources, webhook};
 use crate::api::Status;
@@ -63,6 +64,7 @@ pub struct State {
     pub(super) flow_control: Arc<FlowControl>,
     pub(super) ready: Vec<(&'static str, Check)>,
     pub(super) audit: Option<Arc<Audit>>,
+    pub(super) messages: Messages,
     pub(super) metrics: Metrics,
     pub(super) discovery: discovery::Cache,
     pub(super) openapi: openapi::Cache,
@@ -91,6 +93,7 @@ impl State {
             aggregator: Aggregator::new(config.aggregation),
             ready: config.ready,
             audit: config.audit.map(Arc::new),
+            messages: Messages::default(),
             metrics: Metrics::new(&flow_control),
             flow_control,
             discovery: discovery::Cache::default(),

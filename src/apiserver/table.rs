@@ -90,7 +90,7 @@ fn cells(row: &Row, object: &Value, now: Timestamp) -> Value {
 
 /// One row of a stored object, appended to `out`; without a copy of the object.
 pub fn write_row(row: &Row, output: Output, include: Include, body: &Body, revision: Revision, out: &mut Vec<u8>) {
-    let object = body.parse();
+    let object = body.parse_shown();
     out.extend_from_slice(b"{\"cells\":");
     serde_json::to_writer(&mut *out, &cells(row, &object, Timestamp::now())).expect("a Vec takes it");
     match include {

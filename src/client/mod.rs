@@ -8,6 +8,7 @@
 pub mod dialer;
 mod in_process;
 mod kind;
+pub mod kubeconfig;
 mod objects;
 mod tls;
 
@@ -15,6 +16,6 @@ pub use in_process::in_process;
 pub use kind::{Kind, kinds};
 pub use objects::{
     DeleteOptions, Objects, Patch, Propagation, error_of, is_already_exists, is_conflict, is_forbidden, is_gone,
-    is_invalid, is_namespace_terminating, is_not_found, send, status_code,
+    is_invalid, is_namespace_terminating, is_not_found, send, status_code, typed,
 };
-pub use tls::{ClientCertificate, TlsOptions, from_config, from_kubeconfig, over_tls, read_kubeconfig};
+pub use tls::{ClientCertificate, TlsOptions, from_config, from_kubeconfig, over_tls};

@@ -329,3 +329,8 @@ pub fn is_namespace_terminating(error: &kube::Error) -> bool {
         _ => false,
     }
 }
+
+/// A value as a typed object, by way of its text: a second reader for each type would weigh more than the detour.
+pub fn typed<T: serde::de::DeserializeOwned>(value: &serde_json::Value) -> serde_json::Result<T> {
+    serde_json::from_str(&value.to_string())
+}

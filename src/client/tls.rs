@@ -119,17 +119,9 @@ pub fn over_tls(options: TlsOptions) -> anyhow::Result<kube::Client> {
     Ok(kube::Client::new(OverTls(Arc::new(transport)), "default"))
 }
 
-/// A kubeconfig file; the paths in it are relative to it.
-pub fn read_kubeconfig(path: &Path) -> anyhow::Result<kube::config::Kubeconfig> {
-    let named = || format!("read kubeconfig {}", path.display());
-    // The crate's own error says it three times.
-    std::fs::File::open(path).with_context(named)?;
-    kube::config::Kubeconfig::read_from(path).with_context(named)
-}
-
 /// A client as a kubeconfig file says it: its current context.
 pub async fn from_kubeconfig(path: &Path) -> anyhow::Result<kube::Client> {
-    let kubeconfig = read_kubeconfig(path)?;
+    let kubeconfig = super::kubeconfig::read(path)?;
     let config = kube::Config::from_custom_kubeconfig(kubeconfig, &kube::config::KubeConfigOptions::default())
         .await
         .with_context(|| format!("kubeconfig {}", path.display()))?;

@@ -2,7 +2,7 @@
 //! Source: `pkg/registry/core/service/ipallocator/controller/repairip`.
 
 use super::context::{Context, Running};
-use crate::client::{DeleteOptions, Kind, Objects, is_already_exists, kinds};
+use crate::client::{self, DeleteOptions, Kind, Objects, is_already_exists, kinds};
 use crate::runtime::views::Service;
 use crate::runtime::{Action, Controller, Meta, ObjectKey, Projection, Store, WorkQueue};
 use async_trait::async_trait;
@@ -152,7 +152,7 @@ impl Repair {
         }
         let live = self.objects.find(&kinds::SERVICES, &parent.namespace, &parent.name).await?;
         if let Some(live) = live {
-            let live = Service::project(serde_json::from_value(live)?);
+            let live = Service::project(client::typed(&live)?);
             if uses(&live, &key.name) {
                 return Ok(Action::Done);
             }

@@ -68,9 +68,10 @@ pub fn apply(
         let comparison = typed.compare(schema.root, &zero_object(schema), &live_object);
         managed::update(&mut managers, comparison, &schema.gvk.api_version(), &before);
     }
-    let outcome = match applied.run(&live_object, managers.clone(), force) {
+    let kept = (write.manager == "kubectl").then(|| managers.clone());
+    let outcome = match (applied.run(&live_object, managers, force), kept) {
         // A user of client-side apply moves over: what kubectl applied before is its own.
-        Err(Conflicts(conflicts)) if write.manager == "kubectl" => {
+        (Err(Conflicts(conflicts)), Some(managers)) => {
             let all = conflicts.iter().fold(FieldSet::default(), |all, (_, set)| all.union(set.clone()));
             if all.difference(&applied.last_applied(&live_object)).is_empty() {
                 applied.run(&live_object, managers, true)
@@ -78,7 +79,7 @@ pub fn apply(
                 Err(Conflicts(conflicts))
             }
         }
-        outcome => outcome,
+        (outcome, _) => outcome,
     };
     let (mut object, managers) = outcome.map_err(|Conflicts(conflicts)| conflict(&conflicts))?;
     if write.manager == "kubectl" {
@@ -163,7 +164,8 @@ impl Applied<'_> {
 
     /// Remove what this manager applied last time, not this time, and nobody else owns.
     fn prune(&self, merged: Value, managers: &[Manager], own: &FieldSet, last: &FieldSet) -> Value {
-        if last.is_empty() {
+        // Mostly a configuration comes again with other values and the same fields.
+        if last.is_subset(own) {
             return merged;
         }
         let (typed, root) = (self.typed, self.schema.root);
@@ -278,24 +280,30 @@ fn conflict(conflicts: &[(Manager, FieldSet)]) -> Status {
 
 /// Whether two states differ in nothing but the times of their managers.
 fn same_but_times(live: &Value, new: &Value) -> bool {
-    let entries = |object: &Value| -> Vec<Value> {
-        let list = object["metadata"]["managedFields"].as_array().cloned().unwrap_or_default();
-        let mut list: Vec<Value> = list
-            .into_iter()
-            .map(|mut entry| {
-                entry.as_object_mut().map(|entry| entry.remove("time"));
-                entry
-            })
-            .collect();
-        list.sort_by_key(ToString::to_string);
-        list
-    };
-    let rest = |object: &Value| {
-        let mut object = object.clone();
-        managed::remove(&mut object);
-        object
-    };
-    entries(live) == entries(new) && rest(live) == rest(new)
+    same_but(live, new, "metadata")
+        && same_but(&live["metadata"], &new["metadata"], "managedFields")
+        && same_managers(&live["metadata"]["managedFields"], &new["metadata"]["managedFields"])
+}
+
+/// Whether two maps are the same but for one entry.
+fn same_but(a: &Value, b: &Value, name: &str) -> bool {
+    fn rest<'a>(value: &'a Value, name: &'a str) -> impl Iterator<Item = (&'a String, &'a Value)> {
+        value.as_object().into_iter().flatten().filter(move |(key, _)| *key != name)
+    }
+    rest(a, name).eq(rest(b, name))
+}
+
+/// Whether two lists of entries say the same; their order follows from their times, too.
+fn same_managers(a: &Value, b: &Value) -> bool {
+    fn sorted(list: &Value) -> Vec<&Value> {
+        let mut entries: Vec<&Value> = list.as_array().into_iter().flatten().collect();
+        entries.sort_by_key(|entry| {
+            ["manager", "operation", "apiVersion", "subresource"].map(|name| entry[name].as_str().unwrap_or_default())
+        });
+        entries
+    }
+    let (a, b) = (sorted(a), sorted(b));
+    a.len() == b.len() && a.iter().zip(&b).all(|(a, b)| same_but(a, b, "time"))
 }
 
 #[cfg(test)]

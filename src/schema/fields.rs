@@ -122,6 +122,16 @@ impl FieldSet {
         });
     }
 
+    /// Whether all members are members of `other`.
+    pub fn is_subset(&self, other: &Self) -> bool {
+        self.0.iter().all(|(element, node)| {
+            other
+                .0
+                .get(element)
+                .is_some_and(|theirs| (theirs.member || !node.member) && node.below.is_subset(&theirs.below))
+        })
+    }
+
     pub fn intersection(&self, other: &Self) -> Self {
         let mut set = Self::default();
         for (element, node) in &self.0 {
@@ -200,6 +210,7 @@ mod tests {
         let node = set(json!({"f:b": {}}));
         assert_eq!(all.clone().difference(&node).into_value(), json!({"f:b": {"f:c": {}, "f:d": {}}}));
         assert!(all.clone().recursive_difference(&node).is_empty());
+        assert!(node.is_subset(&all) && !all.is_subset(&node) && FieldSet::default().is_subset(&node));
         assert_eq!(all.intersection(&set(json!({"f:b": {"f:c": {}}}))).into_value(), json!({"f:b": {"f:c": {}}}));
         assert_eq!(node.union(set(json!({"f:b": {"f:x": {}}}))).into_value(), json!({"f:b": {".": {}, "f:x": {}}}));
     }

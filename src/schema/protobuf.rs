@@ -10,6 +10,7 @@ mod write;
 use super::body::Body;
 use super::table::{Schema, Shape, TypeId, TypeTable};
 use crate::api::{GroupVersionKind, Status};
+use bytes::Bytes;
 use serde_json::Value;
 
 pub(super) use write::{bytes as put_bytes, double as put_double, integer as put_integer};
@@ -23,52 +24,56 @@ pub struct ProtobufError(&'static str);
 
 /// The object in its envelope. None: the kind has no protobuf form.
 pub fn encode(schema: &Schema, object: &Value) -> Option<Vec<u8>> {
+    encode_message(schema, object).map(|message| envelope(&schema.gvk, &message))
+}
+
+/// The object's message, without an envelope. None: the kind has no protobuf form.
+pub fn encode_message(schema: &Schema, object: &Value) -> Option<Vec<u8>> {
     if !has_protobuf(&schema.table, schema.root) {
         return None;
     }
     let mut out = Vec::with_capacity(1024);
-    write::envelope(&mut out, &schema.gvk.api_version(), &schema.gvk.kind, |out| {
-        write::message(&schema.table, schema.root, object, out);
-    });
+    write::message(&schema.table, schema.root, object, &mut out);
     Some(out)
 }
 
-/// A list of objects of one kind: `items` are the objects in their envelopes' inner form, see
-/// [`encode_item`].
-pub fn encode_list(gvk: &GroupVersionKind, metadata: &Value, items: &[Vec<u8>]) -> Option<Vec<u8>> {
+/// A message of [`encode_message`] in its envelope.
+pub fn envelope(gvk: &GroupVersionKind, message: &[u8]) -> Vec<u8> {
+    [&write::envelope_head(gvk, message.len()), message, write::ENVELOPE_TAIL].concat()
+}
+
+/// A list of objects of one kind; `items` are their messages.
+pub fn encode_list(gvk: &GroupVersionKind, metadata: Value, items: &[Bytes]) -> Option<Vec<u8>> {
     let list = super::builtin_schema(gvk)?;
     let id = list.table.as_struct(list.root)?;
     let number = list.table.field(id, "items")?.field.number;
-    let mut head = Value::Object(Default::default());
-    head["metadata"] = metadata.clone();
-    let mut out = Vec::with_capacity(items.iter().map(Vec::len).sum::<usize>() + 256);
-    write::envelope(&mut out, &gvk.api_version(), &gvk.kind, |out| {
-        write::message(&list.table, list.root, &head, out);
-        for item in items {
-            write::bytes(number, item, out);
-        }
-    });
-    Some(out)
+    let mut message = Vec::with_capacity(items.iter().map(|item| item.len() + 8).sum::<usize>() + 256);
+    write::message(&list.table, list.root, &serde_json::json!({ "metadata": metadata }), &mut message);
+    for item in items {
+        write::bytes(number, item, &mut message);
+    }
+    Some(envelope(gvk, &message))
 }
 
-/// The message of an object without an envelope.
-pub fn encode_item(schema: &Schema, object: &Value) -> Vec<u8> {
-    let mut out = Vec::with_capacity(1024);
-    write::message(&schema.table, schema.root, object, &mut out);
+/// A frame of a watch with an object's message.
+pub fn encode_object_event(event: &str, gvk: &GroupVersionKind, message: &[u8]) -> Vec<u8> {
+    encode_event(event, &[&write::envelope_head(gvk, message.len()), message, write::ENVELOPE_TAIL])
+}
+
+/// A frame of a watch: four bytes of length, then a `WatchEvent` with the parts of the object's bytes.
+pub fn encode_event(event: &str, object: &[&[u8]]) -> Vec<u8> {
+    let size: usize = object.iter().map(|part| part.len()).sum();
+    let mut raw = Vec::with_capacity(8);
+    write::length(1, size, &mut raw);
+    let mut out = Vec::with_capacity(size + event.len() + 24);
+    out.extend_from_slice(&[0; 4]);
+    write::bytes(1, event.as_bytes(), &mut out);
+    write::length(2, raw.len() + size, &mut out);
+    out.extend_from_slice(&raw);
+    object.iter().for_each(|part| out.extend_from_slice(part));
+    let length = (out.len() - 4) as u32;
+    out[..4].copy_from_slice(&length.to_be_bytes());
     out
-}
-
-/// A frame of a watch: four bytes of length, then a `WatchEvent` whose object is in an envelope.
-pub fn encode_event(kind: &str, object: &[u8]) -> Vec<u8> {
-    let mut raw = Vec::with_capacity(object.len() + 8);
-    write::bytes(1, object, &mut raw);
-    let mut event = Vec::with_capacity(raw.len() + kind.len() + 12);
-    write::bytes(1, kind.as_bytes(), &mut event);
-    write::bytes(2, &raw, &mut event);
-    let mut frame = Vec::with_capacity(event.len() + 4);
-    frame.extend_from_slice(&(event.len() as u32).to_be_bytes());
-    frame.extend_from_slice(&event);
-    frame
 }
 
 /// The type that an envelope names, and the message in it.

@@ -7,6 +7,7 @@ use super::fields::{FieldSet, Node, print_element};
 use super::table::{ListType, Shape, TypeId, TypeTable};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
+use std::fmt;
 
 /// The fields by which two objects differ.
 #[derive(Debug, Default, PartialEq)]
@@ -27,6 +28,40 @@ struct Difference {
 #[derive(Clone, Copy)]
 pub struct Typed<'t> {
     pub table: &'t TypeTable,
+}
+
+/// Where a value is; printed only in errors.
+struct Trail<'a> {
+    before: Option<&'a Trail<'a>>,
+    step: Step<'a>,
+}
+
+enum Step<'a> {
+    Root,
+    Field(&'a str),
+    /// In the form of managedFields.
+    Element(&'a str),
+    Index(usize),
+}
+
+impl<'a> Trail<'a> {
+    fn then(&'a self, step: Step<'a>) -> Self {
+        Self { before: Some(self), step }
+    }
+}
+
+impl fmt::Display for Trail<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(before) = self.before {
+            before.fmt(f)?;
+        }
+        match self.step {
+            Step::Root => Ok(()),
+            Step::Field(name) => write!(f, ".{name}"),
+            Step::Element(element) => f.write_str(&print_element(element)),
+            Step::Index(index) => write!(f, "[{index}]"),
+        }
+    }
 }
 
 /// How a type is merged.
@@ -148,24 +183,24 @@ impl Typed<'_> {
         difference
     }
 
-    fn list_difference(
+    fn list_difference<'v>(
         &self,
         element: TypeId,
         list: ListType,
-        old: Option<&Value>,
-        new: Option<&Value>,
+        old: Option<&'v Value>,
+        new: Option<&'v Value>,
         difference: &mut Difference,
     ) {
-        let index = |value: Option<&'_ Value>| -> Vec<(String, Vec<Value>)> {
-            let mut order: Vec<(String, Vec<Value>)> = Vec::new();
+        let index = |value: Option<&'v Value>| -> Vec<(String, Vec<&'v Value>)> {
+            let mut order: Vec<(String, Vec<&'v Value>)> = Vec::new();
             let mut seen: HashMap<String, usize> = HashMap::new();
             for item in value.and_then(Value::as_array).into_iter().flatten() {
                 let Ok(path) = self.element(element, list, item) else { continue };
                 match seen.get(&path) {
-                    Some(&at) => order[at].1.push(item.clone()),
+                    Some(&at) => order[at].1.push(item),
                     None => {
                         seen.insert(path.clone(), order.len());
-                        order.push((path, vec![item.clone()]));
+                        order.push((path, vec![item]));
                     }
                 }
             }
@@ -187,13 +222,13 @@ impl Typed<'_> {
         &self,
         element: TypeId,
         path: String,
-        before: &[Value],
-        after: &[Value],
+        before: &[&Value],
+        after: &[&Value],
         difference: &mut Difference,
     ) {
         match (before.len(), after.len()) {
             (0..=1, 0..=1) => {
-                difference.join(path, self.difference(element, before.first(), after.first()));
+                difference.join(path, self.difference(element, before.first().copied(), after.first().copied()));
             }
             (2.., 2..) => {
                 if before != after {
@@ -311,11 +346,11 @@ impl Typed<'_> {
     /// What keeps a value from being applied, as `path: message`.
     pub fn validate(&self, kind: TypeId, value: &Value) -> Vec<String> {
         let mut errors = Vec::new();
-        self.check(kind, value, "", &mut errors);
+        self.check(kind, value, &Trail { before: None, step: Step::Root }, &mut errors);
         errors
     }
 
-    fn check(&self, kind: TypeId, value: &Value, path: &str, errors: &mut Vec<String>) {
+    fn check(&self, kind: TypeId, value: &Value, path: &Trail<'_>, errors: &mut Vec<String>) {
         if value.is_null() {
             return;
         }
@@ -326,7 +361,7 @@ impl Typed<'_> {
                 let Some(map) = value.as_object() else { return wrong(format!("expected map, got &{{{}}}", shown())) };
                 for (name, value) in map {
                     match self.entry(kind, name) {
-                        Some((kind, _)) => self.check(kind, value, &format!("{path}.{name}"), errors),
+                        Some((kind, _)) => self.check(kind, value, &path.then(Step::Field(name)), errors),
                         None => errors.push(format!("{path}.{name}: field not declared in schema")),
                     }
                 }
@@ -337,23 +372,20 @@ impl Typed<'_> {
                 };
                 let mut seen = std::collections::HashSet::new();
                 for (index, item) in items.iter().enumerate() {
-                    let step = match list {
-                        ListType::Atomic => format!("[{index}]"),
-                        list => match self.element(element, list, item) {
-                            Ok(step) => {
-                                let printed = print_element(&step);
-                                if !seen.insert(step) {
-                                    errors.push(format!("{path}: duplicate entries for key {printed}"));
-                                }
-                                printed
+                    if matches!(list, ListType::Atomic) {
+                        self.check(element, item, &path.then(Step::Index(index)), errors);
+                        continue;
+                    }
+                    match self.element(element, list, item) {
+                        Ok(step) => {
+                            if seen.contains(&step) {
+                                errors.push(format!("{path}: duplicate entries for key {}", print_element(&step)));
                             }
-                            Err(error) => {
-                                errors.push(format!("{path}: element {index}: {error}"));
-                                continue;
-                            }
-                        },
-                    };
-                    self.check(element, item, &format!("{path}{step}"), errors);
+                            self.check(element, item, &path.then(Step::Element(&step)), errors);
+                            seen.insert(step);
+                        }
+                        Err(error) => errors.push(format!("{path}: element {index}: {error}")),
+                    }
                 }
             }
             Shape::String | Shape::Bytes | Shape::Time | Shape::MicroTime | Shape::Duration => {
@@ -401,14 +433,14 @@ impl Typed<'_> {
 
     /// Elements of both, in the config's order; the live ones that it does not name stay where they
     /// were between them.
-    fn merge_list(&self, element: TypeId, list: ListType, live: &Value, config: &Value) -> Value {
-        let index = |value: &Value| -> Vec<(String, Value)> {
+    fn merge_list<'v>(&self, element: TypeId, list: ListType, live: &'v Value, config: &'v Value) -> Value {
+        let index = |value: &'v Value| -> Vec<(String, &'v Value)> {
             let items = value.as_array().into_iter().flatten();
-            items.filter_map(|item| Some((self.element(element, list, item).ok()?, item.clone()))).collect()
+            items.filter_map(|item| Some((self.element(element, list, item).ok()?, item))).collect()
         };
         let (left, right) = (index(live), index(config));
-        let in_left: HashMap<&str, &Value> = left.iter().map(|(path, item)| (path.as_str(), item)).collect();
-        let in_right: HashMap<&str, &Value> = right.iter().map(|(path, item)| (path.as_str(), item)).collect();
+        let in_left: HashMap<&str, &Value> = left.iter().map(|(path, item)| (path.as_str(), *item)).collect();
+        let in_right: HashMap<&str, &Value> = right.iter().map(|(path, item)| (path.as_str(), *item)).collect();
         let mut shared = right.iter().map(|(path, _)| path.as_str()).filter(|path| in_left.contains_key(path));
         let mut next_shared = shared.next();
         let mut taken: Vec<&str> = Vec::new();
@@ -430,7 +462,7 @@ impl Typed<'_> {
             }
             if let Some((path, item)) = left.get(l) {
                 if !in_right.contains_key(path.as_str()) {
-                    merged.push(item.clone());
+                    merged.push((*item).clone());
                     l += 1;
                     continue;
                 }
@@ -442,7 +474,7 @@ impl Typed<'_> {
                 taken.push(path);
                 merged.push(match in_left.get(path.as_str()) {
                     Some(live) => self.merge(element, live, config),
-                    None => config.clone(),
+                    None => (*config).clone(),
                 });
                 r += 1;
                 if next_shared == Some(path.as_str()) {

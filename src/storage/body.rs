@@ -2,7 +2,8 @@
 
 use super::Revision;
 use bytes::Bytes;
-use serde_json::Value;
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::{Map, Value};
 use std::sync::OnceLock;
 
 /// What selectors and preconditions need of an object, without a parse.
@@ -139,6 +140,12 @@ impl Body {
         serde_json::from_slice(&self.bytes).expect("the store holds JSON")
     }
 
+    /// Parsed, without resourceVersion and without managedFields, which are the half of many objects.
+    pub fn parse_shown(&self) -> Value {
+        let mut reader = serde_json::Deserializer::from_slice(&self.bytes);
+        Shown { metadata: false }.deserialize(&mut reader).expect("the store holds JSON")
+    }
+
     /// Parsed, with resourceVersion.
     pub fn parse_at(&self, revision: Revision) -> Value {
         let mut object = self.parse();
@@ -149,6 +156,43 @@ impl Body {
     /// The index entry; `make` runs once for all holders of this body.
     pub fn index(&self, make: impl FnOnce(&Value) -> Index) -> &Index {
         self.index.get_or_init(|| make(&self.parse()))
+    }
+}
+
+/// Reads an object, or its metadata, without managedFields.
+struct Shown {
+    metadata: bool,
+}
+
+impl<'de> DeserializeSeed<'de> for Shown {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Shown {
+    type Value = Value;
+
+    fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
+        let mut map = Map::new();
+        while let Some(name) = members.next_key::<String>()? {
+            let value = match name.as_str() {
+                "metadata" if !self.metadata => members.next_value_seed(Shown { metadata: true })?,
+                "managedFields" if self.metadata => {
+                    members.next_value::<IgnoredAny>()?;
+                    continue;
+                }
+                _ => members.next_value()?,
+            };
+            map.insert(name, value);
+        }
+        Ok(map.into())
     }
 }
 
@@ -220,6 +264,17 @@ mod tests {
             item.remove("kind");
             assert_eq!(parse(out), whole);
             assert_eq!(body.parse(), object);
+            assert_eq!(body.parse_shown(), object);
         }
+    }
+
+    #[test]
+    fn an_object_is_shown_without_its_managers() {
+        let entries = json!([{"manager": "m", "fieldsV1": {"f:data": {}}}]);
+        let inner = json!({"metadata": {"managedFields": entries}});
+        let object = json!({"apiVersion": "v1", "kind": "Thing", "data": inner, "metadata": {"name": "x"}});
+        let mut whole = object.clone();
+        whole["metadata"]["managedFields"] = entries;
+        assert_eq!(Body::from_value(&whole, 7, None).parse_shown(), object);
     }
 }

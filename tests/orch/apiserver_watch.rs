@@ -4,6 +4,8 @@ use crate::apiserver::{Answer, Api, CONFIG_MAPS};
 use axum::body::Body;
 use http::Method;
 use http_body_util::BodyExt;
+use orch::api::GroupVersionKind;
+use orch::schema::protobuf;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -35,6 +37,16 @@ impl Events {
                 tokio::time::timeout(Duration::from_secs(10), self.body.frame()).await.expect("an event in time");
             self.buffer.extend_from_slice(&frame?.expect("a frame").into_data().expect("data"));
         }
+    }
+
+    /// The object of the next frame in protobuf, in its envelope.
+    async fn protobuf(&mut self) -> Vec<u8> {
+        let frame = tokio::time::timeout(Duration::from_secs(10), self.body.frame()).await.expect("an event in time");
+        let frame = frame.expect("a frame").expect("a frame").into_data().expect("data");
+        let length = u32::from_be_bytes(frame[..4].try_into().expect("four bytes")) as usize;
+        assert_eq!(frame.len(), length + 4, "one event");
+        let at = frame.windows(4).position(|four| four == b"k8s\0").expect("an envelope");
+        frame[at..].to_vec()
     }
 
     /// `ADDED x`
@@ -114,6 +126,58 @@ async fn initial_events_end_with_a_bookmark() {
     assert_eq!(bookmark["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"], "true");
     api.config_map("y", json!({})).await;
     assert_eq!(events.short().await, "ADDED y");
+}
+
+#[tokio::test]
+async fn a_large_state_is_told_whole_before_what_follows() {
+    let api = Api::new().await;
+    let names: Vec<String> = (0..600).map(|index| format!("x{index:03}")).collect();
+    for (index, name) in names.iter().enumerate() {
+        let labels = if index % 2 == 0 { json!({"half": "even"}) } else { json!({}) };
+        api.config_map(name, labels).await;
+    }
+    let mut all = watch(&api, "").await;
+    let mut half = watch(&api, "labelSelector=half%3Deven").await;
+    // While it is still being told, the state goes on.
+    api.merge(&format!("{CONFIG_MAPS}/x599"), json!({"data": {"k": "w"}})).await.ok();
+    for (index, name) in names.iter().enumerate() {
+        assert_eq!(all.short().await, format!("ADDED {name}"));
+        if index % 2 == 0 {
+            assert_eq!(half.short().await, format!("ADDED {name}"));
+        }
+    }
+    assert_eq!(all.short().await, "MODIFIED x599");
+}
+
+#[tokio::test]
+async fn lists_and_watches_in_protobuf_show_the_same_objects() {
+    let api = Api::new().await;
+    let made = api.config_map("x", json!({"label": "value"})).await;
+    let accept = "application/vnd.kubernetes.protobuf";
+    let gvk = GroupVersionKind::new("", "v1", "ConfigMap");
+    let schema = orch::schema::builtin_schema(&gvk).expect("a kind");
+    // Twice: the second comes from what is kept of the first.
+    for _ in 0..2 {
+        let request = api.request(Method::GET, CONFIG_MAPS).header("accept", accept);
+        let reply = api.send(request.body(Body::empty()).expect("a request")).await;
+        let bytes = reply.into_body().collect().await.expect("a body").to_bytes();
+        let (version, kind, list) = protobuf::open(&bytes).expect("an envelope");
+        assert_eq!((version.as_str(), kind.as_str()), ("v1", "ConfigMapList"));
+        let list_schema = orch::schema::builtin_schema(&GroupVersionKind::new("", "v1", &kind)).expect("a list");
+        let list = protobuf::decode_message(&list_schema, list).expect("a list");
+        assert_eq!(list["items"][0]["metadata"]["resourceVersion"], made["metadata"]["resourceVersion"]);
+        assert_eq!(list["items"][0]["data"], made["data"]);
+    }
+    let mut events = watch_as(&api, "", accept).await;
+    let frame = events.protobuf().await;
+    let object = protobuf::open(&frame).expect("an envelope").2;
+    assert_eq!(protobuf::decode_message(&schema, object).expect("an object"), made);
+    // The last state of what is gone has the revision of its removal.
+    api.delete(&format!("{CONFIG_MAPS}/x"), None).await.ok();
+    let frame = events.protobuf().await;
+    let last = protobuf::decode_message(&schema, protobuf::open(&frame).expect("an envelope").2).expect("an object");
+    assert_eq!(last["data"], made["data"]);
+    assert!(version(&last).parse::<u64>().ok() > version(&made).parse::<u64>().ok());
 }
 
 #[tokio::test]

@@ -133,7 +133,7 @@ fn watch_events_are_framed() {
     let samples = samples();
     let sample = samples.iter().find(|sample| sample.gvk.kind == "WatchEvent").expect("an event");
     let event: Value = serde_json::from_slice(&sample.json).expect("JSON");
-    let frame = protobuf::encode_event("typeValue", event["object"].to_string().as_bytes());
+    let frame = protobuf::encode_event("typeValue", &[event["object"].to_string().as_bytes()]);
     let (_, _, message) = protobuf::open(&sample.protobuf).expect("an envelope");
     assert_eq!(frame[..4], (message.len() as u32).to_be_bytes());
     assert_eq!(&frame[4..], message);

@@ -2,7 +2,7 @@
 
 use super::Call;
 use super::selection::Selection;
-use crate::api::Status;
+use crate::api::{GroupVersionKind, Status};
 use crate::apiserver::codec;
 use crate::apiserver::negotiate::{self, Allows, Format, Output, Transform};
 use crate::apiserver::options::{AtVersion, ListOptions, VersionMatch};
@@ -10,11 +10,14 @@ use crate::apiserver::respond::{self, Reply};
 use crate::apiserver::state::{State, storage_status, too_large_version};
 use crate::apiserver::table::{self, Include};
 use crate::resources::Row;
+use crate::schema::protobuf;
 use crate::storage::{Entry, Error, Key, Revision, Snapshot};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::sync::Arc;
 
 pub async fn list(call: Call<'_>) -> Result<Reply, Status> {
@@ -233,15 +236,26 @@ pub fn write(call: &Call<'_>, output: Output, page: &Page) -> Reply {
             respond::meta_bytes(StatusCode::OK, output, out)
         }
         Transform::None => {
-            let out = items(row, &page.entries, &revision, next);
             if output.format == Format::Protobuf
-                && let Some(protobuf) = codec::protobuf_list(row, &out)
+                && let Some(protobuf) = messages(call.state, row, &page.entries, &revision, next)
             {
                 return respond::bytes(StatusCode::OK, respond::PROTOBUF, protobuf);
             }
-            respond::meta_bytes(StatusCode::OK, output, out)
+            respond::meta_bytes(StatusCode::OK, output, items(row, &page.entries, &revision, next))
         }
     }
+}
+
+/// The list as protobuf. None: the kind has no such form.
+fn messages(state: &State, row: &Row, entries: &[Arc<Entry>], revision: &str, next: Option<&Next>) -> Option<Vec<u8>> {
+    let items: Vec<Bytes> = entries.iter().map(|entry| state.messages.of(row, entry)).collect::<Option<_>>()?;
+    let mut head = Vec::with_capacity(128);
+    head.push(b'{');
+    write_metadata(revision, next, &mut head);
+    head.push(b'}');
+    let mut head: Value = serde_json::from_slice(&head).expect("our own JSON");
+    let gvk = GroupVersionKind::from_api_version(&row.api_version, &row.list_kind);
+    protobuf::encode_list(&gvk, head["metadata"].take(), &items)
 }
 
 /// The list as JSON.

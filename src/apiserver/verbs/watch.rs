@@ -13,7 +13,8 @@ use crate::apiserver::respond::{self, Reply};
 use crate::apiserver::state::{State, storage_status, too_large_version};
 use crate::apiserver::table::{self, Include};
 use crate::resources::Row;
-use crate::storage::{Change, Entry, Error, Revision, Watch, WatchError};
+use crate::schema::protobuf;
+use crate::storage::{Change, Entry, Error, Key, Revision, Snapshot, Watch, WatchError};
 use axum::body::Body;
 use bytes::Bytes;
 use futures::stream;
@@ -141,14 +142,14 @@ impl Encoder {
         out.into()
     }
 
-    fn object(self, row: &Row, kind: EventKind, entry: &Entry, revision: Revision) -> Bytes {
-        let body = respond::current(row, &entry.body);
+    fn object(self, state: &State, row: &Row, kind: EventKind, entry: &Entry, revision: Revision) -> Bytes {
         if self.output.format == Format::Protobuf
             && self.output.transform == Transform::None
-            && let Some(frame) = codec::protobuf_event(row.schema.as_ref(), kind.name(), &body.render(revision))
+            && let Some(frame) = Self::message(state, row, kind, entry, revision)
         {
             return frame;
         }
+        let body = respond::current(row, &entry.body);
         self.event(kind, |out| match self.output.transform {
             Transform::None => body.write(revision, out),
             Transform::PartialMetadata => {
@@ -168,6 +169,17 @@ impl Encoder {
                 out.extend_from_slice(b"]}");
             }
         })
+    }
+
+    /// In protobuf; None: the kind has no such form.
+    fn message(state: &State, row: &Row, kind: EventKind, entry: &Entry, revision: Revision) -> Option<Bytes> {
+        if revision != entry.revision {
+            // The last state, at the revision of its removal.
+            let last = respond::current(row, &entry.body).render(revision);
+            return codec::protobuf_event(row.schema.as_ref(), kind.name(), &last);
+        }
+        let message = state.messages.of(row, entry)?;
+        Some(protobuf::encode_object_event(kind.name(), &row.gvk, &message).into())
     }
 
     /// An object of the kind with nothing but a resourceVersion.
@@ -222,12 +234,65 @@ async fn converted(row: &Row, change: Arc<Change>) -> Result<Arc<Change>, Status
     Ok(Arc::new(Change::new(change.revision, change.key.clone(), old, both.next())))
 }
 
+/// The state that a watch begins with.
+struct Initial {
+    snapshot: Arc<dyn Snapshot>,
+    /// Up to which the snapshot was read; None: it was not begun.
+    last: Option<Key>,
+    /// Read and matching, not yet told.
+    batch: VecDeque<Arc<Entry>>,
+    /// There is no more to read.
+    whole: bool,
+}
+
+/// How many entries are looked at, at most, for each time that the snapshot is sought in.
+const BATCH: usize = 256;
+
+impl Initial {
+    async fn new(selection: &Selection, snapshot: Arc<dyn Snapshot>) -> Result<Self, Status> {
+        let mut initial = Self { snapshot, last: None, batch: VecDeque::new(), whole: false };
+        if let Some(one) = &selection.one {
+            initial.whole = true;
+            initial.batch.extend(initial.snapshot.get(one));
+        }
+        if selection.row.conversion.is_some() {
+            // A webhook converts them together.
+            if !initial.whole {
+                initial.whole = true;
+                initial.batch.extend(initial.snapshot.range(&selection.prefix, None).cloned());
+            }
+            initial.batch = codec::converted_all(&selection.row, initial.batch.into()).await?.into();
+        }
+        initial.batch.retain(|entry| selection.matches(entry));
+        Ok(initial)
+    }
+
+    fn next(&mut self, selection: &Selection) -> Option<Arc<Entry>> {
+        while self.batch.is_empty() && !self.whole {
+            let mut seen = 0;
+            for entry in self.snapshot.range(&selection.prefix, self.last.as_ref()).take(BATCH) {
+                seen += 1;
+                if seen == BATCH {
+                    self.last = Some(entry.key.clone());
+                }
+                if selection.matches(entry) {
+                    self.batch.push_back(entry.clone());
+                }
+            }
+            self.whole = seen < BATCH;
+        }
+        self.batch.pop_front()
+    }
+}
+
 /// One watch: a stream of frames.
 pub struct Watcher {
     state: Arc<State>,
     row: Arc<Row>,
     selection: Option<Selection>,
     encoder: Encoder,
+    /// What was there at the start and is still to tell.
+    initial: Option<Initial>,
     /// Frames that are due.
     ready: VecDeque<Bytes>,
     /// None: after `ready` the stream ends.
@@ -256,7 +321,6 @@ impl Watcher {
             AtVersion::Unset | AtVersion::Any => None,
         };
         let row = selection.row.clone();
-        let mut ready = VecDeque::new();
         let snapshot = state.storage.snapshot();
         let start = if initial || from.is_none() { snapshot.revision() } else { from.unwrap_or_default() };
         let prefix = selection.one.as_ref().map_or_else(|| selection.prefix.clone(), crate::storage::Prefix::key);
@@ -266,28 +330,10 @@ impl Watcher {
             }
             error => storage_status(error),
         })?;
-        if initial {
-            let mut add = |entry: &Entry| {
-                if selection.matches(entry) {
-                    ready.push_back(encoder.object(&row, EventKind::Added, entry, entry.revision));
-                }
-            };
-            if row.conversion.is_some() {
-                let entries: Vec<Arc<Entry>> = match &selection.one {
-                    Some(one) => snapshot.get(one).into_iter().collect(),
-                    None => snapshot.range(&selection.prefix, None).cloned().collect(),
-                };
-                codec::converted_all(&row, entries).await?.iter().for_each(|entry| add(entry));
-            } else {
-                match &selection.one {
-                    Some(one) => snapshot.get(one).iter().for_each(|entry| add(entry)),
-                    None => snapshot.range(&selection.prefix, None).for_each(|entry| add(entry)),
-                }
-            }
-            if options.send_initial_events == Some(true) && options.bookmarks {
-                ready.push_back(encoder.bookmark(&row, start, true));
-            }
-        }
+        let initial = match initial {
+            true => Some(Initial::new(&selection, snapshot).await?),
+            false => None,
+        };
         let bookmarks = options.bookmarks.then(|| {
             let mut receiver = state.bookmarks.subscribe();
             receiver.mark_unchanged();
@@ -297,7 +343,8 @@ impl Watcher {
             state: state.clone(),
             row,
             encoder,
-            ready,
+            initial,
+            ready: VecDeque::new(),
             changes: Some(changes),
             bookmarks,
             told: start,
@@ -319,6 +366,7 @@ impl Watcher {
             state: state.clone(),
             row: call.row.clone(),
             encoder,
+            initial: None,
             ready: VecDeque::from([encoder.error(call.row, status)]),
             changes: None,
             bookmarks: None,
@@ -349,6 +397,10 @@ impl Watcher {
         loop {
             if let Some(frame) = self.ready.pop_front() {
                 return Some(frame);
+            }
+            if self.initial.is_some() {
+                self.push_initial();
+                continue;
             }
             let changes = self.changes.as_mut()?;
             let bookmark = async {
@@ -382,6 +434,24 @@ impl Watcher {
                     self.changes = None;
                 }
             }
+        }
+    }
+
+    /// The next of what was there, up to about a chunk, so that a large state is never encoded as a whole.
+    fn push_initial(&mut self) {
+        let (Some(initial), Some(selection)) = (&mut self.initial, &self.selection) else { return };
+        let mut size = 0;
+        while size < CHUNK {
+            let Some(entry) = initial.next(selection) else {
+                if selection.options.send_initial_events == Some(true) && selection.options.bookmarks {
+                    self.ready.push_back(self.encoder.bookmark(&self.row, initial.snapshot.revision(), true));
+                }
+                self.initial = None;
+                return;
+            };
+            let frame = self.encoder.object(&self.state, &self.row, EventKind::Added, &entry, entry.revision);
+            size += frame.len();
+            self.ready.push_back(frame);
         }
     }
 
@@ -435,6 +505,6 @@ impl Watcher {
             (true, false) => (EventKind::Deleted, change.old.as_ref()?),
         };
         let key = self.encoder.key(&self.row, kind);
-        Some(change.frame(key, || self.encoder.object(&self.row, kind, entry, change.revision)))
+        Some(change.frame(key, || self.encoder.object(&self.state, &self.row, kind, entry, change.revision)))
     }
 }

@@ -32,8 +32,8 @@ impl Target {
     pub fn of_kubeconfig(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
         let beside = path.parent().unwrap_or(Path::new("/"));
-        let config = kube::config::Kubeconfig::from_yaml(&text).context("not a kubeconfig");
-        let config = config.and_then(|config| Ok(serde_json::to_value(config)?));
+        let config =
+            crate::schema::yaml::parse(text.as_bytes()).map_err(|error| anyhow::anyhow!("not a kubeconfig: {error}"));
         config
             .and_then(|config| Self::of_config(&config, beside))
             .with_context(|| format!("webhook of {}", path.display()))

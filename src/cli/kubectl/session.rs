@@ -126,12 +126,12 @@ impl Connection {
     }
 
     fn read(&self) -> anyhow::Result<Kubeconfig> {
-        let read = crate::client::read_kubeconfig;
+        let read = crate::client::kubeconfig::read;
         if let Some(path) = &self.kubeconfig {
             return read(path).context("--kubeconfig");
         }
         // Several files, merged.
-        if let Some(kubeconfig) = Kubeconfig::from_env().context("read $KUBECONFIG")? {
+        if let Some(kubeconfig) = crate::client::kubeconfig::from_env().context("$KUBECONFIG")? {
             return Ok(kubeconfig);
         }
         let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".kube/config"));

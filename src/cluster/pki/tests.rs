@@ -207,7 +207,7 @@ fn a_kubeconfig_is_yaml_that_clients_read() {
     let pki = Pki::open_or_create(directory.path(), options(at(Y2027))).unwrap();
     let credentials = pki.issue_client("admin", &["system:masters"]).unwrap();
     let text = pki.kubeconfig("https://127.0.0.1:6443", "admin", &credentials);
-    let config = kube::config::Kubeconfig::from_yaml(&text).unwrap();
+    let config = crate::client::kubeconfig::parse(&text, std::path::Path::new("/")).unwrap();
     assert_eq!(config.current_context.as_deref(), Some("default"));
     assert_eq!(config.clusters[0].cluster.as_ref().unwrap().server.as_deref(), Some("https://127.0.0.1:6443"));
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(Y2027);

@@ -144,7 +144,8 @@ fn enter(target: &Path) -> Result<()> {
     if unsafe { libc::unshare(flags) } < 0 {
         return Err(io::Error::last_os_error()).context("leave the machine's namespaces");
     }
-    rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+    rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+        .context("make the mounts private (in a chroot, bind-mount its directory on itself before)")?;
     rustix::mount::mount_bind(target, target).with_context(|| format!("bind {}", target.display()))?;
     nix::unistd::chdir(target)?;
     rustix::process::pivot_root(".", ".").context("make the layer the root")?;

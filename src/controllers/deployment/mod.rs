@@ -14,7 +14,7 @@ use super::context::{Context, Running};
 use super::ownership::{claim_all, controller_reference};
 use super::pod_control::message;
 use crate::api::time::seconds;
-use crate::client::{DeleteOptions, Objects, is_already_exists, is_namespace_terminating, is_not_found, kinds};
+use crate::client::{self, DeleteOptions, Objects, is_already_exists, is_namespace_terminating, is_not_found, kinds};
 use crate::runtime::views::{Deployment, DeploymentStatus, Pod, ReplicaSet};
 use crate::runtime::{
     Action, Condition, Controller, EventType, ObjectKey, Projection, Recorder, Store, Subject, WorkQueue,
@@ -247,7 +247,7 @@ impl Deployments {
         let Some(live) = self.objects.find(&kinds::REPLICA_SETS, &meta.namespace, working.name()).await? else {
             anyhow::bail!("replica set {}/{} came and went", meta.namespace, working.name());
         };
-        let live = ReplicaSet::project(serde_json::from_value(live)?);
+        let live = ReplicaSet::project(client::typed(&live)?);
         let ours = live.meta.is_controlled_by(&meta.uid);
         if ours && hash::same_template(&live.spec.template, &deployment.spec.template) {
             return Ok(());

@@ -9,7 +9,7 @@ pub use plan::{NOT_READY, UNREACHABLE};
 
 use super::context::{Context, NodeLifecycle, Running};
 use crate::api::time::seconds;
-use crate::client::{Objects, kinds};
+use crate::client::{self, Objects, kinds};
 use crate::runtime::views::{Lease, Node, Pod};
 use crate::runtime::{
     Action, Condition, Controller, EventType, Informer, InformerOptions, ObjectKey, Projection, Recorder, Store,
@@ -254,7 +254,7 @@ impl NodeHealth {
         let meta = &node.meta;
         self.objects
             .modify(&kinds::NODES, "", &meta.name, "", |live| {
-                let Ok(live_node) = serde_json::from_value(live.clone()).map(Node::project) else { return false };
+                let Ok(live_node) = client::typed(&live).map(Node::project) else { return false };
                 if live_node.meta.uid != meta.uid || live_node.taints == wanted {
                     return false;
                 }

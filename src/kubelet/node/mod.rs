@@ -195,7 +195,7 @@ impl Node {
         let labels = own_labels(config, &self.machine);
         let status = self.compute(&Pressure::default(), &NodeStatus::default()).await;
         if let Some(found) = objects.find(&kinds::NODES, "", &config.node_name).await? {
-            let node: NodeObject = serde_json::from_value(found).map_err(kube::Error::SerdeError)?;
+            let node: NodeObject = client::typed(&found).map_err(kube::Error::SerdeError)?;
             let have = node.metadata.labels.clone().unwrap_or_default();
             let missing: BTreeMap<&String, &String> =
                 labels.iter().filter(|(name, value)| have.get(*name) != Some(value)).collect();

@@ -193,7 +193,7 @@ impl Publisher {
 
 async fn write(objects: &client::Objects, namespace: &str, name: &str, body: &Value, mut wanted: PodStatus) -> Done {
     let reply = objects.patch(&kinds::PODS, namespace, name, "status", Patch::Strategic, body).await;
-    match reply.and_then(|reply| serde_json::from_value::<Pod>(reply).map_err(kube::Error::SerdeError)) {
+    match reply.and_then(|reply| client::typed::<Pod>(&reply).map_err(kube::Error::SerdeError)) {
         Ok(pod) => {
             // What somebody else wrote before is in the object still, where this patch did not touch it.
             adopt_own_conditions(&mut wanted, pod.status.as_ref());

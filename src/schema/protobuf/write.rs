@@ -1,6 +1,7 @@
 //! JSON values to messages.
 
 use super::is_wrapped_list;
+use crate::api::GroupVersionKind;
 use crate::schema::scalars;
 use crate::schema::table::{Field, Shape, StructId, TypeId, TypeTable};
 use serde_json::{Map, Value};
@@ -31,9 +32,14 @@ pub(in crate::schema) fn double(number: u16, value: f64, out: &mut Vec<u8>) {
     out.extend_from_slice(&value.to_le_bytes());
 }
 
-pub(in crate::schema) fn bytes(number: u16, value: &[u8], out: &mut Vec<u8>) {
+/// The head of a value of so many bytes.
+pub(super) fn length(number: u16, length: usize, out: &mut Vec<u8>) {
     tag(number, BYTES, out);
-    varint(value.len() as u64, out);
+    varint(length as u64, out);
+}
+
+pub(in crate::schema) fn bytes(number: u16, value: &[u8], out: &mut Vec<u8>) {
+    length(number, value.len(), out);
     out.extend_from_slice(value);
 }
 
@@ -53,17 +59,20 @@ fn nested(number: u16, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     }
 }
 
-/// `runtime.Unknown` around a message.
-pub(super) fn envelope(out: &mut Vec<u8>, api_version: &str, kind: &str, write: impl FnOnce(&mut Vec<u8>)) {
+/// What comes before a message of that length in a `runtime.Unknown`.
+pub(super) fn envelope_head(gvk: &GroupVersionKind, message: usize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(64);
     out.extend_from_slice(super::MAGIC);
-    nested(1, out, |out| {
-        bytes(1, api_version.as_bytes(), out);
-        bytes(2, kind.as_bytes(), out);
+    nested(1, &mut out, |out| {
+        bytes(1, gvk.api_version().as_bytes(), out);
+        bytes(2, gvk.kind.as_bytes(), out);
     });
-    nested(2, out, write);
-    bytes(3, b"", out);
-    bytes(4, b"", out);
+    length(2, message, &mut out);
+    out
 }
+
+/// What comes behind it: an empty encoding and an empty type.
+pub(super) const ENVELOPE_TAIL: &[u8] = &[3 << 3 | BYTES as u8, 0, 4 << 3 | BYTES as u8, 0];
 
 /// The fields of a value of a struct type.
 pub(super) fn message(table: &TypeTable, kind: TypeId, value: &Value, out: &mut Vec<u8>) {
