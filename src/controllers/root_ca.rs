@@ -6,9 +6,9 @@ use crate::client::{Kind, Objects, is_already_exists, is_namespace_terminating, 
 use crate::runtime::views::Namespace;
 use crate::runtime::{Action, Controller, Informer, InformerOptions, Meta, ObjectKey, Projection, Store, WorkQueue};
 use async_trait::async_trait;
-use serde::Deserialize;
-use serde_json::json;
-use std::collections::BTreeMap;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
+use serde_json::{Value, json};
 use std::sync::Arc;
 
 const NAME: &str = "root-ca-cert-publisher";
@@ -16,12 +16,18 @@ const CONFIG_MAP: &str = "kube-root-ca.crt";
 const DESCRIPTION: &str = "kubernetes.io/description";
 const DESCRIPTION_TEXT: &str = "Contains a CA bundle that can be used to verify the kube-apiserver when using internal endpoints such as the internal service IP or kubernetes.default.svc. No other usage is guaranteed across distributions of Kubernetes clusters.";
 
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
+/// All of it: who publishes may update, and not read.
 struct ConfigMap {
-    #[serde(rename = "metadata")]
     meta: Meta,
-    data: BTreeMap<String, String>,
+    object: Value,
+}
+
+impl<'de> Deserialize<'de> for ConfigMap {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let object = Value::deserialize(deserializer)?;
+        let meta = Meta::deserialize(&object["metadata"]).map_err(D::Error::custom)?;
+        Ok(Self { meta, object })
+    }
 }
 
 impl Projection for ConfigMap {
@@ -98,36 +104,29 @@ impl Controller for RootCa {
             return Ok(Action::Done);
         }
         let namespace = &*key.name;
-        let data = BTreeMap::from([("ca.crt".to_owned(), self.root_ca.to_string())]);
+        let data = json!({ "ca.crt": *self.root_ca });
         let existing = self.informer.store().find(namespace, CONFIG_MAP);
-        let same = existing
-            .as_ref()
-            .is_some_and(|map| map.data == data && map.meta.annotation(DESCRIPTION) == Some(DESCRIPTION_TEXT));
-        if same {
-            return Ok(Action::Done);
-        }
-        let written = if existing.is_some() {
-            self.objects
-                .modify(&kinds::CONFIG_MAPS, namespace, CONFIG_MAP, "", |live| {
-                    live["data"] = json!(data);
-                    live["metadata"]["annotations"][DESCRIPTION] = DESCRIPTION_TEXT.into();
-                    true
-                })
-                .await
-                .map(|_| ())
+        let written = if let Some(map) = existing {
+            if map.object["data"] == data && map.meta.annotation(DESCRIPTION) == Some(DESCRIPTION_TEXT) {
+                return Ok(Action::Done);
+            }
+            let mut object = map.object.clone();
+            object["data"] = data;
+            object["metadata"]["annotations"][DESCRIPTION] = DESCRIPTION_TEXT.into();
+            self.objects.update(&kinds::CONFIG_MAPS, namespace, CONFIG_MAP, "", &object).await
         } else {
             let map = json!({
                 "metadata": { "name": CONFIG_MAP, "namespace": namespace, "annotations": { DESCRIPTION: DESCRIPTION_TEXT } },
                 "data": data,
             });
-            self.objects.create(&kinds::CONFIG_MAPS, namespace, map).await.map(|_| ())
+            self.objects.create(&kinds::CONFIG_MAPS, namespace, map).await
         };
         match written {
             Err(error) if is_already_exists(&error) || is_namespace_terminating(&error) || is_not_found(&error) => {
                 Ok(Action::Done)
             }
             Err(error) => Err(error.into()),
-            Ok(()) => Ok(Action::Done),
+            Ok(_) => Ok(Action::Done),
         }
     }
 }

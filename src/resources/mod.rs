@@ -299,6 +299,11 @@ pub trait Strategy: Send + Sync + 'static {
         &[]
     }
 
+    /// The names by which this version selects on them: here, and in the list above. Empty: by the same.
+    fn renamed_fields(&self) -> &'static [(&'static str, &'static str)] {
+        &[]
+    }
+
     /// As [`Strategy::selectable_fields`], of a kind whose fields are known at run time only.
     fn selectable(&self) -> &[Selectable] {
         &[]

@@ -136,3 +136,36 @@ async fn tables_and_metadata_alone() {
     let (code, _) = api.get_as(CONFIG_MAPS, "text/plain").await.refused();
     assert_eq!(code, 406);
 }
+
+/// An Event is selected by the names of the version that is asked.
+#[tokio::test]
+async fn events_are_selected_by_either_name() {
+    let api = crate::custom_resources::api().await;
+    let (new, old) = ("/apis/events.k8s.io/v1/namespaces/default/events", "/api/v1/namespaces/default/events");
+    let event = |name: &str, reporter: &str| {
+        json!({
+            "metadata": { "name": name }, "eventTime": "2026-01-01T00:00:00.000000Z", "reportingController": reporter,
+            "reportingInstance": "i", "action": "Do", "reason": "Done", "type": "Normal",
+            "regarding": { "kind": "Pod", "name": name, "namespace": "default" },
+        })
+    };
+    for (name, reporter) in [("one", "a-controller"), ("two", "another")] {
+        api.post(new, event(name, reporter)).await.ok();
+    }
+    for (path, selector, found) in [
+        (new, "reportingController=another", "two"),
+        (new, "regarding.name=one,type=Normal", "one"),
+        (old, "source=another", "two"),
+        (old, "reportingComponent=a-controller", "one"),
+        (old, "involvedObject.name=two", "two"),
+    ] {
+        let list = api.get(&format!("{path}?fieldSelector={}", selector.replace('=', "%3D"))).await.ok();
+        let names: Vec<&Value> =
+            list["items"].as_array().expect("items").iter().map(|item| &item["metadata"]["name"]).collect();
+        assert_eq!(names, [found], "{path} {selector}");
+    }
+    for (path, selector) in [(new, "involvedObject.name=one"), (new, "source=another"), (old, "regarding.name=one")] {
+        let (code, _) = api.get(&format!("{path}?fieldSelector={}", selector.replace('=', "%3D"))).await.refused();
+        assert_eq!(code, 400, "{path} {selector}");
+    }
+}

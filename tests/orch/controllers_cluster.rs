@@ -163,6 +163,17 @@ async fn a_deleted_root_ca_or_service_account_comes_back() {
         let uid = &first["metadata"]["uid"];
         cluster.until_object(&kind, "default", name, "is made anew", |live| live["metadata"]["uid"] != *uid).await;
     }
+    // What is wrong in it is put right; what else is in it stays.
+    let name = "kube-root-ca.crt";
+    let object = json!({ "metadata": { "name": name, "labels": { "a": "b" } }, "data": { "ca.crt": "", "more": "x" } });
+    cluster.admin.update(&kinds::CONFIG_MAPS, "default", name, "", &object).await.expect("updated");
+    let right = cluster
+        .until_object(&kinds::CONFIG_MAPS, "default", name, "is right", |live| live["data"]["ca.crt"] == "the root")
+        .await;
+    assert_eq!(
+        (&right["data"], &right["metadata"]["labels"]),
+        (&json!({ "ca.crt": "the root" }), &json!({ "a": "b" }))
+    );
 }
 
 #[tokio::test]

@@ -24,6 +24,11 @@ impl Selection {
     pub fn new(call: &Call<'_>, mut options: ListOptions) -> Result<Self, Status> {
         let row = call.row.clone();
         check_fields(&row, &options)?;
+        for term in &mut options.fields.terms {
+            if let Some((_, stored)) = row.strategy.renamed_fields().iter().find(|(here, _)| *here == term.path) {
+                (*stored).clone_into(&mut term.path);
+            }
+        }
         let namespace = call.info.namespace.as_str();
         let prefix = if row.namespaced && !namespace.is_empty() {
             Prefix::namespace(&row.stored, namespace)
@@ -92,11 +97,11 @@ fn row_listed(call: &Call<'_>) -> bool {
 
 /// Only fields that the row declares can be selected on.
 fn check_fields(row: &Row, options: &ListOptions) -> Result<(), Status> {
-    let declared: Vec<&str> = row
-        .strategy
-        .selectable_fields()
-        .iter()
-        .map(|(field, _)| *field)
+    let renamed = row.strategy.renamed_fields();
+    let built_in = row.strategy.selectable_fields().iter().map(|(field, _)| *field);
+    let declared: Vec<&str> = built_in
+        .filter(|_| renamed.is_empty())
+        .chain(renamed.iter().map(|(here, _)| *here))
         .chain(row.strategy.selectable().iter().map(|field| field.path.as_str()))
         .collect();
     for term in &options.fields.terms {

@@ -115,6 +115,21 @@ impl Strategy for Event {
         event::SELECTABLE_FIELDS
     }
 
+    fn renamed_fields(&self) -> &'static [(&'static str, &'static str)] {
+        &[
+            ("reason", "reason"),
+            ("regarding.kind", "involvedObject.kind"),
+            ("regarding.namespace", "involvedObject.namespace"),
+            ("regarding.name", "involvedObject.name"),
+            ("regarding.uid", "involvedObject.uid"),
+            ("regarding.apiVersion", "involvedObject.apiVersion"),
+            ("regarding.resourceVersion", "involvedObject.resourceVersion"),
+            ("regarding.fieldPath", "involvedObject.fieldPath"),
+            ("reportingController", "reportingComponent"),
+            ("type", "type"),
+        ]
+    }
+
     fn cells(&self, object: &Value, now: jiff::Timestamp) -> Option<Vec<Value>> {
         Some(event::cells(object, now))
     }
