@@ -1,7 +1,9 @@
 //! LIST: selectors, pages, states, Tables and metadata alone.
 
 use crate::apiserver::{Api, CONFIG_MAPS};
+use orch::storage::{Limits, Options, SqliteStorage, Synchronous};
 use serde_json::{Value, json};
+use std::time::{Duration, Instant};
 
 fn names(list: &Value) -> Vec<&str> {
     let items = list["items"].as_array().expect("items");
@@ -73,6 +75,43 @@ async fn pages_show_one_state() {
     let version = first["metadata"]["resourceVersion"].as_str().expect("a version");
     let (code, message) = api.get(&format!("{CONFIG_MAPS}?continue={token}&resourceVersion={version}")).await.refused();
     assert_eq!((code, message.as_str()), (400, "specifying resource version is not allowed when using continue"));
+}
+
+/// However often it is used; what it is answered then goes on in the newest state.
+#[tokio::test]
+async fn a_token_dies_in_time() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let short = Duration::from_millis(200);
+    let history = Limits { age: short, ..Options::default().history };
+    let options = Options { synchronous: Synchronous::Off, history, pin: short, ..Options::default() };
+    let storage = SqliteStorage::open(directory.path(), options).await.expect("a store");
+    let api = Api::with(|config| config.storage = storage).await;
+    for name in ["a", "b", "c", "d", "e"] {
+        api.config_map(name, json!({})).await;
+    }
+    let first = api.get(&format!("{CONFIG_MAPS}?limit=2")).await.ok();
+    let path = |list: &Value| {
+        format!("{CONFIG_MAPS}?limit=2&continue={}", list["metadata"]["continue"].as_str().expect("a token"))
+    };
+    let die = async {
+        loop {
+            api.merge(&format!("{CONFIG_MAPS}/e"), json!({ "data": { "now": format!("{:?}", Instant::now()) } }))
+                .await
+                .ok();
+            let answer = api.get(&path(&first)).await;
+            if answer.status == 410 {
+                return answer.json();
+            }
+            assert_eq!(names(&answer.ok()), ["c", "d"]);
+            tokio::time::sleep(short / 8).await;
+        }
+    };
+    let gone = tokio::time::timeout(Duration::from_secs(20), die).await.expect("it dies although it is used");
+    assert_eq!(gone["reason"], "Expired");
+    let rest = api.get(&path(&gone)).await.ok();
+    assert_eq!(names(&rest), ["c", "d"]);
+    assert_ne!(rest["metadata"]["resourceVersion"], first["metadata"]["resourceVersion"]);
+    assert_eq!(rest["metadata"]["remainingItemCount"], 1);
 }
 
 #[tokio::test]

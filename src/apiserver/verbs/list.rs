@@ -89,11 +89,14 @@ struct Start {
     after: Option<Key>,
     /// How many there were up to it, where that is known.
     before: Option<usize>,
+    /// Pages to come need this state kept. One that was begun earlier is kept from then on, so that a
+    /// token dies in time however often it is used.
+    keep: bool,
 }
 
 impl Start {
     fn first(snapshot: Arc<dyn Snapshot>) -> Self {
-        Self { snapshot, after: None, before: Some(0) }
+        Self { snapshot, after: None, before: Some(0), keep: true }
     }
 }
 
@@ -104,10 +107,10 @@ async fn start(state: &State, selection: &Selection) -> Result<Start, Status> {
         let prefix = selection.prefix.as_str();
         let after = Key::from_stored(&format!("{prefix}{}", token.start.trim_end_matches('\0')));
         if token.rv < 0 {
-            return Ok(Start { snapshot: state.storage.snapshot(), after: Some(after), before: None });
+            return Ok(Start { snapshot: state.storage.snapshot(), after: Some(after), before: None, keep: true });
         }
         return match state.storage.pinned(Revision(token.rv.unsigned_abs())) {
-            Ok(snapshot) => Ok(Start { snapshot, after: Some(after), before: token.n }),
+            Ok(snapshot) => Ok(Start { snapshot, after: Some(after), before: token.n, keep: false }),
             Err(Error::Compacted { .. }) => {
                 let mut status = Status::expired(INCONSISTENT);
                 status.metadata.continue_token = Token::encode(-1, &after, prefix, None);
@@ -138,7 +141,7 @@ async fn start(state: &State, selection: &Selection) -> Result<Start, Status> {
 }
 
 pub async fn read(state: &State, selection: &Selection) -> Result<Page, Status> {
-    let Start { snapshot, after, before } = start(state, selection).await?;
+    let Start { snapshot, after, before, keep } = start(state, selection).await?;
     let limit = selection.options.limit;
     let mut entries: Vec<Arc<Entry>> = Vec::with_capacity(if limit > 0 { limit.min(1024) } else { 64 });
     if let Some(one) = &selection.one {
@@ -148,7 +151,7 @@ pub async fn read(state: &State, selection: &Selection) -> Result<Page, Status> 
         return Ok(Page { entries, revision: snapshot.revision(), next: None });
     }
     if selection.row.conversion.is_some() && !selection.selects_all() {
-        return read_converted(state, selection, &snapshot, after.as_ref()).await;
+        return read_converted(state, selection, &snapshot, after.as_ref(), keep).await;
     }
     let mut range = snapshot.range(&selection.prefix, after.as_ref()).filter(|entry| selection.matches(entry));
     let mut next = None;
@@ -165,7 +168,9 @@ pub async fn read(state: &State, selection: &Selection) -> Result<Page, Status> 
         if rest > 0
             && let Some(last) = entries.last()
         {
-            state.storage.pin(&snapshot);
+            if keep {
+                state.storage.pin(&snapshot);
+            }
             let revision = i64::try_from(snapshot.revision().0).unwrap_or(i64::MAX);
             next = Some(Next {
                 token: Token::encode(revision, &last.key, selection.prefix.as_str(), through),
@@ -182,6 +187,7 @@ async fn read_converted(
     selection: &Selection,
     snapshot: &Arc<dyn Snapshot>,
     after: Option<&Key>,
+    keep: bool,
 ) -> Result<Page, Status> {
     let all: Vec<Arc<Entry>> = snapshot.range(&selection.prefix, after).cloned().collect();
     let mut entries = codec::converted_all(&selection.row, all).await?;
@@ -190,7 +196,9 @@ async fn read_converted(
     let mut next = None;
     if limit > 0 && entries.len() > limit {
         entries.truncate(limit);
-        state.storage.pin(snapshot);
+        if keep {
+            state.storage.pin(snapshot);
+        }
         let revision = i64::try_from(snapshot.revision().0).unwrap_or(i64::MAX);
         let last = &entries[limit - 1].key;
         next = Some(Next { token: Token::encode(revision, last, selection.prefix.as_str(), None), remaining: None });
