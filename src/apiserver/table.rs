@@ -88,23 +88,38 @@ fn cells(row: &Row, object: &Value, now: Timestamp) -> Value {
     }
 }
 
-/// One row of a stored object, appended to `out`; without a copy of the object.
-pub fn write_row(row: &Row, output: Output, include: Include, body: &Body, revision: Revision, out: &mut Vec<u8>) {
-    let object = body.parse_shown();
-    out.extend_from_slice(b"{\"cells\":");
-    serde_json::to_writer(&mut *out, &cells(row, &object, Timestamp::now())).expect("a Vec takes it");
-    match include {
-        Include::None => out.extend_from_slice(b",\"object\":null}"),
-        Include::Object => {
-            out.extend_from_slice(b",\"object\":");
-            body.write(revision, out);
-            out.push(b'}');
-        }
-        Include::Metadata => {
-            out.extend_from_slice(b",\"object\":");
-            out.extend_from_slice(&super::respond::partial_head("PartialObjectMetadata", output));
-            body.write_metadata(revision, out);
-            out.extend_from_slice(b"}}");
+/// Writes rows of stored objects, without a copy of an object.
+pub struct Rows<'a> {
+    row: &'a Row,
+    include: Include,
+    /// What each object begins with.
+    head: Vec<u8>,
+    now: Timestamp,
+}
+
+impl<'a> Rows<'a> {
+    pub fn new(row: &'a Row, output: Output, include: Include) -> Self {
+        let head = super::respond::partial_head("PartialObjectMetadata", output);
+        Self { row, include, head, now: Timestamp::now() }
+    }
+
+    pub fn write(&self, body: &Body, revision: Revision, out: &mut Vec<u8>) {
+        let object = body.parse_shown();
+        out.extend_from_slice(b"{\"cells\":");
+        serde_json::to_writer(&mut *out, &cells(self.row, &object, self.now)).expect("a Vec takes it");
+        match self.include {
+            Include::None => out.extend_from_slice(b",\"object\":null}"),
+            Include::Object => {
+                out.extend_from_slice(b",\"object\":");
+                body.write(revision, out);
+                out.push(b'}');
+            }
+            Include::Metadata => {
+                out.extend_from_slice(b",\"object\":");
+                out.extend_from_slice(&self.head);
+                body.write_metadata(revision, out);
+                out.extend_from_slice(b"}}");
+            }
         }
     }
 }

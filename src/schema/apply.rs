@@ -59,10 +59,10 @@ pub fn apply(
         return Err(not_typed(configuration, &gvk, &errors));
     }
     let applied = Applied { schema, typed, configuration, write };
-    let mut live_object = live.cloned().unwrap_or_else(|| zero_object(schema));
-    let mut managers = managed::read(&live_object)
+    let mut managers = live
+        .map_or(Some(Vec::new()), managed::read)
         .ok_or_else(|| Status::failure(500, "", "failed to decode managed fields: invalid entry"))?;
-    managed::remove(&mut live_object);
+    let live_object = live.map_or_else(|| zero_object(schema), managed::without);
     if managers.is_empty() && live.is_some() {
         let before = Write { manager: BEFORE_FIRST_APPLY, ..*write };
         let comparison = typed.compare(schema.root, &zero_object(schema), &live_object);

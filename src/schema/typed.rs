@@ -416,15 +416,19 @@ impl Typed<'_> {
             _ if is_void(Some(live)) && is_void(Some(config)) => config.clone(),
             Kind::Map => {
                 let empty = Map::new();
-                let mut merged = live.as_object().unwrap_or(&empty).clone();
-                for (name, value) in config.as_object().unwrap_or(&empty) {
-                    let below = match (merged.get(name), self.entry(kind, name)) {
-                        (Some(live), Some((kind, _))) => self.merge(kind, live, value),
-                        _ => value.clone(),
+                let (live, config) = (live.as_object().unwrap_or(&empty), config.as_object().unwrap_or(&empty));
+                let both = live.iter().map(|(name, live)| {
+                    let merged = match config.get(name) {
+                        None => live.clone(),
+                        Some(value) => match self.entry(kind, name) {
+                            Some((kind, _)) => self.merge(kind, live, value),
+                            None => value.clone(),
+                        },
                     };
-                    merged.insert(name.clone(), below);
-                }
-                Value::Object(merged)
+                    (name.clone(), merged)
+                });
+                let new = config.iter().filter(|(name, _)| !live.contains_key(*name));
+                Value::Object(both.chain(new.map(|(name, value)| (name.clone(), value.clone()))).collect())
             }
             Kind::List(element, list) => self.merge_list(element, list, live, config),
             _ => config.clone(),

@@ -311,11 +311,12 @@ pub fn table(
     out.extend_from_slice(b",\"columnDefinitions\":");
     serde_json::to_writer(&mut out, &table::columns(row)).expect("a Vec takes it");
     out.extend_from_slice(b",\"rows\":[");
+    let rows = table::Rows::new(row, output, include);
     for (index, entry) in entries.iter().enumerate() {
         if index > 0 {
             out.push(b',');
         }
-        table::write_row(row, output, include, &respond::current(row, &entry.body), entry.revision, &mut out);
+        rows.write(&respond::current(row, &entry.body), entry.revision, &mut out);
     }
     out.extend_from_slice(b"]}");
     respond::meta_bytes(StatusCode::OK, output, out)

@@ -165,7 +165,7 @@ impl Encoder {
                     table::columns(row)
                 );
                 out.extend_from_slice(head.as_bytes());
-                table::write_row(row, self.output, self.include, &body, revision, out);
+                table::Rows::new(row, self.output, self.include).write(&body, revision, out);
                 out.extend_from_slice(b"]}");
             }
         })
