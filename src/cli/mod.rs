@@ -19,7 +19,7 @@ mod token;
 mod uninstall;
 
 use anyhow::Result;
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
@@ -85,18 +85,18 @@ fn called_as(mut arguments: Vec<OsString>) -> Vec<OsString> {
 
 /// Parse and run; 2 for a wrong command line, 1 for a failed command.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let mut arguments = match config_file::merge(called_as(arguments.into_iter().collect())) {
+    let arguments = match config_file::merge(called_as(arguments.into_iter().collect())) {
         Ok(arguments) => arguments,
         Err(error) => return fail(&error, 2),
     };
-    if arguments.get(1).is_some_and(|command| command == KUBECTL)
-        && let Some(command) = Cli::command().find_subcommand(KUBECTL)
-    {
-        arguments = kubectl::plain_flags(arguments, command);
-    }
-    let cli = match Cli::try_parse_from(arguments) {
+    let is_kubectl = arguments.get(1).is_some_and(|command| command == KUBECTL);
+    let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
         Err(error) => {
+            if let Some(refusal) = is_kubectl.then(|| kubectl::refusal(&error, &arguments)).flatten() {
+                eprintln!("{refusal}");
+                return ExitCode::FAILURE;
+            }
             // Help and version go to standard output and are no error; clap knows which is which.
             let code = u8::try_from(error.exit_code()).unwrap_or(2);
             return match error.print() {

@@ -31,4 +31,5 @@ pub use fields::FieldSet;
 pub(crate) use go_print::go_print;
 pub use managed::{Write, manager_name, track, track_scale};
 pub use patch::patch;
+pub use strategic::strategic_merge;
 pub use table::{Field, Flat, ListType, Schema, Shape, StructId, TypeId, TypeTable, builtin, builtin_schema};

@@ -9,7 +9,7 @@ use super::request::{Query, RequestInfo};
 use super::respond::{self, Reply};
 use super::state::State;
 use super::{discovery, no_such_verb, openapi};
-use crate::api::{Status, UserInfo, time, version};
+use crate::api::{Status, UserInfo, version};
 use async_trait::async_trait;
 use axum::body::Body;
 use http::{Method, Request, StatusCode};
@@ -45,7 +45,7 @@ pub async fn serve(
 fn answer(state: &Arc<State>, query: &Query, request: &Request<Body>, path: &str) -> Option<Result<Reply, Status>> {
     match path {
         "/" => return Some(Ok(respond::json(StatusCode::OK, &json!({ "paths": paths(state) })))),
-        "/version" | "/version/" => return Some(Ok(respond::json(StatusCode::OK, &version_info()))),
+        "/version" | "/version/" => return Some(Ok(respond::json(StatusCode::OK, &version::info()))),
         "/metrics" => {
             state.flow_control.measure();
             let content_type =
@@ -66,33 +66,6 @@ fn answer(state: &Arc<State>, query: &Query, request: &Request<Body>, path: &str
         return openapi::serve(state, request.headers(), query.get("hash"), path);
     }
     None
-}
-
-fn version_info() -> serde_json::Value {
-    json!({
-        "major": version::MAJOR,
-        "minor": version::MINOR,
-        "emulationMajor": version::MAJOR,
-        "emulationMinor": version::MINOR,
-        "minCompatibilityMajor": version::MAJOR,
-        "minCompatibilityMinor": "35",
-        "gitVersion": version::KUBERNETES,
-        "gitCommit": "",
-        "gitTreeState": "",
-        "buildDate": time::seconds(jiff::Timestamp::from_second(version::built_at()).unwrap_or_default()),
-        "goVersion": "",
-        "compiler": "rustc",
-        "platform": format!("{}/{}", std::env::consts::OS, go_architecture()),
-    })
-}
-
-/// The processor as Go names it.
-fn go_architecture() -> &'static str {
-    match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    }
 }
 
 /// What `GET /` lists.

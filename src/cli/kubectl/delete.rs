@@ -1,60 +1,111 @@
 //! `kubectl delete`: by name, by selector, by file; and wait until they are gone.
 
+use super::changes::{DRY_RUN, DryRun};
 use super::discovery::{Discovery, Resource, label};
 use super::failure::{Failure, Outcome};
-use super::get::Selection;
+use super::flags::{Arguments, Run, Verb, optional, switch, text};
+use super::following;
 use super::manifest::{self, FileArguments};
+use super::objects::{self, ALL, ALL_NAMESPACES, FIELD_SELECTOR, SELECTOR, Selection};
 use super::output::name_in;
-use super::session::{JSON, Query, Session, object_path};
+use super::session::{JSON, Session, object_path};
 use super::targets;
 use crate::api::Fields;
 use crate::api::field::go_quote;
 use crate::client::Kind;
-use anyhow::Context;
-use futures::AsyncBufReadExt;
 use http::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::time::Duration;
 
-#[derive(clap::Args)]
-pub(super) struct Args {
-    /// Types and names: pod web-1, deploy/web svc/web, pods,services
-    #[arg(value_name = "TYPE [NAME ...] | TYPE/NAME")]
+pub(super) const VERB: Verb = Verb {
+    name: "delete",
+    about: "Delete objects",
+    usage: "kubectl delete ([-f FILE] | TYPE [NAME ... | -l SELECTOR | --all] | TYPE/NAME ...)",
+    flags: &[
+        manifest::FLAGS,
+        &[
+            text("output", "FORMAT", "Form of the output: name").short('o'),
+            SELECTOR,
+            FIELD_SELECTOR,
+            ALL_NAMESPACES,
+            ALL,
+            text("grace-period", "SECONDS", "Seconds that pods have to end; -1: as the object says").default("-1"),
+            switch("now", "End pods after one second"),
+            switch("force", "Forget the object at once; its containers may go on"),
+            optional(
+                "cascade",
+                "HOW",
+                "background",
+                "What becomes of what the object owns: background, foreground, orphan",
+            )
+            .default("background"),
+            switch("ignore-not-found", "What is not there is no error; so with --all"),
+            switch("wait", "Wait until the objects are gone").default("true"),
+            text("timeout", "DURATION", "How long to wait for each: 30s, 5m; 0: as long as it takes").default("0s"),
+            switch("interactive", "Ask before anything is deleted").short('i'),
+            text("raw", "PATH", "Path to send the request for deletion to"),
+            DRY_RUN,
+        ],
+    ],
+    run: Run::Cluster(|arguments, session| Box::pin(run(arguments, session))),
+    ..Verb::DEFAULT
+};
+
+struct Args {
     arguments: Vec<String>,
-    #[command(flatten)]
     files: FileArguments,
-    #[command(flatten)]
     selection: Selection,
-    /// All objects of the types, in the namespace
-    #[arg(long)]
     all: bool,
-    /// Seconds that pods have to end; -1: as the object says
-    #[arg(long, value_name = "SECONDS", default_value_t = -1, allow_negative_numbers = true)]
     grace_period: i64,
-    /// End pods after one second
-    #[arg(long)]
     now: bool,
-    /// Forget the object at once; its containers may go on
-    #[arg(long)]
     force: bool,
-    /// What becomes of what the object owns: background, foreground, orphan
-    #[arg(long, value_name = "HOW", num_args = 0..=1, require_equals = true, default_value = "background", default_missing_value = "background", value_parser = ["background", "foreground", "orphan"])]
-    cascade: String,
-    /// What is not there is no error; so with --all
-    #[arg(long)]
+    cascade: &'static str,
     ignore_not_found: bool,
-    /// Wait until the objects are gone
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set)]
     wait: bool,
-    /// How long to wait for each: 30s, 5m; 0: as long as it takes
-    #[arg(long, value_name = "DURATION", default_value = "0", value_parser = duration)]
-    timeout: Duration,
-    /// Change nothing: client or server
-    #[arg(long, value_name = "WHERE", num_args = 0..=1, require_equals = true, default_value = "none", default_missing_value = "client", value_parser = ["none", "client", "server"])]
-    dry_run: String,
-    /// Form of the output: name
-    #[arg(long, short = 'o', value_name = "FORMAT", value_parser = ["name"])]
-    output: Option<String>,
+    timeout: Option<Duration>,
+    dry_run: DryRun,
+    by_name: bool,
+    interactive: bool,
+}
+
+impl Args {
+    fn of(arguments: &Arguments) -> Outcome<Self> {
+        let by_name = match arguments.text("output") {
+            None | Some("") => false,
+            Some("name") => true,
+            Some(other) => {
+                return Err(Failure::local(format!("unexpected -o output mode: {other}. We only support '-o name'")));
+            }
+        };
+        Ok(Self {
+            arguments: arguments.words(),
+            files: FileArguments::of(arguments),
+            selection: Selection::of(arguments),
+            all: arguments.on("all"),
+            grace_period: arguments.int("grace-period")?.unwrap_or(-1),
+            now: arguments.on("now"),
+            force: arguments.on("force"),
+            cascade: cascade(arguments.text("cascade").unwrap_or_default())?,
+            ignore_not_found: arguments.on("ignore-not-found"),
+            wait: arguments.on("wait"),
+            timeout: arguments.timeout("timeout")?,
+            dry_run: DryRun::of(arguments)?,
+            by_name,
+            interactive: arguments.on("interactive"),
+        })
+    }
+}
+
+/// The policy of a `--cascade`.
+pub(super) fn cascade(text: &str) -> Outcome<&'static str> {
+    match text {
+        "" | "background" | "true" => Ok("Background"),
+        "foreground" => Ok("Foreground"),
+        "orphan" | "false" => Ok("Orphan"),
+        other => Err(Failure::local(format!(
+            "invalid cascade value ({other}). Must be \"background\", \"foreground\", or \"orphan\""
+        ))),
+    }
 }
 
 /// `30s`, `5m`, `1h30m`; a bare number is seconds.
@@ -76,7 +127,12 @@ struct Doomed {
     source: Option<String>,
 }
 
-pub(super) async fn run(mut args: Args, session: &Session) -> Outcome<()> {
+async fn run(arguments: &Arguments, session: &Session) -> Outcome<()> {
+    if let Some(path) = arguments.text("raw").filter(|path| !path.is_empty()) {
+        let answer = session.write_text(Method::DELETE, path, JSON, "").await?;
+        return session.print(&answer).await;
+    }
+    let mut args = Args::of(arguments)?;
     check(&mut args, session).await?;
     let discovery = Discovery::fetch(session).await?;
     let (doomed, mut failures) = find(&args, session, &discovery).await?;
@@ -84,6 +140,9 @@ pub(super) async fn run(mut args: Args, session: &Session) -> Outcome<()> {
     let mut waits = Vec::new();
     if doomed.is_empty() && failures.is_empty() {
         session.print("No resources found\n").await?;
+    }
+    if args.interactive && !doomed.is_empty() && !confirmed(&doomed, session).await? {
+        return session.print("deletion is cancelled\n").await;
     }
     for one in doomed {
         match delete.one(&one).await {
@@ -95,20 +154,40 @@ pub(super) async fn run(mut args: Args, session: &Session) -> Outcome<()> {
             }),
         }
     }
-    if args.wait && args.dry_run == "none" {
-        let timeout = Some(args.timeout).filter(|timeout| !timeout.is_zero());
+    if args.wait && args.dry_run == DryRun::None {
+        let timeout = args.timeout;
         for (one, uid) in &waits {
-            let gone = wait_gone(session, &one.resource.kind, &one.namespace, &one.name, uid.as_deref(), timeout).await;
+            let gone =
+                following::gone(session, &one.resource.kind, &one.namespace, &one.name, uid.as_deref(), timeout).await;
             failures.extend(gone.err());
         }
     }
     Failure::all(failures)
 }
 
+/// That an object was deleted.
+pub(super) fn said(kind: &Kind, name: &str, force: bool, suffix: &str) -> String {
+    let verb = if force { "force deleted" } else { "deleted" };
+    format!("{} {} {verb}{suffix}\n", label(kind), go_quote(name))
+}
+
+/// What `--interactive` asks.
+async fn confirmed(doomed: &[Doomed], session: &Session) -> Outcome<bool> {
+    let mut question = "You are about to delete the following ".to_owned();
+    question.push_str(&format!("{} resource(s):\n", doomed.len()));
+    for one in doomed {
+        question.push_str(&name_in(&one.resource.kind, &one.name));
+        question.push('\n');
+    }
+    session.print(&format!("{question}Do you want to continue? (y/N): ")).await?;
+    let answer = session.terminal.line().await?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
 async fn check(args: &mut Args, session: &Session) -> Outcome<()> {
-    let nothing = args.arguments.is_empty() && args.files.files.is_empty();
+    let nothing = args.arguments.is_empty() && args.files.is_empty();
     if nothing {
-        return Err(Failure::local("You must provide one or more resources by argument or filename."));
+        return Err(Failure::local(objects::MISSING));
     }
     let named = args.arguments.len() > 1 || args.arguments.iter().any(|argument| argument.contains('/'));
     if !args.arguments.is_empty() && !named && !args.all && args.selection.is_empty() {
@@ -134,7 +213,7 @@ async fn check(args: &mut Args, session: &Session) -> Outcome<()> {
     }
     if args.force {
         args.grace_period = 0;
-        if args.dry_run == "none" {
+        if args.dry_run == DryRun::None {
             session
                 .say("Warning: Immediate deletion does not wait for confirmation that the running resource has been terminated. The resource may continue to run on the cluster indefinitely.")
                 .await?;
@@ -150,7 +229,7 @@ async fn check(args: &mut Args, session: &Session) -> Outcome<()> {
 async fn find(args: &Args, session: &Session, discovery: &Discovery) -> Outcome<(Vec<Doomed>, Vec<Failure>)> {
     let mut doomed = Vec::new();
     let mut failures = Vec::new();
-    if !args.files.files.is_empty() {
+    if !args.files.is_empty() {
         let (manifests, wrong) = manifest::read(&args.files, session, discovery).await?;
         failures = wrong;
         doomed.extend(manifests.into_iter().map(|manifest| Doomed {
@@ -201,85 +280,29 @@ impl Delete<'_> {
     async fn one(&self, doomed: &Doomed) -> Outcome<Option<String>> {
         let kind = &doomed.resource.kind;
         let path = object_path(kind, &doomed.namespace, &doomed.name);
-        let (answer, suffix) = if self.args.dry_run == "client" {
-            (self.session.get(&path, JSON).await?, " (dry run)")
+        let answer = if self.args.dry_run == DryRun::Client {
+            self.session.get(&path, JSON).await?
         } else {
-            let policy = match self.args.cascade.as_str() {
-                "foreground" => "Foreground",
-                "orphan" => "Orphan",
-                _ => "Background",
-            };
+            let policy = self.args.cascade;
             let mut options = json!({ "apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": policy });
             if self.args.grace_period >= 0 {
                 options["gracePeriodSeconds"] = self.args.grace_period.into();
             }
-            let server = self.args.dry_run == "server";
-            if server {
+            if self.args.dry_run == DryRun::Server {
                 options["dryRun"] = json!(["All"]);
             }
-            let answer = self.session.write(Method::DELETE, &path, JSON, &options).await?;
-            (answer, if server { " (server dry run)" } else { "" })
+            self.session.write(Method::DELETE, &path, JSON, &options).await?
         };
-        let verb = if self.args.force { "force deleted" } else { "deleted" };
-        let text = match &self.args.output {
-            Some(_) => name_in(kind, &doomed.name),
-            None => format!("{} {} {verb}{suffix}", label(kind), go_quote(&doomed.name)),
+        let text = match self.args.by_name {
+            true => format!("{}\n", name_in(kind, &doomed.name)),
+            false => said(kind, &doomed.name, self.args.force, self.args.dry_run.suffix()),
         };
-        self.session.print(&format!("{text}\n")).await?;
+        self.session.print(&text).await?;
         // An object that goes on for a while, or a Status with details.
         let uid = match answer.at("metadata").optional_str("uid") {
             Some(uid) => Some(uid),
             None => answer.at("details").optional_str("uid"),
         };
         Ok(uid.filter(|uid| !uid.is_empty()).map(str::to_owned))
-    }
-}
-
-/// Return when the object, or the one with this UID, is no more.
-pub(super) async fn wait_gone(
-    session: &Session,
-    kind: &Kind,
-    namespace: &str,
-    name: &str,
-    uid: Option<&str>,
-    timeout: Option<Duration>,
-) -> Outcome<()> {
-    let gone = async {
-        loop {
-            let object = match session.object(kind, namespace, name).await {
-                Err(failure) if failure.is_not_found() => return Ok(()),
-                // Who may delete but not get cannot wait.
-                Err(Failure::Status(status)) if matches!(status.code, 403 | 405) => return Ok(()),
-                object => object?,
-            };
-            let metadata = object.at("metadata");
-            if uid.is_some_and(|uid| metadata.str_at("uid") != uid) {
-                return Ok(());
-            }
-            let mut query = Query::default();
-            query.set("watch", "true").set("fieldSelector", &format!("metadata.name={name}"));
-            query.set("resourceVersion", metadata.str_at("resourceVersion"));
-            let stream = match session.stream(&query.on(&kind.path(namespace)), JSON).await {
-                // The revision is too old by now: look again.
-                Err(Failure::Status(status)) if status.code == 410 => continue,
-                stream => stream?,
-            };
-            let mut lines = stream.lines();
-            while let Some(line) = futures::StreamExt::next(&mut lines).await {
-                let event: Value = serde_json::from_str(&line?).context("read the watch")?;
-                match event.str_at("type") {
-                    "DELETED" => return Ok(()),
-                    "ERROR" => break,
-                    _ => {}
-                }
-            }
-        }
-    };
-    match timeout {
-        None => gone.await,
-        Some(timeout) => tokio::time::timeout(timeout, gone).await.unwrap_or_else(|_| {
-            let text = format!("timed out waiting for the condition on {}/{name}", kind.plural);
-            Err(Failure::local(text))
-        }),
     }
 }

@@ -36,11 +36,13 @@ pub fn label(kind: &Kind) -> String {
 /// Everything that is served, in the server's order; of each group the preferred version first.
 pub struct Discovery {
     resources: Vec<Resource>,
+    /// `apps/v1`, `v1`.
+    pub versions: Vec<String>,
 }
 
 impl Discovery {
     pub async fn fetch(session: &Session) -> Outcome<Self> {
-        let mut resources = Vec::new();
+        let (mut resources, mut versions) = (Vec::new(), Vec::new());
         for root in ["/api", "/apis"] {
             let list = session.get(root, ACCEPT).await?;
             if list.str_at("kind") != "APIGroupDiscoveryList" {
@@ -48,11 +50,27 @@ impl Discovery {
             }
             for group in list.list_at("items") {
                 for version in group.list_at("versions") {
-                    read_version(group.at("metadata").str_at("name"), version, &mut resources);
+                    let name = group.at("metadata").str_at("name");
+                    versions.push(crate::api::gvk::join_api_version(name, version.str_at("version")));
+                    read_version(name, version, &mut resources);
                 }
             }
         }
-        Ok(Self { resources })
+        Ok(Self { resources, versions })
+    }
+
+    /// Of each resource the version that its group likes best.
+    pub fn preferred(&self) -> impl Iterator<Item = &Resource> {
+        let mut seen = std::collections::HashSet::new();
+        self.resources.iter().filter(move |resource| seen.insert((&resource.kind.group, &resource.kind.plural)))
+    }
+
+    /// All resources of a word, in the server's order.
+    pub fn all_of(&self, word: &str) -> impl Iterator<Item = &Resource> {
+        let word = word.to_lowercase();
+        self.resources.iter().filter(move |resource| {
+            resource.kind.plural == word || resource.singular == word || resource.short_names.contains(&word)
+        })
     }
 
     /// What a word means; categories give several.
@@ -161,6 +179,7 @@ mod tests {
             verbs: vec!["list".to_owned()],
         };
         Discovery {
+            versions: Vec::new(),
             resources: vec![
                 resource("", "v1", "Event", "events", "ev", false),
                 resource("", "v1", "Pod", "pods", "po", true),

@@ -1,44 +1,72 @@
 //! `kubectl exec`: a command in a container, with its input, output, terminal and exit code.
 
 use super::failure::{Failure, Outcome};
+use super::flags::{Arguments, Run, Verb, switch, text};
+use super::manifest;
 use super::pods::{self, name_of};
+use super::process;
 use super::session::Session;
 use crate::api::Fields;
-use anyhow::{Context, anyhow};
-use futures::SinkExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
-use kube::api::{AttachParams, AttachedProcess, TerminalSize};
-use rustix::termios::{self, OptionalActions, Termios};
-use std::io::{IsTerminal, Write};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::signal::unix::{SignalKind, signal};
 
-const BUFFER: usize = 32 * 1024;
+pub(super) const VERB: Verb = Verb {
+    name: "exec",
+    about: "Run a command in a container",
+    usage: "kubectl exec (POD | TYPE/NAME) [-c CONTAINER] [-i] [-t] -- COMMAND [args...]",
+    flags: &[
+        manifest::FLAGS,
+        &[
+            text("container", "NAME", "Container, where there are several").short('c'),
+            switch("stdin", "Pass standard input on").short('i'),
+            switch("tty", "Standard input is a terminal").short('t'),
+            switch("quiet", "Say only what the command says").short('q'),
+            text("pod-running-timeout", "DURATION", "How long to wait until a pod runs").default("1m0s"),
+        ],
+    ],
+    run: Run::Cluster(|arguments, session| Box::pin(run(arguments, session))),
+    ..Verb::DEFAULT
+};
 
-#[derive(clap::Args)]
-pub(super) struct Args {
-    /// Pod, or TYPE/NAME of what owns pods
-    #[arg(value_name = "POD | TYPE/NAME")]
+struct Args {
     target: String,
-    /// Container, where there are several
-    #[arg(long, short = 'c', value_name = "NAME")]
     container: Option<String>,
-    /// Pass standard input on
-    #[arg(long, short = 'i')]
     stdin: bool,
-    /// Standard input is a terminal
-    #[arg(long, short = 't')]
     tty: bool,
-    /// Say only what the command says
-    #[arg(long, short = 'q')]
     quiet: bool,
-    /// The command and its arguments, behind --
-    #[arg(last = true, required = true, value_name = "COMMAND")]
     command: Vec<String>,
 }
 
-pub(super) async fn run(args: Args, session: &Session) -> Outcome<()> {
+impl Args {
+    fn of(arguments: &Arguments) -> Outcome<Self> {
+        let (mut words, mut command) = (arguments.words().into_iter(), arguments.behind());
+        let target = words.next();
+        // The oldest way: everything behind the pod is the command.
+        let rest: Vec<String> = words.collect();
+        if !rest.is_empty() {
+            return Err(Failure::local(
+                "exec [POD] [COMMAND] is not supported anymore. Use exec [POD] -- [COMMAND] instead\nSee 'kubectl exec -h' for help and examples",
+            ));
+        }
+        let Some(target) = target else {
+            return Err(arguments.usage("pod, type/name or --filename must be specified"));
+        };
+        if command.is_empty() {
+            return Err(arguments.usage("you must specify at least one command for the container"));
+        }
+        Ok(Self {
+            target,
+            container: arguments.text("container").filter(|name| !name.is_empty()).map(str::to_owned),
+            stdin: arguments.on("stdin"),
+            tty: arguments.on("tty"),
+            quiet: arguments.on("quiet"),
+            command: std::mem::take(&mut command),
+        })
+    }
+}
+
+async fn run(arguments: &Arguments, session: &Session) -> Outcome<()> {
+    let args = Args::of(arguments)?;
     let found = pods::find(session, &args.target).await?;
     let pod = found.first().ok_or_else(|| Failure::local(format!("no pods found for {}", args.target)))?;
     if let phase @ ("Succeeded" | "Failed") = pod.at("status").str_at("phase") {
@@ -50,136 +78,9 @@ pub(super) async fn run(args: Args, session: &Session) -> Outcome<()> {
         Some(name) => name.clone(),
         None => pods::default_container(session, pod, args.quiet).await?,
     };
-    let mut tty = args.tty;
-    if tty && !args.stdin {
-        // Without an input there is nothing that could be a terminal.
-        tty = false;
-    }
-    if tty && !std::io::stdin().is_terminal() {
-        session.say("Unable to use a TTY - input is not a terminal or the right kind of file").await?;
-        tty = false;
-    }
-    let parameters = AttachParams {
-        container: Some(container),
-        stdin: args.stdin,
-        stdout: true,
-        stderr: !tty,
-        tty,
-        max_stdin_buf_size: Some(BUFFER),
-        max_stdout_buf_size: Some(BUFFER),
-        max_stderr_buf_size: Some(BUFFER),
-    };
+    let parameters = process::parameters(session, &container, args.stdin, args.tty).await?;
     let api: Api<Pod> = Api::namespaced(session.client.clone(), &session.namespace);
     let process =
         api.exec(name_of(pod), args.command, &parameters).await.map_err(|error| session.unreachable(error))?;
-    let raw = if tty { Some(RawTerminal::enter()?) } else { None };
-    let ended = attend(process, session).await;
-    drop(raw);
-    ended
-}
-
-/// Copy both ways until the command ends; its exit code becomes ours.
-async fn attend(mut process: AttachedProcess, session: &Session) -> Outcome<()> {
-    let status = process.take_status();
-    if let Some(mut to) = process.stdin() {
-        // It ends with the process, or when nobody reads any more: a blocking read cannot be
-        // called off.
-        tokio::spawn(async move {
-            let mut from = tokio::io::stdin();
-            if tokio::io::copy(&mut from, &mut to).await.is_ok() {
-                // The other end may be gone already.
-                let _ = to.shutdown().await;
-            }
-        });
-    }
-    if let Some(sizes) = process.terminal_size() {
-        tokio::spawn(follow_size(sizes));
-    }
-    let (out, err) = (process.stdout(), process.stderr());
-    let copies = async { tokio::try_join!(copy(out, session, Target::Out), copy(err, session, Target::Err)) };
-    copies.await?;
-    let status = match status {
-        Some(status) => status.await,
-        None => None,
-    };
-    let Some(status) = status else {
-        let lost = process.join().await.err();
-        return Err(match lost {
-            Some(error) => Failure::Local(anyhow!(error).context("the connection to the command is lost")),
-            None => Failure::local("the connection to the command is lost: it did not say how it ended"),
-        });
-    };
-    if status.status.as_deref() == Some("Success") {
-        return Ok(());
-    }
-    let message = status.message.unwrap_or_default();
-    let causes = status.details.and_then(|details| details.causes).unwrap_or_default();
-    let code = causes.iter().find(|cause| cause.reason.as_deref() == Some("ExitCode"));
-    match code.and_then(|cause| cause.message.as_deref()?.parse::<u8>().ok()) {
-        Some(code) => {
-            session.say(&format!("command terminated with exit code {code}")).await?;
-            Err(Failure::Exit(code))
-        }
-        None => Err(Failure::local(message)),
-    }
-}
-
-#[derive(Clone, Copy)]
-enum Target {
-    Out,
-    Err,
-}
-
-async fn copy(from: Option<impl AsyncRead + Unpin>, session: &Session, target: Target) -> Outcome<()> {
-    let Some(mut from) = from else { return Ok(()) };
-    let mut buffer = vec![0; BUFFER];
-    loop {
-        let read = from.read(&mut buffer).await?;
-        if read == 0 {
-            return Ok(());
-        }
-        let mut streams = session.streams.lock().await;
-        let to = match target {
-            Target::Out => &mut streams.out,
-            Target::Err => &mut streams.err,
-        };
-        to.write_all(&buffer[..read])?;
-        to.flush()?;
-    }
-}
-
-async fn follow_size(mut sizes: impl futures::Sink<TerminalSize> + Unpin) {
-    let Ok(mut changes) = signal(SignalKind::window_change()) else { return };
-    loop {
-        if let Ok(size) = termios::tcgetwinsize(std::io::stdin()) {
-            let size = TerminalSize { width: size.ws_col, height: size.ws_row };
-            if sizes.send(size).await.is_err() {
-                return;
-            }
-        }
-        if changes.recv().await.is_none() {
-            return;
-        }
-    }
-}
-
-/// The terminal passes every key on; as it was when this is dropped.
-struct RawTerminal(Termios);
-
-impl RawTerminal {
-    fn enter() -> anyhow::Result<Self> {
-        let before = termios::tcgetattr(std::io::stdin()).context("read the terminal's settings")?;
-        let mut raw = before.clone();
-        raw.make_raw();
-        termios::tcsetattr(std::io::stdin(), OptionalActions::Now, &raw).context("set the terminal")?;
-        Ok(Self(before))
-    }
-}
-
-impl Drop for RawTerminal {
-    fn drop(&mut self) {
-        if let Err(error) = termios::tcsetattr(std::io::stdin(), OptionalActions::Now, &self.0) {
-            eprintln!("orch: set the terminal back: {error}; \"reset\" mends it");
-        }
-    }
+    process::attend(process, session, parameters.tty).await
 }

@@ -8,12 +8,14 @@ use std::fmt;
 pub enum Failure {
     /// The server says no.
     Status(Box<Status>),
-    /// No server answers; the whole text.
-    Unreachable(String),
+    /// The whole text, as it is.
+    Said(String),
     /// Something here.
     Local(anyhow::Error),
     /// Several, each on its own.
     Several(Vec<Failure>),
+    /// What was run ended with this code, and this is to be said.
+    Ended(String, u8),
     /// What is to be said has been said.
     Exit(u8),
 }
@@ -29,9 +31,18 @@ impl Failure {
         matches!(self, Self::Status(status) if status.is_not_found())
     }
 
+    /// Without what kubectl says before it.
+    pub fn message(&self) -> String {
+        match self {
+            Self::Status(status) => status.message.clone(),
+            Self::Local(error) => format!("{error:#}"),
+            other => other.to_string(),
+        }
+    }
+
     pub fn code(&self) -> u8 {
         match self {
-            Self::Exit(code) => *code,
+            Self::Exit(code) | Self::Ended(_, code) => *code,
             _ => 1,
         }
     }
@@ -81,7 +92,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Exit(_) => Ok(()),
-            Self::Unreachable(text) => f.write_str(text),
+            Self::Said(text) | Self::Ended(text, _) => f.write_str(text),
             Self::Local(error) => write!(f, "error: {error:#}"),
             Self::Several(failures) => {
                 for (at, failure) in failures.iter().enumerate() {
@@ -107,9 +118,12 @@ fn invalid(status: &Status, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let Some(details) = &status.details else {
         return write!(f, "The request is invalid: {}", status.message);
     };
-    match details.kind.as_str() {
-        "" => f.write_str("The request is invalid")?,
-        kind => write!(f, "The {kind} {} is invalid", go_quote(&details.name))?,
+    match (details.kind.as_str(), details.name.as_str()) {
+        ("", "") => f.write_str("The request is invalid")?,
+        (kind, name) => write!(f, "The {kind} {} is invalid", go_quote(name))?,
+    }
+    if details.kind.is_empty() && details.name.is_empty() && details.causes.is_empty() && !status.message.is_empty() {
+        write!(f, ": {}", status.message)?;
     }
     let mut causes: Vec<String> = Vec::new();
     for cause in &details.causes {

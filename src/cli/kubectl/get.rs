@@ -2,9 +2,11 @@
 
 use super::discovery::Discovery;
 use super::failure::{Failure, Outcome};
+use super::flags::{Arguments, Run, Verb, slice, switch, text};
 use super::manifest::{self, FileArguments};
+use super::objects::{ALL_NAMESPACES, FIELD_SELECTOR, SELECTOR, Selection};
 use super::output::table::{self, TableOptions, TablePrinter};
-use super::output::{Format, list_of, take_items, without_managed_fields};
+use super::output::{self, Format, list_of, take_items, without_managed_fields};
 use super::session::{JSON, Query, Session, TABLE, object_path};
 use super::targets::{self, Target};
 use crate::api::jsonpath::Expression;
@@ -14,98 +16,89 @@ use futures::AsyncBufReadExt;
 use serde_json::Value;
 use std::cmp::Ordering;
 
-#[derive(clap::Args)]
-pub(super) struct Args {
-    /// Types and names: pods, pods web-1, deploy/web svc/web, pods,services, all
-    #[arg(value_name = "TYPE [NAME ...] | TYPE/NAME")]
+pub(super) const VERB: Verb = Verb {
+    name: "get",
+    about: "Show objects",
+    usage: "kubectl get TYPE [NAME ...] | TYPE/NAME ...: pods, pods web-1, deploy/web svc/web, pods,services, all",
+    flags: &[
+        output::FLAGS,
+        manifest::FLAGS,
+        &[
+            SELECTOR,
+            FIELD_SELECTOR,
+            ALL_NAMESPACES,
+            switch("watch", "Go on and show changes").short('w'),
+            switch("watch-only", "Show changes only, not what is there"),
+            switch("output-watch-events", "Say of each change what it is"),
+            switch("show-labels", "Show labels in the last column"),
+            slice("label-columns", "LABEL", "Label to show in a column of its own; may be given several times")
+                .short('L'),
+            switch("show-kind", "Show each object's kind before its name"),
+            switch("no-headers", "Leave the headers out"),
+            text("sort-by", "PATH", "JSONPath to sort by: .metadata.creationTimestamp"),
+            switch("ignore-not-found", "What is not there is no error"),
+            text("chunk-size", "N", "Most objects to ask for at once; 0: all").default("500"),
+            text("subresource", "NAME", "Subresource to get: status, scale"),
+            switch("server-print", "Take the server's tables").default("true"),
+            text("raw", "PATH", "Path to ask the server for, and print as it is"),
+        ],
+    ],
+    run: Run::Cluster(|arguments, session| Box::pin(run(arguments, session))),
+    ..Verb::DEFAULT
+};
+
+struct Args {
     arguments: Vec<String>,
-    #[command(flatten)]
     files: FileArguments,
-    #[command(flatten)]
     selection: Selection,
-    /// Form of the output: wide, name, json, yaml, jsonpath=…, custom-columns=…
-    #[arg(long, short = 'o', value_name = "FORMAT")]
-    output: Option<String>,
-    /// Go on and show changes
-    #[arg(long, short = 'w')]
     watch: bool,
-    /// Show changes only, not what is there
-    #[arg(long)]
     watch_only: bool,
-    /// Say of each change what it is
-    #[arg(long)]
     output_watch_events: bool,
-    /// Show labels in the last column
-    #[arg(long)]
     show_labels: bool,
-    /// Label to show in a column of its own; may be given several times
-    #[arg(long, short = 'L', value_name = "LABEL", value_delimiter = ',')]
     label_columns: Vec<String>,
-    /// Show each object's kind before its name
-    #[arg(long)]
     show_kind: bool,
-    /// Leave the headers out
-    #[arg(long)]
     no_headers: bool,
-    /// JSONPath to sort by: .metadata.creationTimestamp
-    #[arg(long, value_name = "PATH")]
-    sort_by: Option<String>,
-    /// What is not there is no error
-    #[arg(long)]
     ignore_not_found: bool,
-    /// Most objects to ask for at once; 0: all
-    #[arg(long, value_name = "N", default_value_t = 500)]
-    chunk_size: u64,
-    /// Show managedFields in JSON and YAML
-    #[arg(long)]
+    chunk_size: i64,
     show_managed_fields: bool,
-    /// Subresource to get: status, scale
-    #[arg(long, value_name = "NAME")]
+    server_print: bool,
     subresource: Option<String>,
-    /// Path to ask the server for, and print as it is
-    #[arg(long, value_name = "PATH", conflicts_with_all = ["arguments", "files", "watch", "watch_only", "output"])]
-    raw: Option<String>,
 }
 
-/// Which objects of a kind.
-#[derive(clap::Args, Clone, Debug, Default)]
-pub(super) struct Selection {
-    /// Label selector: app=web,tier!=cache
-    #[arg(long, short = 'l', value_name = "SELECTOR")]
-    pub selector: Option<String>,
-    /// Field selector: status.phase=Running
-    #[arg(long, value_name = "SELECTOR")]
-    pub field_selector: Option<String>,
-    /// In all namespaces
-    #[arg(long, short = 'A')]
-    pub all_namespaces: bool,
-}
-
-impl Selection {
-    pub fn query(&self) -> Query {
-        let mut query = Query::default();
-        query.set("labelSelector", self.selector.as_deref().unwrap_or_default());
-        query.set("fieldSelector", self.field_selector.as_deref().unwrap_or_default());
-        query
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.selector.is_none() && self.field_selector.is_none()
-    }
-
-    /// To look in; empty: all.
-    pub fn namespace<'a>(&self, session: &'a Session) -> &'a str {
-        if self.all_namespaces { "" } else { &session.namespace }
+impl Args {
+    fn of(arguments: &Arguments) -> Outcome<Self> {
+        Ok(Self {
+            arguments: arguments.words(),
+            files: FileArguments::of(arguments),
+            selection: Selection::of(arguments),
+            watch: arguments.on("watch"),
+            watch_only: arguments.on("watch-only"),
+            output_watch_events: arguments.on("output-watch-events"),
+            show_labels: arguments.on("show-labels"),
+            label_columns: arguments.list("label-columns"),
+            show_kind: arguments.on("show-kind"),
+            no_headers: arguments.on("no-headers"),
+            ignore_not_found: arguments.on("ignore-not-found"),
+            chunk_size: arguments.int("chunk-size")?.unwrap_or_default(),
+            show_managed_fields: arguments.on("show-managed-fields"),
+            server_print: arguments.on("server-print"),
+            subresource: arguments.text("subresource").filter(|name| !name.is_empty()).map(str::to_owned),
+        })
     }
 }
 
-pub(super) async fn run(args: Args, session: &Session) -> Outcome<()> {
-    if let Some(path) = &args.raw {
+async fn run(arguments: &Arguments, session: &Session) -> Outcome<()> {
+    let args = Args::of(arguments)?;
+    if let Some(path) = arguments.text("raw").filter(|path| !path.is_empty()) {
+        if !args.arguments.is_empty() {
+            return Err(arguments.usage("arguments may not be passed when --raw is specified"));
+        }
         return session.print(&session.text(path).await?).await;
     }
-    let format = Format::parse(args.output.as_deref(), args.no_headers)?;
-    let sort = args.sort_by.as_deref().map(Expression::parse_relaxed).transpose().map_err(Failure::local)?;
-    if args.arguments.is_empty() && args.files.files.is_empty() {
+    let format = Format::of(arguments)?;
+    let sort = arguments.text("sort-by").filter(|path| !path.is_empty());
+    let sort = sort.map(Expression::parse_relaxed).transpose().map_err(Failure::local)?;
+    if args.arguments.is_empty() && args.files.is_empty() {
         session
             .say("You must specify the type of resource to get. Use \"kubectl api-resources\" for a complete list of supported resources.\n")
             .await?;
@@ -139,7 +132,7 @@ struct Wanted {
 
 impl Wanted {
     async fn read(args: &Args, session: &Session, discovery: &Discovery) -> Outcome<Self> {
-        if !args.files.files.is_empty() {
+        if !args.files.is_empty() {
             let (manifests, failures) = manifest::read(&args.files, session, discovery).await?;
             let items: Vec<Item> = manifests
                 .into_iter()
@@ -221,7 +214,8 @@ impl Get<'_> {
         if self.sort.is_some() {
             query.set("includeObject", "Object");
         }
-        let answer = self.ask(item, query, TABLE).await?;
+        let accept = if self.args.server_print { TABLE } else { JSON };
+        let answer = self.ask(item, query, accept).await?;
         Ok(as_table(answer, item))
     }
 
@@ -259,7 +253,7 @@ impl Get<'_> {
 
     /// Of files; each is told once.
     fn read_failures(&self, wanted: &Wanted) -> Vec<Failure> {
-        wanted.failures.iter().map(|failure| Failure::Unreachable(failure.to_string())).collect()
+        wanted.failures.iter().map(|failure| Failure::Said(failure.to_string())).collect()
     }
 
     async fn objects(&self, wanted: &Wanted) -> Outcome<()> {

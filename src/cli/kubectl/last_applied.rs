@@ -16,6 +16,12 @@ pub fn annotated(object: &Value) -> Value {
     whole
 }
 
+/// Say that this was applied last.
+pub fn set(object: &mut Value, applied: &Value) {
+    let text = escape_html(&applied.to_string()) + "\n";
+    object.object_mut("metadata").object_mut("annotations").set(ANNOTATION, text);
+}
+
 /// What was applied last; None: the object was not made by apply, or somebody broke the annotation.
 pub fn of(live: &Value) -> Option<Value> {
     let text = live.at("metadata").at("annotations").optional_str(ANNOTATION)?;

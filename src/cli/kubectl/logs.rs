@@ -1,7 +1,7 @@
 //! `kubectl logs`: of one container or of many; with `-f`, as they are written.
 
-use super::delete::duration;
 use super::failure::{Failure, Outcome};
+use super::flags::{Arguments, Run, Verb, switch, text};
 use super::pods::{self, CONTAINER_LISTS, container_names, name_of};
 use super::session::{Query, Session, object_path};
 use crate::api::field::go_quote;
@@ -14,56 +14,100 @@ use std::time::Duration;
 /// Lines of each pod where a selector takes several and nothing else is said.
 const TAIL_OF_SELECTED: i64 = 10;
 
-#[derive(clap::Args)]
-pub(super) struct Args {
-    /// Pod, or TYPE/NAME of what owns pods
-    #[arg(value_name = "POD | TYPE/NAME")]
+pub(super) const VERB: Verb = Verb {
+    name: "logs",
+    about: "Print the logs of containers",
+    usage: "kubectl logs [-f] [-p] (POD | TYPE/NAME) [-c CONTAINER]",
+    flags: &[&[
+        text("container", "NAME", "Container, where there are several").short('c'),
+        switch("follow", "Go on while the container writes").short('f'),
+        switch("previous", "Of the container's previous run").short('p'),
+        text("tail", "N", "Last lines to show; -1: all").default("-1"),
+        text("since", "DURATION", "Not older than: 5s, 2m, 3h").default("0s"),
+        text("since-time", "TIME", "Not older than a time: 2026-11-20T21:55:47Z"),
+        switch("timestamps", "Show the time of each line"),
+        text("limit-bytes", "N", "Most bytes to show").default("0"),
+        text("selector", "SELECTOR", "Of the pods with these labels").short('l'),
+        switch("all-containers", "Of all containers"),
+        switch("all-pods", "Of all pods of TYPE/NAME"),
+        switch("prefix", "Say before each line which container wrote it"),
+        switch("ignore-errors", "Go on where one of several logs cannot be read"),
+        text("max-log-requests", "N", "Most logs to follow at once").default("5"),
+        text("pod-running-timeout", "DURATION", "How long to wait until a pod runs").default("20s"),
+        switch("insecure-skip-tls-verify-backend", "Do not check the certificate of the node"),
+    ]],
+    run: Run::Cluster(|arguments, session| Box::pin(run(arguments, session))),
+    ..Verb::DEFAULT
+};
+
+struct Args {
     target: Option<String>,
-    /// Container, where there are several
-    #[arg(value_name = "CONTAINER")]
-    container_argument: Option<String>,
-    /// Container
-    #[arg(long, short = 'c', value_name = "NAME", conflicts_with = "container_argument")]
     container: Option<String>,
-    /// Go on while the container writes
-    #[arg(long, short = 'f')]
     follow: bool,
-    /// Of the container's previous run
-    #[arg(long, short = 'p')]
     previous: bool,
-    /// Last lines to show; -1: all
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     tail: Option<i64>,
-    /// Not older than: 5s, 2m, 3h
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
     since: Option<Duration>,
-    /// Not older than a time: 2026-11-20T21:55:47Z
-    #[arg(long, value_name = "TIME", conflicts_with = "since")]
     since_time: Option<jiff::Timestamp>,
-    /// Show the time of each line
-    #[arg(long)]
     timestamps: bool,
-    /// Most bytes to show
-    #[arg(long, value_name = "N")]
-    limit_bytes: Option<u64>,
-    /// Of the pods with these labels
-    #[arg(long, short = 'l', value_name = "SELECTOR", conflicts_with = "target")]
+    limit_bytes: Option<i64>,
     selector: Option<String>,
-    /// Of all containers
-    #[arg(long, conflicts_with = "container")]
     all_containers: bool,
-    /// Of all pods of TYPE/NAME
-    #[arg(long)]
     all_pods: bool,
-    /// Say before each line which container wrote it
-    #[arg(long)]
     prefix: bool,
-    /// Go on where one of several logs cannot be read
-    #[arg(long)]
     ignore_errors: bool,
-    /// Most logs to follow at once
-    #[arg(long, value_name = "N", default_value_t = 5)]
     max_log_requests: usize,
+    insecure: bool,
+}
+
+impl Args {
+    fn of(arguments: &Arguments) -> Outcome<Self> {
+        let given = |name: &str| arguments.text(name).filter(|text| !text.is_empty()).map(str::to_owned);
+        let mut words = arguments.words().into_iter();
+        let (target, word, more) = (words.next(), words.next(), words.next());
+        if more.is_some() || (word.is_some() && given("container").is_some()) {
+            return Err(Failure::local(
+                "expected 'logs [-f] [-p] (POD | TYPE/NAME) [-c CONTAINER]'.\nPOD or TYPE/NAME is a required argument for the logs command",
+            ));
+        }
+        let selector = given("selector");
+        if selector.is_some() && target.is_some() {
+            return Err(Failure::local("only a selector (-l) or a POD name is allowed"));
+        }
+        let since_time = given("since-time").map(|text| {
+            text.parse().map_err(|error| {
+                Failure::local(format!(
+                    "--since-time {}: {error}: give a time such as 2026-11-20T21:55:47Z",
+                    go_quote(&text)
+                ))
+            })
+        });
+        let since_time = since_time.transpose()?;
+        let since = arguments.timeout("since")?;
+        if since.is_some() && since_time.is_some() {
+            return Err(Failure::local("at most one of `sinceTime` or `sinceSeconds` may be specified"));
+        }
+        Ok(Self {
+            target,
+            container: given("container").or(word),
+            follow: arguments.on("follow"),
+            previous: arguments.on("previous"),
+            tail: if arguments.changed("tail") { arguments.int("tail")? } else { None },
+            since,
+            since_time,
+            timestamps: arguments.on("timestamps"),
+            limit_bytes: if arguments.changed("limit-bytes") { arguments.int("limit-bytes")? } else { None },
+            selector,
+            all_containers: arguments.on("all-containers"),
+            all_pods: arguments.on("all-pods"),
+            prefix: arguments.on("prefix"),
+            ignore_errors: arguments.on("ignore-errors"),
+            max_log_requests: arguments
+                .int("max-log-requests")?
+                .and_then(|most| usize::try_from(most).ok())
+                .unwrap_or(5),
+            insecure: arguments.on("insecure-skip-tls-verify-backend"),
+        })
+    }
 }
 
 /// One container's log.
@@ -73,12 +117,12 @@ struct Source {
     query: Query,
 }
 
-pub(super) async fn run(mut args: Args, session: &Session) -> Outcome<()> {
-    args.container = args.container.take().or(args.container_argument.take());
+async fn run(arguments: &Arguments, session: &Session) -> Outcome<()> {
+    let mut args = Args::of(arguments)?;
     if args.tail.is_some_and(|tail| tail < -1) {
         return Err(Failure::local("--tail must be greater than or equal to -1"));
     }
-    if args.limit_bytes == Some(0) {
+    if args.limit_bytes.is_some_and(|bytes| bytes < 1) {
         return Err(Failure::local("--limit-bytes must be greater than 0"));
     }
     if args.all_pods {
@@ -177,7 +221,12 @@ async fn containers(args: &Args, session: &Session, pod: &Value) -> Outcome<Vec<
 fn query(args: &Args, container: &str) -> Query {
     let mut query = Query::default();
     query.set("container", container);
-    for (name, on) in [("follow", args.follow), ("previous", args.previous), ("timestamps", args.timestamps)] {
+    for (name, on) in [
+        ("follow", args.follow),
+        ("previous", args.previous),
+        ("timestamps", args.timestamps),
+        ("insecureSkipTLSVerifyBackend", args.insecure),
+    ] {
         if on {
             query.set(name, "true");
         }
@@ -209,7 +258,7 @@ async fn copy(args: &Args, session: &Session, source: &Source) -> Outcome<()> {
             if read == 0 {
                 return Ok(());
             }
-            let mut streams = session.streams.lock().await;
+            let mut streams = session.terminal.streams.lock().await;
             streams.out.write_all(&buffer[..read])?;
             streams.out.flush()?;
         }
@@ -221,7 +270,7 @@ async fn copy(args: &Args, session: &Session, source: &Source) -> Outcome<()> {
         if stream.read_until(b'\n', &mut line).await? == 0 {
             return Ok(());
         }
-        let mut streams = session.streams.lock().await;
+        let mut streams = session.terminal.streams.lock().await;
         streams.out.write_all(prefix.as_bytes())?;
         streams.out.write_all(&line)?;
         streams.out.flush()?;

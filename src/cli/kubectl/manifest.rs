@@ -3,6 +3,7 @@
 
 use super::discovery::{Discovery, Resource};
 use super::failure::{Failure, Outcome};
+use super::flags::{Arguments, Flag, slice, switch, text};
 use super::session::Session;
 use crate::api::field::go_quote;
 use crate::api::{Fields, FieldsMut};
@@ -13,14 +14,46 @@ use std::path::{Path, PathBuf};
 const EXTENSIONS: &[&str] = &["json", "yaml", "yml"];
 
 /// The flags of verbs that read files.
-#[derive(clap::Args, Clone, Debug, Default)]
+pub const FLAGS: &[Flag] = &[
+    slice("filename", "FILE", "File, directory or address with objects, or - for standard input").short('f'),
+    text("kustomize", "DIRECTORY", "Directory with a kustomization").short('k'),
+    switch("recursive", "Also the directories below").short('R'),
+];
+
+/// What they say.
+#[derive(Clone, Debug, Default)]
 pub struct FileArguments {
-    /// File or directory with objects, or - for standard input; may be given several times
-    #[arg(long = "filename", short = 'f', value_name = "FILE", value_delimiter = ',')]
     pub files: Vec<String>,
-    /// Also the directories below
-    #[arg(long, short = 'R')]
-    pub recursive: bool,
+    kustomize: Option<String>,
+    recursive: bool,
+}
+
+impl FileArguments {
+    pub fn of(arguments: &Arguments) -> Self {
+        Self {
+            files: arguments.list("filename"),
+            kustomize: arguments.text("kustomize").filter(|path| !path.is_empty()).map(str::to_owned),
+            recursive: arguments.on("recursive"),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty() && self.kustomize.is_none()
+    }
+
+    /// For verbs that take objects only from files.
+    pub fn check(&self) -> Outcome<()> {
+        if self.is_empty() {
+            return Err(Failure::local("must specify one of -f and -k"));
+        }
+        if !self.files.is_empty() && self.kustomize.is_some() {
+            return Err(Failure::local("only one of -f or -k can be specified"));
+        }
+        if self.recursive && self.kustomize.is_some() {
+            return Err(Failure::local("the -k flag can't be used with -f or -R"));
+        }
+        Ok(())
+    }
 }
 
 /// One object and where it stands.
@@ -70,10 +103,20 @@ pub async fn read(
     Ok((manifests, failures))
 }
 
+/// Only those that the `--selector` takes.
+pub fn select(manifests: &mut Vec<Manifest>, arguments: &Arguments) -> Outcome<()> {
+    let Some(text) = arguments.text("selector").filter(|text| !text.is_empty()) else { return Ok(()) };
+    let selector = crate::api::selector::LabelSelector::parse(text).map_err(Failure::local)?;
+    manifests.retain(|manifest| {
+        let labels = manifest.object.at("metadata").at("labels");
+        selector.matches(|key| labels.optional_str(key))
+    });
+    Ok(())
+}
+
 async fn texts(file: &str, recursive: bool, session: &Session) -> Outcome<Vec<(String, String)>> {
     if file == "-" {
-        let mut text = String::new();
-        session.streams.lock().await.input.read_to_string(&mut text).context("read standard input")?;
+        let text = String::from_utf8(session.terminal.input().await?).context("read standard input")?;
         return Ok(vec![("STDIN".to_owned(), text)]);
     }
     if file.starts_with("http://") || file.starts_with("https://") {
@@ -171,7 +214,7 @@ fn flatten(value: Value, out: &mut Vec<Value>) {
     }
 }
 
-fn place(mut object: Value, source: &str, session: &Session, discovery: &Discovery) -> Outcome<Manifest> {
+pub fn place(mut object: Value, source: &str, session: &Session, discovery: &Discovery) -> Outcome<Manifest> {
     if !object.is_object() {
         return Err(Failure::local(format!("{source}: it is not an object")));
     }

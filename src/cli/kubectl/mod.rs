@@ -1,70 +1,141 @@
 //! `orch kubectl`: kubectl's verbs, flags and output, so that a box needs no second binary.
 //!
-//! To add a verb: one file with `Args` and `run`, one variant in [`Verb`] with its arm in
-//! [`dispatch`]. A verb finds out what is meant ([`targets`], [`manifest`]), asks the server
-//! ([`session`]) and prints ([`output`]); it knows no kinds. Those that only know some kinds keep
-//! them in a table (`describe`). Errors are kubectl's own ([`failure`]), the exit code is 1.
+//! To add a verb: one file with its [`Verb`] (flags as a table, and what it runs), one row in
+//! [`VERBS`]. A verb finds out what is meant ([`objects`], [`manifest`]), asks the server
+//! ([`session`]), changes ([`changes`]) and prints ([`output`]); it knows no kinds. Those that only
+//! know some kinds keep them in a table (`describe`, `create`). Errors are kubectl's own
+//! ([`failure`]), the exit code is 1.
 
+mod annotate;
+mod api_resources;
+mod api_versions;
 mod apply;
+mod attach;
+mod auth;
+mod autoscale;
+mod changes;
+mod cluster_info;
+mod config;
+mod content_hash;
+mod cordon;
+mod cp;
+mod create;
+mod debug;
 mod delete;
 mod describe;
+mod diff;
 mod discovery;
+mod drain;
+mod edit;
+mod events;
 mod exec;
+mod explain;
+mod expose;
 mod failure;
+mod flags;
+mod following;
 mod get;
+mod label;
 mod last_applied;
 mod logs;
 mod manifest;
+mod marks;
+mod objects;
 mod output;
+mod pairs;
+mod patch;
+mod pod_specs;
 mod pods;
+mod port_forward;
+mod process;
+mod replace;
+mod rollout;
+mod run;
+mod scale;
 mod session;
+mod set;
+mod suffix;
 mod tab_writer;
+mod taint;
 mod targets;
+mod top;
+mod version;
+mod wait;
 
 pub use failure::{Failure, Outcome};
 pub use session::{Session, Streams};
 
 use anyhow::{Context, Result};
-use clap::{ArgAction, CommandFactory, Parser, Subcommand};
-use session::Connection;
-use std::collections::HashSet;
+use clap::{ArgMatches, Command, FromArgMatches};
+use flags::{Arguments, Run, Verb};
+use session::Terminal;
 use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::Arc;
 
-#[derive(clap::Args)]
-#[command(disable_help_subcommand = true)]
-pub(super) struct Args {
-    #[command(flatten)]
-    connection: Connection,
-    #[command(subcommand)]
-    verb: Verb,
+const VERBS: &[&Verb] = &[
+    &get::VERB,
+    &describe::VERB,
+    &create::VERB,
+    &edit::VERB,
+    &patch::VERB,
+    &replace::VERB,
+    &label::VERB,
+    &annotate::VERB,
+    &scale::VERB,
+    &expose::VERB,
+    &run::VERB,
+    &autoscale::VERB,
+    &rollout::VERB,
+    &set::VERB,
+    &wait::VERB,
+    &explain::VERB,
+    &api_resources::VERB,
+    &api_versions::VERB,
+    &auth::VERB,
+    &cluster_info::VERB,
+    &config::VERB,
+    &version::VERB,
+    &apply::VERB,
+    &delete::VERB,
+    &logs::VERB,
+    &diff::VERB,
+    &exec::VERB,
+    &debug::VERB,
+    &top::VERB,
+    &attach::VERB,
+    &port_forward::VERB,
+    &cp::VERB,
+    &events::VERB,
+    &taint::VERB,
+    &cordon::CORDON,
+    &cordon::UNCORDON,
+    &drain::VERB,
+];
+
+/// A command line behind `orch kubectl`.
+pub(super) struct Args(ArgMatches);
+
+impl clap::Args for Args {
+    fn augment_args(command: Command) -> Command {
+        static GROUP: Verb = Verb { verbs: VERBS, ..Verb::DEFAULT };
+        GROUP.extend(command)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
 }
 
-#[derive(Subcommand)]
-enum Verb {
-    /// Show objects
-    Get(Box<get::Args>),
-    /// Show objects in detail, with their events
-    Describe(describe::Args),
-    /// Create objects from files, or change them to what the files say
-    Apply(Box<apply::Args>),
-    /// Delete objects
-    Delete(Box<delete::Args>),
-    /// Print the logs of containers
-    Logs(Box<logs::Args>),
-    /// Run a command in a container
-    Exec(exec::Args),
-}
+impl FromArgMatches for Args {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        Ok(Self(matches.clone()))
+    }
 
-async fn dispatch(verb: Verb, session: &Session) -> Outcome<()> {
-    match verb {
-        Verb::Get(args) => get::run(*args, session).await,
-        Verb::Describe(args) => describe::run(args, session).await,
-        Verb::Apply(args) => apply::run(*args, session).await,
-        Verb::Delete(args) => delete::run(*args, session).await,
-        Verb::Logs(args) => logs::run(*args, session).await,
-        Verb::Exec(args) => exec::run(args, session).await,
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        self.0 = matches.clone();
+        Ok(())
     }
 }
 
@@ -73,8 +144,13 @@ pub(super) fn run(args: Args) -> Result<ExitCode> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
     let result = runtime.block_on(async {
-        let session = args.connection.connect(Streams::of_process()).await?;
-        dispatch(args.verb, &session).await
+        let (verb, arguments, connection) = Arguments::of(VERBS, &args.0)?;
+        let terminal = Arc::new(Terminal::new(Streams::of_process()));
+        match verb.run {
+            Run::Cluster(run) => run(&arguments, &connection.connect(terminal).await?).await,
+            Run::Here(run) => run(&arguments, &connection, &terminal).await,
+            Run::Group => Err(arguments.usage("a verb is needed")),
+        }
     });
     // A read of standard input may still be under way.
     runtime.shutdown_background();
@@ -93,60 +169,66 @@ pub(super) fn run(args: Args) -> Result<ExitCode> {
 
 /// One command line against a given cluster: for tests.
 pub async fn execute(arguments: &[&str], session: &Session) -> Outcome<()> {
-    #[derive(Parser)]
-    #[command(no_binary_name = true)]
-    struct Line {
-        #[command(flatten)]
-        args: Args,
+    let command = <Args as clap::Args>::augment_args(Command::new("kubectl").no_binary_name(true));
+    let matches =
+        command.try_get_matches_from(arguments).map_err(|error| wrong_line(&error, arguments.iter().copied()))?;
+    let (verb, arguments, connection) = Arguments::of(VERBS, &matches)?;
+    match verb.run {
+        Run::Cluster(run) => run(&arguments, session).await,
+        Run::Here(run) => run(&arguments, &connection, &session.terminal).await,
+        Run::Group => Err(arguments.usage("a verb is needed")),
     }
-    let arguments = plain_flags(arguments.iter().map(OsString::from).collect(), &Line::command());
-    let line = Line::try_parse_from(arguments).map_err(|error| Failure::Local(error.into()))?;
-    dispatch(line.args.verb, session).await
 }
 
-/// kubectl takes `--all=true` and `--force=false` for every flag; clap only bare ones.
-pub(super) fn plain_flags(arguments: Vec<OsString>, command: &clap::Command) -> Vec<OsString> {
-    let mut switches = HashSet::new();
-    collect_switches(command, &mut switches);
-    let mut literal = false;
-    let plain = arguments.into_iter().filter_map(|argument| {
-        let Some(text) = argument.to_str().filter(|_| !literal) else { return Some(argument) };
-        literal = text == "--";
-        let Some((name, value)) = text.strip_prefix("--").and_then(|text| text.split_once('=')) else {
-            return Some(argument);
-        };
-        match value {
-            "true" if switches.contains(name) => Some(format!("--{name}").into()),
-            "false" if switches.contains(name) => None,
-            _ => Some(argument),
+/// What is said of a command line that does not parse, in kubectl's words; None: clap's own, which
+/// is help or nothing that kubectl knows.
+pub(super) fn refusal(error: &clap::Error, arguments: &[OsString]) -> Option<String> {
+    use clap::error::ErrorKind::{
+        DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion, MissingSubcommand,
+    };
+    if matches!(
+        error.kind(),
+        DisplayHelp | DisplayVersion | DisplayHelpOnMissingArgumentOrSubcommand | MissingSubcommand
+    ) {
+        return None;
+    }
+    let words = arguments.iter().filter_map(|argument| argument.to_str());
+    Some(wrong_line(error, words.skip(2)).to_string())
+}
+
+fn wrong_line<'a>(error: &clap::Error, words: impl Iterator<Item = &'a str>) -> Failure {
+    use clap::error::{ContextKind, ContextValue, ErrorKind};
+    let (mut path, mut verbs) = ("kubectl".to_owned(), VERBS);
+    for word in words {
+        if let Some(verb) = verbs.iter().find(|verb| verb.name == word || verb.aliases.contains(&word)) {
+            path = format!("{path} {}", verb.name);
+            verbs = verb.verbs;
         }
-    });
-    plain.collect()
+    }
+    let context = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => text.as_str(),
+        _ => "",
+    };
+    let argument = context(ContextKind::InvalidArg);
+    let flag = argument.split([' ', '=']).next().unwrap_or_default();
+    let text = match error.kind() {
+        ErrorKind::UnknownArgument if !flag.starts_with('-') => return unknown(&path, flag),
+        ErrorKind::UnknownArgument if flag.starts_with("--") => format!("unknown flag: {flag}"),
+        ErrorKind::UnknownArgument => {
+            format!("unknown shorthand flag: '{0}' in -{0}", flag.trim_start_matches('-'))
+        }
+        ErrorKind::InvalidSubcommand => return unknown(&path, context(ContextKind::InvalidSubcommand)),
+        ErrorKind::InvalidValue | ErrorKind::TooFewValues | ErrorKind::WrongNumberOfValues | ErrorKind::NoEquals => {
+            format!("flag needs an argument: {flag}")
+        }
+        _ => error.to_string().trim_start_matches("error: ").trim_end().to_owned(),
+    };
+    Failure::local(format!("{text}\nSee '{path} --help' for usage."))
 }
 
-fn collect_switches(command: &clap::Command, into: &mut HashSet<String>) {
-    for argument in command.get_arguments().filter(|argument| matches!(argument.get_action(), ArgAction::SetTrue)) {
-        into.extend(argument.get_long().map(str::to_owned));
-    }
-    command.get_subcommands().for_each(|command| collect_switches(command, into));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn switches_may_have_a_value() {
-        let command = crate::cli::Cli::command();
-        let kubectl = command.find_subcommand("kubectl").expect("it is there");
-        let plain = |line: &[&str]| -> Vec<String> {
-            let plain = plain_flags(line.iter().map(OsString::from).collect(), kubectl);
-            plain.into_iter().map(|argument| argument.into_string().expect("text")).collect()
-        };
-        assert_eq!(plain(&["get", "pods", "--watch=true", "--no-headers=false"]), ["get", "pods", "--watch"]);
-        assert_eq!(
-            plain(&["delete", "--wait=false", "--", "--all=true"]),
-            ["delete", "--wait=false", "--", "--all=true"]
-        );
-    }
+fn unknown(path: &str, word: &str) -> Failure {
+    Failure::local(match path {
+        "kubectl" => format!("unknown command {word:?} for {path:?}"),
+        path => format!("unknown command {word:?}\nSee '{path} -h' for help and examples"),
+    })
 }

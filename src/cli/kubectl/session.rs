@@ -4,18 +4,23 @@
 //! lost; warnings of the server are shown as they come.
 
 use super::failure::{Failure, Outcome};
+use super::flags::{Flag, array, switch, text};
 use crate::api::{Fields, Status};
 use crate::client::Kind;
 use anyhow::{Context, anyhow};
 use bytes::Bytes;
+use clap::ArgMatches;
 use futures::AsyncBufRead;
 use http::{Method, Request, Response, header};
 use http_body_util::BodyExt;
 use kube::client::Body;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::Mutex;
 
 const AGENT: &str = concat!("orch/", env!("CARGO_PKG_VERSION"));
@@ -26,44 +31,9 @@ pub const JSON: &str = "application/json";
 pub const TABLE: &str =
     "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
 
-/// The flags of all verbs: which cluster, as whom.
-#[derive(clap::Args, Clone, Default)]
-#[command(next_help_heading = "Cluster")]
-pub struct Connection {
-    /// Kubeconfig to use; $KUBECONFIG, ~/.kube/config or /etc/orch/orch.yaml when not given
-    #[arg(long, global = true, value_name = "FILE")]
-    kubeconfig: Option<PathBuf>,
-    /// Context of the kubeconfig
-    #[arg(long, global = true, value_name = "NAME")]
-    context: Option<String>,
-    /// Cluster of the kubeconfig
-    #[arg(long, global = true, value_name = "NAME")]
-    cluster: Option<String>,
-    /// User of the kubeconfig
-    #[arg(long, global = true, value_name = "NAME")]
-    user: Option<String>,
-    /// Namespace to work in
-    #[arg(long, short = 'n', global = true, value_name = "NAME")]
-    namespace: Option<String>,
-    /// Address of the API server
-    #[arg(long, short = 's', global = true, value_name = "URL")]
-    server: Option<String>,
-    /// Bearer token to show to the API server
-    #[arg(long, global = true, value_name = "TOKEN")]
-    token: Option<String>,
-    /// File of the CA that the server's certificate is checked with
-    #[arg(long, global = true, value_name = "FILE")]
-    certificate_authority: Option<PathBuf>,
-    /// Do not check the server's certificate
-    #[arg(long, global = true)]
-    insecure_skip_tls_verify: bool,
-    /// User to act as
-    #[arg(long = "as", global = true, value_name = "USER")]
-    impersonate: Option<String>,
-    /// Group to act as; may be given several times
-    #[arg(long = "as-group", global = true, value_name = "GROUP")]
-    impersonate_group: Vec<String>,
-}
+/// Which cluster, as whom: the flags that stand behind every verb.
+#[derive(Clone, Default)]
+pub struct Connection(BTreeMap<&'static str, Vec<String>>);
 
 /// Where a run reads and writes.
 pub struct Streams {
@@ -78,88 +48,14 @@ impl Streams {
     }
 }
 
-pub struct Session {
-    pub client: kube::Client,
-    /// The one to work in.
-    pub namespace: String,
-    /// It was said on the command line: objects of a file must not name another.
-    pub namespace_is_given: bool,
-    /// As messages name it: `127.0.0.1:6443`.
-    pub host: String,
+/// Where a run reads and writes; every verb has it, also those that ask no server.
+pub struct Terminal {
     pub streams: Mutex<Streams>,
-    warned: parking_lot::Mutex<Vec<String>>,
 }
 
-impl Connection {
-    pub async fn connect(self, streams: Streams) -> Outcome<Session> {
-        let kubeconfig = self.read()?;
-        let options =
-            KubeConfigOptions { context: self.context.clone(), cluster: self.cluster.clone(), user: self.user.clone() };
-        let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &options)
-            .await
-            .map_err(|error| anyhow!(error).context("invalid configuration"))?;
-        if let Some(server) = &self.server {
-            let url = if server.contains("://") { server.clone() } else { format!("https://{server}") };
-            config.cluster_url = url.parse().with_context(|| format!("--server {server:?} is not a URL"))?;
-        }
-        if let Some(path) = &self.certificate_authority {
-            let pem = std::fs::read(path).with_context(|| format!("read {}", path.display()))?;
-            let certificates = crate::net::tls::certificates(&String::from_utf8_lossy(&pem))
-                .with_context(|| format!("--certificate-authority {}", path.display()))?;
-            config.root_cert = Some(certificates.iter().map(|certificate| certificate.to_vec()).collect());
-        }
-        config.accept_invalid_certs |= self.insecure_skip_tls_verify;
-        if let Some(token) = self.token {
-            config.auth_info = kube::config::AuthInfo { token: Some(token.into()), ..Default::default() };
-        }
-        if let Some(user) = self.impersonate {
-            config.auth_info.impersonate = Some(user);
-            config.auth_info.impersonate_groups = Some(self.impersonate_group).filter(|groups| !groups.is_empty());
-        } else if !self.impersonate_group.is_empty() {
-            return Err(Failure::local("--as-group needs --as"));
-        }
-        let host = config.cluster_url.authority().map(ToString::to_string).unwrap_or_default();
-        let given = self.namespace.is_some();
-        let namespace = self.namespace.unwrap_or_else(|| config.default_namespace.clone());
-        let client = crate::client::from_config(config)?;
-        Ok(Session { host, namespace_is_given: given, ..Session::new(client, &namespace, streams) })
-    }
-
-    fn read(&self) -> anyhow::Result<Kubeconfig> {
-        let read = crate::client::kubeconfig::read;
-        if let Some(path) = &self.kubeconfig {
-            return read(path).context("--kubeconfig");
-        }
-        // Several files, merged.
-        if let Some(kubeconfig) = crate::client::kubeconfig::from_env().context("$KUBECONFIG")? {
-            return Ok(kubeconfig);
-        }
-        let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".kube/config"));
-        if let Some(path) = home.filter(|path| path.exists()) {
-            return read(&path);
-        }
-        if Path::new(SERVERS_OWN).exists() {
-            return read(Path::new(SERVERS_OWN));
-        }
-        if self.server.is_some() {
-            return Ok(Kubeconfig::default());
-        }
-        anyhow::bail!(
-            "no kubeconfig: neither $KUBECONFIG nor ~/.kube/config nor {SERVERS_OWN} is there; give --kubeconfig, or start \"orch server\", which writes one"
-        )
-    }
-}
-
-impl Session {
-    pub fn new(client: kube::Client, namespace: &str, streams: Streams) -> Self {
-        Self {
-            client,
-            namespace: namespace.to_owned(),
-            namespace_is_given: false,
-            host: "the server".to_owned(),
-            streams: Mutex::new(streams),
-            warned: parking_lot::Mutex::default(),
-        }
+impl Terminal {
+    pub fn new(streams: Streams) -> Self {
+        Self { streams: Mutex::new(streams) }
     }
 
     /// Write to standard output.
@@ -174,10 +70,254 @@ impl Session {
         Ok(writeln!(self.streams.lock().await.err, "{text}")?)
     }
 
+    /// One line of standard input; without waiting for more than that.
+    pub async fn line(&self) -> Outcome<String> {
+        let (mut line, mut byte) = (Vec::new(), [0]);
+        let mut streams = self.streams.lock().await;
+        while streams.input.read(&mut byte)? == 1 && byte[0] != b'\n' {
+            line.push(byte[0]);
+        }
+        Ok(String::from_utf8_lossy(&line).into_owned())
+    }
+
+    /// All of standard input.
+    pub async fn input(&self) -> Outcome<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.streams.lock().await.input.read_to_end(&mut bytes).context("read standard input")?;
+        Ok(bytes)
+    }
+}
+
+pub struct Session {
+    pub client: kube::Client,
+    /// The one to work in.
+    pub namespace: String,
+    /// It was said on the command line: objects of a file must not name another.
+    pub namespace_is_given: bool,
+    /// As messages name it: `127.0.0.1:6443`.
+    pub host: String,
+    /// `https://127.0.0.1:6443`.
+    pub url: String,
+    pub terminal: Arc<Terminal>,
+    timeout: Option<Duration>,
+    warned: parking_lot::Mutex<Vec<String>>,
+}
+
+impl Connection {
+    pub const FLAGS: &[Flag] = &[
+        text(
+            "kubeconfig",
+            "FILE",
+            "Kubeconfig to use; $KUBECONFIG, ~/.kube/config or /etc/orch/orch.yaml when not given",
+        ),
+        text("context", "NAME", "Context of the kubeconfig"),
+        text("cluster", "NAME", "Cluster of the kubeconfig"),
+        text("user", "NAME", "User of the kubeconfig"),
+        text("namespace", "NAME", "Namespace to work in").short('n'),
+        text("server", "URL", "Address of the API server").short('s'),
+        text("token", "TOKEN", "Bearer token to show to the API server"),
+        text("username", "NAME", "Name for basic authentication"),
+        text("password", "PASSWORD", "Password for basic authentication"),
+        text("client-certificate", "FILE", "Certificate to show to the API server"),
+        text("client-key", "FILE", "Key of the certificate"),
+        text("certificate-authority", "FILE", "File of the CA that the server's certificate is checked with"),
+        text("tls-server-name", "NAME", "Name that the server's certificate must have"),
+        switch("insecure-skip-tls-verify", "Do not check the server's certificate"),
+        text("as", "USER", "User to act as"),
+        array("as-group", "GROUP", "Group to act as; may be given several times"),
+        text("request-timeout", "DURATION", "How long to wait for an answer; 0: as long as it takes"),
+    ];
+
+    /// What stands on one level of the command line; flags of the verb's own do not count.
+    pub fn of(matches: &ArgMatches, own: &[&str]) -> Self {
+        let mut values = BTreeMap::new();
+        for flag in Self::FLAGS.iter().filter(|flag| !own.contains(&flag.long)) {
+            let given = matches.try_get_many::<String>(flag.long).ok().flatten();
+            if let Some(given) = given {
+                values.insert(flag.long, given.cloned().collect());
+            }
+        }
+        Self(values)
+    }
+
+    /// What is not said here may be said there.
+    pub fn or(mut self, other: Self) -> Self {
+        for (name, values) in other.0 {
+            self.0.entry(name).or_insert(values);
+        }
+        self
+    }
+
+    /// The value of a flag that was given, though it may be empty.
+    pub fn given(&self, name: &str) -> Option<&str> {
+        self.0.get(name)?.last().map(String::as_str)
+    }
+
+    /// The value of a flag.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.given(name).filter(|text| !text.is_empty())
+    }
+
+    fn owned(&self, name: &str) -> Option<String> {
+        self.get(name).map(str::to_owned)
+    }
+
+    pub async fn connect(&self, terminal: Arc<Terminal>) -> Outcome<Session> {
+        let mut kubeconfig = self.read()?;
+        self.adjust(&mut kubeconfig);
+        let options = KubeConfigOptions {
+            context: self.owned("context"),
+            cluster: self.owned("cluster"),
+            user: self.owned("user"),
+        };
+        let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &options)
+            .await
+            .map_err(|error| anyhow!(error).context("invalid configuration"))?;
+        if let Some(server) = self.get("server") {
+            let url = if server.contains("://") { server.to_owned() } else { format!("https://{server}") };
+            config.cluster_url = url.parse().with_context(|| format!("--server {server:?} is not a URL"))?;
+        }
+        if let Some(path) = self.get("certificate-authority") {
+            let pem = std::fs::read(path).with_context(|| format!("read {path}"))?;
+            let certificates = crate::net::tls::certificates(&String::from_utf8_lossy(&pem))
+                .with_context(|| format!("--certificate-authority {path}"))?;
+            config.root_cert = Some(certificates.iter().map(|certificate| certificate.to_vec()).collect());
+        }
+        config.accept_invalid_certs |= self.get("insecure-skip-tls-verify") == Some("true");
+        if let Some(name) = self.owned("tls-server-name") {
+            config.tls_server_name = Some(name);
+        }
+        if let Some(token) = self.owned("token") {
+            config.auth_info = kube::config::AuthInfo { token: Some(token.into()), ..Default::default() };
+        }
+        if let Some(name) = self.owned("username") {
+            config.auth_info.username = Some(name);
+            config.auth_info.password = self.owned("password").map(Into::into);
+        }
+        let groups = self.0.get("as-group").cloned().unwrap_or_default();
+        if let Some(user) = self.owned("as") {
+            config.auth_info.impersonate = Some(user);
+            config.auth_info.impersonate_groups = Some(groups).filter(|groups| !groups.is_empty());
+        } else if !groups.is_empty() {
+            return Err(Failure::local("--as-group needs --as"));
+        }
+        let host = config.cluster_url.authority().map(ToString::to_string).unwrap_or_default();
+        let url = config.cluster_url.to_string().trim_end_matches('/').to_owned();
+        let namespace = self.owned("namespace").unwrap_or_else(|| config.default_namespace.clone());
+        let client = crate::client::from_config(config)?;
+        Ok(Session {
+            host,
+            url,
+            namespace_is_given: self.get("namespace").is_some(),
+            timeout: self.timeout()?,
+            ..Session::on(client, &namespace, terminal)
+        })
+    }
+
+    /// Of `--request-timeout`: a bare number is seconds.
+    fn timeout(&self) -> Outcome<Option<Duration>> {
+        let Some(text) = self.get("request-timeout") else { return Ok(None) };
+        let duration = super::delete::duration(text).map_err(Failure::local)?;
+        Ok(Some(duration).filter(|duration| !duration.is_zero()))
+    }
+
+    /// The certificate of the command line in place of the kubeconfig's.
+    fn adjust(&self, kubeconfig: &mut Kubeconfig) {
+        for user in kubeconfig.auth_infos.iter_mut().filter_map(|user| user.auth_info.as_mut()) {
+            if let Some(path) = self.given("client-certificate") {
+                user.client_certificate = Some(path.to_owned()).filter(|path| !path.is_empty());
+                user.client_certificate_data = None;
+            }
+            if let Some(path) = self.given("client-key") {
+                user.client_key = Some(path.to_owned()).filter(|path| !path.is_empty());
+                user.client_key_data = None;
+            }
+        }
+    }
+
+    /// The kubeconfig files that count; at least one, which need not be there.
+    pub fn files(&self) -> Vec<PathBuf> {
+        if let Some(path) = self.get("kubeconfig") {
+            return vec![PathBuf::from(path)];
+        }
+        let named = std::env::var_os("KUBECONFIG").unwrap_or_default();
+        let named: Vec<PathBuf> = std::env::split_paths(&named).filter(|path| !path.as_os_str().is_empty()).collect();
+        if !named.is_empty() {
+            return named;
+        }
+        let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".kube/config"));
+        let own = PathBuf::from(SERVERS_OWN);
+        match home {
+            Some(path) if path.exists() || !own.exists() => vec![path],
+            _ => vec![own],
+        }
+    }
+
+    fn read(&self) -> anyhow::Result<Kubeconfig> {
+        let read = crate::client::kubeconfig::read;
+        if let Some(path) = self.get("kubeconfig") {
+            return read(Path::new(path)).context("--kubeconfig");
+        }
+        // Several files, merged.
+        if let Some(kubeconfig) = crate::client::kubeconfig::from_env().context("$KUBECONFIG")? {
+            return Ok(kubeconfig);
+        }
+        let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".kube/config"));
+        if let Some(path) = home.filter(|path| path.exists()) {
+            return read(&path);
+        }
+        if Path::new(SERVERS_OWN).exists() {
+            return read(Path::new(SERVERS_OWN));
+        }
+        if self.get("server").is_some() {
+            return Ok(Kubeconfig::default());
+        }
+        anyhow::bail!(
+            "no kubeconfig: neither $KUBECONFIG nor ~/.kube/config nor {SERVERS_OWN} is there; give --kubeconfig, or start \"orch server\", which writes one"
+        )
+    }
+}
+
+impl Session {
+    pub fn new(client: kube::Client, namespace: &str, streams: Streams) -> Self {
+        Self::on(client, namespace, Arc::new(Terminal::new(streams)))
+    }
+
+    fn on(client: kube::Client, namespace: &str, terminal: Arc<Terminal>) -> Self {
+        Self {
+            client,
+            namespace: namespace.to_owned(),
+            namespace_is_given: false,
+            host: "the server".to_owned(),
+            url: String::new(),
+            terminal,
+            timeout: None,
+            warned: parking_lot::Mutex::default(),
+        }
+    }
+
+    /// Write to standard output.
+    pub async fn print(&self, text: &str) -> Outcome<()> {
+        self.terminal.print(text).await
+    }
+
+    /// A line to standard error.
+    pub async fn say(&self, text: &str) -> Outcome<()> {
+        self.terminal.say(text).await
+    }
+
     /// The answer to a request; one that is no success is a failure.
     pub async fn send(&self, mut request: Request<Vec<u8>>) -> Outcome<Response<Body>> {
         request.headers_mut().entry(header::USER_AGENT).or_insert(header::HeaderValue::from_static(AGENT));
-        let response = self.client.send(request.map(Body::from)).await.map_err(|error| self.unreachable(error))?;
+        let sent = self.client.send(request.map(Body::from));
+        let response = match self.timeout {
+            None => sent.await,
+            Some(timeout) => tokio::time::timeout(timeout, sent).await.map_err(|_| {
+                let text = "Unable to connect to the server: net/http: request canceled (Client.Timeout exceeded while awaiting headers)";
+                Failure::Said(text.to_owned())
+            })?,
+        };
+        let response = response.map_err(|error| self.unreachable(error))?;
         self.show_warnings(response.headers()).await?;
         if response.status().is_success() || response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
             return Ok(response);
@@ -218,13 +358,13 @@ impl Session {
             .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
             .any(|cause| cause.kind() == std::io::ErrorKind::ConnectionRefused);
         if refused {
-            return Failure::Unreachable(format!(
+            return Failure::Said(format!(
                 "The connection to the server {} was refused - did you specify the right host or port?",
                 self.host
             ));
         }
         let root = error.root_cause().to_string();
-        Failure::Unreachable(format!("Unable to connect to the server: {root}"))
+        Failure::Said(format!("Unable to connect to the server: {root}"))
     }
 
     /// `Warning: 299 - "text"`, each once.
@@ -261,6 +401,18 @@ impl Session {
     /// A body with the content type.
     pub async fn write(&self, method: Method, path: &str, content_type: &str, body: &Value) -> Outcome<Value> {
         self.json(request(method, path, JSON, Some((content_type, body)))?).await
+    }
+
+    /// A body as it is, and the answer as it comes.
+    pub async fn write_text(&self, method: Method, path: &str, content_type: &str, body: &str) -> Outcome<String> {
+        let mut request = request(method, path, "*/*", None)?;
+        if !body.is_empty() {
+            let value = header::HeaderValue::from_str(content_type).context("a content type")?;
+            request.headers_mut().insert(header::CONTENT_TYPE, value);
+            *request.body_mut() = body.as_bytes().to_vec();
+        }
+        let bytes = self.collect(self.send(request).await?).await?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
     /// Lines as they come: a watch, a log that is followed.

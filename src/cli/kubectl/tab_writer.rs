@@ -8,6 +8,8 @@ pub struct TabWriter {
     padding: usize,
     /// Widths of the last flush, which the next one does not go below: for tables that go on.
     remembered: Option<Vec<usize>>,
+    /// Tabs stay tabs.
+    raw: bool,
     lines: Vec<Vec<String>>,
     out: String,
 }
@@ -15,12 +17,17 @@ pub struct TabWriter {
 impl TabWriter {
     /// For the tables of `get`.
     pub fn table() -> Self {
-        Self { minimum: 6, padding: 3, remembered: Some(Vec::new()), lines: Vec::new(), out: String::new() }
+        Self { minimum: 6, padding: 3, remembered: Some(Vec::new()), raw: false, lines: Vec::new(), out: String::new() }
     }
 
     /// For `describe`.
     pub fn page() -> Self {
-        Self { minimum: 0, padding: 2, remembered: None, lines: Vec::new(), out: String::new() }
+        Self { minimum: 0, padding: 2, remembered: None, raw: false, lines: Vec::new(), out: String::new() }
+    }
+
+    /// Without columns: for what goes into another text.
+    pub fn raw() -> Self {
+        Self { raw: true, ..Self::page() }
     }
 
     /// Lines without the newline at the end.
@@ -40,6 +47,9 @@ impl TabWriter {
     /// Everything since the last flush, in columns.
     pub fn flush(&mut self) -> String {
         let lines = std::mem::take(&mut self.lines);
+        if self.raw {
+            return lines.iter().map(|cells| cells.join("\t") + "\n").collect();
+        }
         self.format(&lines, &mut Vec::new());
         std::mem::take(&mut self.out)
     }

@@ -23,8 +23,9 @@ mod workload;
 
 use super::discovery::{Discovery, Resource};
 use super::failure::{Failure, Outcome};
-use super::get::Selection;
+use super::flags::{Arguments, Run, Verb, switch, text};
 use super::manifest::{self, FileArguments};
+use super::objects::{ALL_NAMESPACES, SELECTOR, Selection};
 use super::session::{Query, Session};
 use super::targets;
 use crate::api::Fields;
@@ -34,21 +35,27 @@ use page::Page;
 use serde_json::Value;
 use std::collections::HashMap;
 
-#[derive(clap::Args)]
-pub(super) struct Args {
-    /// Types and names, or the beginning of names: pods, pod web-1, deploy/web
-    #[arg(value_name = "TYPE [NAME ...] | TYPE/NAME")]
+pub(super) const VERB: Verb = Verb {
+    name: "describe",
+    about: "Show objects in detail, with their events",
+    usage: "kubectl describe TYPE [NAME ...] | TYPE/NAME ...: pods, pod web-1, the beginning of a name",
+    flags: &[
+        manifest::FLAGS,
+        &[
+            SELECTOR,
+            ALL_NAMESPACES,
+            switch("show-events", "Show the events of each object").default("true"),
+            text("chunk-size", "N", "Most objects to ask for at once; 0: all").default("500"),
+        ],
+    ],
+    run: Run::Cluster(|arguments, session| Box::pin(run(arguments, session))),
+    ..Verb::DEFAULT
+};
+
+struct Args {
     arguments: Vec<String>,
-    #[command(flatten)]
     files: FileArguments,
-    /// Label selector: app=web,tier!=cache
-    #[arg(long, short = 'l', value_name = "SELECTOR")]
-    selector: Option<String>,
-    /// In all namespaces
-    #[arg(long, short = 'A')]
-    all_namespaces: bool,
-    /// Show the events of each object
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+    selection: Selection,
     show_events: bool,
 }
 
@@ -121,8 +128,14 @@ const DESCRIBERS: &[Describer] = &[
 
 const GENERIC: Describer = row("", "", generic::print);
 
-pub(super) async fn run(args: Args, session: &Session) -> Outcome<()> {
-    if args.arguments.is_empty() && args.files.files.is_empty() {
+async fn run(arguments: &Arguments, session: &Session) -> Outcome<()> {
+    let args = Args {
+        arguments: arguments.words(),
+        files: FileArguments::of(arguments),
+        selection: Selection::of(arguments),
+        show_events: arguments.on("show-events"),
+    };
+    if args.arguments.is_empty() && args.files.is_empty() {
         session
             .say("You must specify the type of resource to describe. Use \"kubectl api-resources\" for a complete list of supported resources.\n")
             .await?;
@@ -137,7 +150,8 @@ pub(super) async fn run(args: Args, session: &Session) -> Outcome<()> {
         session.print(&format!("{separator}{page}{end}")).await?;
     }
     if objects.is_empty() && failures.is_empty() {
-        let place = if args.all_namespaces { String::new() } else { format!(" in {} namespace.", session.namespace) };
+        let place =
+            if args.selection.all_namespaces { String::new() } else { format!(" in {} namespace.", session.namespace) };
         session.say(&format!("No resources found{place}")).await?;
     }
     Failure::all(failures)
@@ -152,11 +166,10 @@ struct Found {
 }
 
 async fn find(args: &Args, session: &Session, discovery: &Discovery) -> Outcome<(Vec<Found>, Vec<Failure>)> {
-    let selection =
-        Selection { selector: args.selector.clone(), all_namespaces: args.all_namespaces, ..Selection::default() };
+    let selection = &args.selection;
     let mut found = Vec::new();
     let mut failures = Vec::new();
-    if !args.files.files.is_empty() {
+    if !args.files.is_empty() {
         let (manifests, wrong) = manifest::read(&args.files, session, discovery).await?;
         failures = wrong;
         for manifest in manifests {
@@ -215,6 +228,13 @@ async fn describe(session: &Session, kind: &Kind, object: &Value, show_events: b
         events::print(&find_events(session, kind, object).await?, &mut page, jiff::Timestamp::now());
     }
     Ok(page.finish())
+}
+
+/// A pod template alone, as it stands in the pages of workloads.
+pub(super) fn pod_template(template: &Value) -> String {
+    let mut page = Page::with_tabs();
+    workload::template(template, &mut page);
+    page.finish()
 }
 
 /// None: the user may not see them, or the server does not know the kind.

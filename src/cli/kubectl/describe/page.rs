@@ -29,6 +29,11 @@ macro_rules! line {
 pub(super) use line;
 
 impl Page {
+    /// Its columns are parted by tabs.
+    pub fn with_tabs() -> Self {
+        Self { writer: TabWriter::raw(), done: String::new() }
+    }
+
     pub fn line(&mut self, level: usize, text: &str) {
         self.writer.line(&format!("{}{text}", "  ".repeat(level)));
     }

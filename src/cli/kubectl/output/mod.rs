@@ -5,12 +5,21 @@ pub mod table;
 
 use super::discovery::label;
 use super::failure::{Failure, Outcome};
+use super::flags::{Arguments, Flag, switch, text};
 use crate::api::field::go_quote;
 use crate::api::jsonpath::Template;
 use crate::api::{Fields, gvk};
 use crate::client::Kind;
 use columns::Columns;
 use serde_json::{Value, json};
+
+/// The flags of the form.
+pub const FLAGS: &[Flag] = &[
+    text("output", "FORMAT", "Form of the output: name, json, yaml, jsonpath=…, custom-columns=…").short('o'),
+    text("template", "TEMPLATE", "Template, or its file, of -o jsonpath and jsonpath-file"),
+    switch("show-managed-fields", "Show managedFields in JSON and YAML"),
+    switch("allow-missing-template-keys", "Fields that a template names need not be there").default("true"),
+];
 
 #[derive(Clone, Debug)]
 pub enum Format {
@@ -25,6 +34,16 @@ pub enum Format {
 }
 
 impl Format {
+    /// What the flags say.
+    pub fn of(arguments: &Arguments) -> Outcome<Self> {
+        let template = arguments.text("template").filter(|template| !template.is_empty());
+        let joined = match (arguments.text("output"), template) {
+            (Some(name), Some(template)) if !name.contains('=') => Some(format!("{name}={template}")),
+            (output, _) => output.map(str::to_owned),
+        };
+        Self::parse(joined.as_deref(), arguments.on("no-headers"))
+    }
+
     pub fn parse(text: Option<&str>, no_headers: bool) -> Outcome<Self> {
         let Some(text) = text else { return Ok(Self::Default) };
         let (name, argument) = match text.split_once('=') {

@@ -5,15 +5,20 @@
 //! merge patch for kinds that this binary has no schema of). With `--server-side` the server
 //! decides, by field ownership.
 
-use super::discovery::{Discovery, Resource};
-use super::failure::{Failure, Outcome};
-use super::last_applied;
-use super::manifest::{self, FileArguments, Manifest};
-use super::output::{Format, list_of, name_in, without_managed_fields};
-use super::session::{JSON, Query, Session, object_path};
+mod prune;
+mod recorded;
+
 use crate::api::field::go_quote;
-use crate::api::{Fields, FieldsMut, GroupVersionKind};
-use crate::schema::strategic_diff::{three_way, three_way_merge_patch};
+use crate::api::{Fields, FieldsMut};
+use crate::cli::kubectl::changes::{Change, DRY_RUN, FIELD_MANAGER, VALIDATE, difference};
+use crate::cli::kubectl::discovery::Discovery;
+use crate::cli::kubectl::failure::{Failure, Outcome};
+use crate::cli::kubectl::flags::{Arguments, Run, Verb, switch};
+use crate::cli::kubectl::last_applied;
+use crate::cli::kubectl::manifest::{self, FileArguments, Manifest};
+use crate::cli::kubectl::objects::SELECTOR;
+use crate::cli::kubectl::output::{self, Format, list_of};
+use crate::cli::kubectl::session::{JSON, Session, object_path};
 use http::Method;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -22,120 +27,114 @@ use std::time::Duration;
 const CONFLICTS: usize = 5;
 const BACKOFF: Duration = Duration::from_secs(1);
 
-#[derive(clap::Args)]
-pub(super) struct Args {
-    #[command(flatten)]
-    files: FileArguments,
-    /// Form of the output: name, json, yaml, jsonpath=…
-    #[arg(long, short = 'o', value_name = "FORMAT")]
-    output: Option<String>,
-    /// Let the server merge, by field ownership
-    #[arg(long)]
-    server_side: bool,
-    /// With --server-side: take fields over that others own
-    #[arg(long)]
-    force_conflicts: bool,
-    /// Name of the owner of the applied fields
-    #[arg(long, value_name = "NAME")]
-    field_manager: Option<String>,
-    /// Change nothing: client (say what would be done) or server (let the server check it)
-    #[arg(long, value_name = "WHERE", num_args = 0..=1, require_equals = true, default_value = "none", default_missing_value = "client", value_parser = ["none", "client", "server"])]
-    dry_run: String,
-    /// What to do with unknown and duplicate fields: strict, warn, ignore
-    #[arg(long, value_name = "HOW", num_args = 0..=1, require_equals = true, default_value = "strict", default_missing_value = "strict", value_parser = ["strict", "true", "warn", "ignore", "false"])]
-    validate: String,
-    /// Delete and create again what cannot be changed
-    #[arg(long)]
-    force: bool,
-    /// Show managedFields in JSON and YAML
-    #[arg(long)]
-    show_managed_fields: bool,
-}
+pub(in crate::cli::kubectl) const VERB: Verb = Verb {
+    name: "apply",
+    about: "Create objects from files, or change them to what the files say",
+    usage: "kubectl apply (-f FILE | -k DIRECTORY)",
+    flags: &[
+        output::FLAGS,
+        manifest::FLAGS,
+        &[
+            DRY_RUN,
+            FIELD_MANAGER,
+            VALIDATE,
+            SELECTOR,
+            switch("server-side", "Let the server merge, by field ownership"),
+            switch("force-conflicts", "With --server-side: take fields over that others own"),
+            switch("force", "Delete and create again what cannot be changed"),
+            switch("overwrite", "Take over what others changed").default("true"),
+        ],
+        prune::FLAGS,
+    ],
+    verbs: &[&recorded::EDIT, &recorded::SET, &recorded::VIEW],
+    run: Run::Cluster(|arguments, session| Box::pin(run(arguments, session))),
+    ..Verb::DEFAULT
+};
 
-pub(super) async fn run(args: Args, session: &Session) -> Outcome<()> {
-    if args.files.files.is_empty() {
-        return Err(Failure::local("must specify one of -f and -k"));
+async fn run(arguments: &Arguments, session: &Session) -> Outcome<()> {
+    let files = FileArguments::of(arguments);
+    files.check()?;
+    if let [word, ..] = arguments.words().as_slice() {
+        return Err(arguments.usage(format!("Unexpected args: [{word}]")));
     }
-    if args.force_conflicts && !args.server_side {
+    let server_side = arguments.on("server-side");
+    let (force, force_conflicts) = (arguments.on("force"), arguments.on("force-conflicts"));
+    if force_conflicts && !server_side {
         return Err(Failure::local("--force-conflicts only works with --server-side"));
     }
-    if args.force && args.server_side {
+    if force && server_side {
         return Err(Failure::local("--force cannot be used with --server-side"));
     }
-    if args.dry_run == "client" && args.server_side {
+    prune::check(arguments, server_side)?;
+    let manager = if server_side { "kubectl" } else { "kubectl-client-side-apply" };
+    let change = Change::of(arguments, "", manager)?;
+    if change.only_says() && server_side {
         return Err(Failure::local(
             "--dry-run=client doesn't work with --server-side (did you mean --dry-run=server instead?)",
         ));
     }
-    let format = Format::parse(args.output.as_deref(), false)?;
     let discovery = Discovery::fetch(session).await?;
-    let (manifests, mut failures) = manifest::read(&args.files, session, &discovery).await?;
+    let (mut manifests, mut failures) = manifest::read(&files, session, &discovery).await?;
+    manifest::select(&mut manifests, arguments)?;
     if manifests.is_empty() && failures.is_empty() {
         return Err(Failure::local("no objects passed to apply"));
     }
-    let apply = Apply { args: &args, session };
+    let apply = Apply { change: &change, server_side, force, force_conflicts, session, warns: true };
     let mut applied = Vec::new();
+    let says = matches!(change.format, Format::Default | Format::Name);
     for manifest in &manifests {
         match apply.one(manifest).await {
-            Ok(done) if matches!(format, Format::Default) => {
-                session.print(&format!("{} {}{}\n", done.name, done.verb, apply.suffix())).await?;
+            Ok(done) => {
+                if says {
+                    change.print_as(session, &done.object, done.verb).await?;
+                }
+                applied.push(done.object);
             }
-            Ok(done) => applied.push(done.object),
             Err(failure) => failures.push(failure),
         }
     }
-    if !args.show_managed_fields {
-        applied.iter_mut().for_each(without_managed_fields);
+    // What failed may be what would be deleted.
+    if arguments.on("prune") && failures.is_empty() {
+        prune::run(arguments, session, &change, &discovery, &applied).await?;
     }
-    match applied.len() {
-        0 => {}
-        1 => session.print(&format.print(&applied[0])).await?,
-        _ => session.print(&format.print(&list_of(applied))).await?,
+    match applied.as_slice() {
+        _ if says => {}
+        [] => {}
+        [one] => change.print(session, one).await?,
+        _ => change.print(session, &list_of(applied)).await?,
     }
     Failure::all(failures)
 }
 
+/// What the server would make of an object that is applied.
+pub(in crate::cli::kubectl) async fn outcome(
+    change: &Change,
+    session: &Session,
+    manifest: &Manifest,
+    server_side: bool,
+    force_conflicts: bool,
+) -> Outcome<Value> {
+    let apply = Apply { change, server_side, force: false, force_conflicts, session, warns: false };
+    Ok(apply.one(manifest).await?.object)
+}
+
 /// What became of an object.
 struct Done {
-    name: String,
     verb: &'static str,
     object: Value,
 }
 
 struct Apply<'a> {
-    args: &'a Args,
+    change: &'a Change,
+    server_side: bool,
+    force: bool,
+    force_conflicts: bool,
+    /// Say that an object was not made by apply.
+    warns: bool,
     session: &'a Session,
 }
 
 impl Apply<'_> {
-    fn suffix(&self) -> &'static str {
-        match self.args.dry_run.as_str() {
-            "client" => " (dry run)",
-            "server" => " (server dry run)",
-            _ => "",
-        }
-    }
-
-    fn query(&self) -> Query {
-        let mut query = Query::default();
-        let default = if self.args.server_side { "kubectl" } else { "kubectl-client-side-apply" };
-        query.set("fieldManager", self.args.field_manager.as_deref().unwrap_or(default));
-        query.set(
-            "fieldValidation",
-            match self.args.validate.as_str() {
-                "warn" => "Warn",
-                "ignore" | "false" => "Ignore",
-                _ => "Strict",
-            },
-        );
-        query.set("dryRun", if self.args.dry_run == "server" { "All" } else { "" });
-        query
-    }
-
-    fn only_says(&self) -> bool {
-        self.args.dry_run == "client"
-    }
-
     async fn one(&self, manifest: &Manifest) -> Outcome<Done> {
         if manifest.name().is_empty() {
             let generated = manifest.object.at("metadata").str_at("generateName");
@@ -148,8 +147,8 @@ impl Apply<'_> {
             };
             return Err(Failure::local(text));
         }
-        if self.args.server_side {
-            return self.server_side(manifest).await;
+        if self.server_side {
+            return self.on_server(manifest).await;
         }
         let wanted = last_applied::annotated(&manifest.object);
         let live = self.session.object(&manifest.resource.kind, manifest.namespace(), manifest.name()).await;
@@ -160,22 +159,14 @@ impl Apply<'_> {
         }
     }
 
-    fn done(&self, resource: &Resource, verb: &'static str, object: Value) -> Done {
-        Done { name: name_in(&resource.kind, object.at("metadata").str_at("name")), verb, object }
-    }
-
     async fn create(&self, manifest: &Manifest, wanted: &Value, verb: &'static str) -> Outcome<Done> {
-        if self.only_says() {
-            return Ok(self.done(&manifest.resource, verb, wanted.clone()));
-        }
-        let path = self.query().on(&manifest.resource.kind.path(manifest.namespace()));
-        let created = self.session.write(Method::POST, &path, JSON, wanted).await;
-        let created = created.map_err(|failure| failure.doing("creating", &manifest.source))?;
-        Ok(self.done(&manifest.resource, verb, created))
+        let created = self.change.create(self.session, &manifest.resource.kind, manifest.namespace(), wanted).await;
+        let object = created.map_err(|failure| failure.doing("creating", &manifest.source))?;
+        Ok(Done { verb, object })
     }
 
     async fn update(&self, manifest: &Manifest, wanted: &Value, mut live: Value) -> Outcome<Done> {
-        if !last_applied::is_there(&live) {
+        if self.warns && !last_applied::is_there(&live) {
             let kind = &manifest.resource.kind;
             self.session
                 .say(&format!(
@@ -188,17 +179,18 @@ impl Apply<'_> {
         }
         let mut attempt = 1;
         loop {
-            let (patch, content_type) = self.patch(manifest, wanted, &live)?;
+            let original = last_applied::of(&live).unwrap_or(Value::Null);
+            let kind = &manifest.resource.kind;
+            let (patch, content_type) = difference(kind, &original, &live, wanted)?;
             if patch.entries().is_empty() {
-                return Ok(self.done(&manifest.resource, "unchanged", live));
+                return Ok(Done { verb: "unchanged", object: live });
             }
-            if self.only_says() {
-                return Ok(self.done(&manifest.resource, "configured", live));
+            if self.change.only_says() {
+                return Ok(Done { verb: "configured", object: live });
             }
-            let path = object_path(&manifest.resource.kind, manifest.namespace(), manifest.name());
-            let sent = self.session.write(Method::PATCH, &self.query().on(&path), content_type, &patch).await;
+            let sent = self.change.send_patch(self.session, kind, &live, content_type, &patch).await;
             match sent {
-                Ok(object) => return Ok(self.done(&manifest.resource, "configured", object)),
+                Ok(object) => return Ok(Done { verb: "configured", object }),
                 Err(Failure::Status(status)) if status.reason == "Conflict" && attempt < CONFLICTS => {
                     // The first try again is at once.
                     if attempt > 1 {
@@ -208,7 +200,7 @@ impl Apply<'_> {
                     live = self.session.object(&manifest.resource.kind, manifest.namespace(), manifest.name()).await?;
                 }
                 Err(Failure::Status(status))
-                    if self.args.force && matches!(status.reason.as_str(), "Conflict" | "Invalid") =>
+                    if self.force && matches!(status.reason.as_str(), "Conflict" | "Invalid") =>
                 {
                     return self.replace(manifest, wanted).await;
                 }
@@ -234,31 +226,19 @@ impl Apply<'_> {
         )
     }
 
-    fn patch(&self, manifest: &Manifest, wanted: &Value, live: &Value) -> Outcome<(Value, &'static str)> {
-        let original = last_applied::of(live).unwrap_or(Value::Null);
-        let kind = &manifest.resource.kind;
-        let known = crate::schema::builtin_schema(&GroupVersionKind::new(&kind.group, &kind.version, &kind.kind));
-        let Some(schema) = known else {
-            return Ok((three_way_merge_patch(&original, wanted, live), "application/merge-patch+json"));
-        };
-        let patch = three_way(&schema, &original, wanted, live)
-            .map_err(|error| Failure::local(format!("creating patch for {}: {error}", manifest.source)))?;
-        Ok((patch, "application/strategic-merge-patch+json"))
-    }
-
     /// `--force`: what cannot be changed is made anew.
     async fn replace(&self, manifest: &Manifest, wanted: &Value) -> Outcome<Done> {
         let (kind, namespace, name) = (&manifest.resource.kind, manifest.namespace(), manifest.name());
         let path = object_path(kind, namespace, name);
         let options = json!({ "apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background" });
         self.session.write(Method::DELETE, &path, JSON, &options).await?;
-        super::delete::wait_gone(self.session, kind, namespace, name, None, None).await?;
+        crate::cli::kubectl::following::gone(self.session, kind, namespace, name, None, None).await?;
         self.create(manifest, wanted, "configured").await
     }
 
-    async fn server_side(&self, manifest: &Manifest) -> Outcome<Done> {
-        let mut query = self.query();
-        if self.args.force_conflicts {
+    async fn on_server(&self, manifest: &Manifest) -> Outcome<Done> {
+        let mut query = self.change.query();
+        if self.force_conflicts {
             query.set("force", "true");
         }
         let mut object = manifest.object.clone();
@@ -266,7 +246,7 @@ impl Apply<'_> {
         let path = object_path(&manifest.resource.kind, manifest.namespace(), manifest.name());
         let sent = self.session.write(Method::PATCH, &query.on(&path), "application/apply-patch+yaml", &object).await;
         match sent {
-            Ok(object) => Ok(self.done(&manifest.resource, "serverside-applied", object)),
+            Ok(object) => Ok(Done { verb: "serverside-applied", object }),
             Err(Failure::Status(status)) if status.reason == "Conflict" => {
                 Err(Failure::local(format!("{}\n{ADVICE}", status.message)))
             }
