@@ -9,6 +9,7 @@ mod full_disk;
 mod guestbook;
 mod network;
 mod outlive;
+mod own_kubectl;
 mod pods;
 mod refusals;
 mod registry;

@@ -37,9 +37,9 @@ async fn run(arguments: &Arguments, session: &Session) -> Outcome<()> {
     let words = arguments.words();
     let target = match words.as_slice() {
         [target] => target,
-        [] => return Err(arguments.usage("at least 1 argument is required for attach")),
+        [] => return Err(Failure::local("at least 1 argument is required for attach")),
         _ => {
-            return Err(arguments.usage(format!(
+            return Err(Failure::local(format!(
                 "expected POD, TYPE/NAME, or TYPE NAME, (at most 2 arguments) saw {}: [{}]",
                 words.len(),
                 words.join(" ")
@@ -88,10 +88,10 @@ pub(super) async fn to(
     }
     let parameters = process::parameters(session, container, stdin, tty).await?;
     let api: Api<Pod> = Api::namespaced(session.client.clone(), &session.namespace);
-    let process = api.attach(name_of(pod), &parameters).await.map_err(|error| session.unreachable(error))?;
-    if !quiet && parameters.tty {
+    if !quiet {
         session.say("If you don't see a command prompt, try pressing enter.").await?;
     }
+    let process = api.attach(name_of(pod), &parameters).await.map_err(|error| session.unreachable(error))?;
     process::attend(process, session, parameters.tty).await?;
     if stdin && parameters.tty && spec.str_at("restartPolicy") == "Always" {
         let name = name_of(pod);
@@ -151,7 +151,7 @@ pub(super) fn ended(pod: &Value) -> Outcome<()> {
                 Ok(code) if code != 0 => {
                     let text =
                         format!("pod {name} terminated ({})\n{}", state.str_at("reason"), state.str_at("message"));
-                    Err(Failure::Ended(text, code))
+                    Err(Failure::Ended(text.trim_end_matches('\n').to_owned(), code))
                 }
                 _ => Err(Failure::local(format!("pod {name} failed with unknown exit code"))),
             }

@@ -75,8 +75,16 @@ async fn run(arguments: &Arguments, session: &Session) -> Outcome<()> {
             ) {
                 let path = format!("{}/{}/scale", target.path(&found.namespace), found.name);
                 session.get(&path, super::session::JSON).await.map_err(|failure| {
-                    let version = target.api_version();
-                    Failure::local(format!("cannot autoscale a {version}, Kind={}: {}", target.kind, failure.message()))
+                    let why = if failure.is_not_found() {
+                        format!(
+                            "could not find scale subresource for {}/{}, Resource={} in discovery information",
+                            target.group, target.version, target.plural
+                        )
+                    } else {
+                        failure.message()
+                    };
+                    let dot = if target.group.is_empty() { "" } else { "." };
+                    Failure::local(format!("cannot autoscale a {}{dot}{}: {why}", target.kind, target.group))
                 })?;
             }
             let kind = if metrics.is_empty() { &V1 } else { &V2 };
@@ -97,16 +105,13 @@ async fn run(arguments: &Arguments, session: &Session) -> Outcome<()> {
                 spec.set("metrics", metrics.clone());
                 status.set("currentMetrics", Value::Null);
             }
-            let mut autoscaler = json!({
+            let autoscaler = json!({
                 "apiVersion": kind.api_version(),
                 "kind": kind.kind,
                 "metadata": { "creationTimestamp": null, "name": name },
                 "spec": spec,
                 "status": status,
             });
-            if change.only_says() && session.namespace_is_given {
-                autoscaler.object_mut("metadata").set("namespace", session.namespace.as_str());
-            }
             let autoscaler = change.configured(&autoscaler);
             let created = change.create(session, kind, &session.namespace, &autoscaler).await?;
             change.print(session, &created).await

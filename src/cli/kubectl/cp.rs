@@ -124,7 +124,8 @@ impl Copy<'_> {
     /// The end of a command; what it said of errors is passed on.
     async fn end(&self, mut process: AttachedProcess, errors: &str) -> Outcome<bool> {
         if !errors.is_empty() {
-            self.session.say(errors.trim_end()).await?;
+            // kubectl shows what tar says as output.
+            self.session.print(errors).await?;
         }
         let status = match process.take_status() {
             Some(status) => status.await,

@@ -97,11 +97,14 @@ impl Directories {
             mask(&mut both);
         }
         for (directory, object) in [(&self.live, both.0), (&self.merged, Some(both.1))] {
-            let Some(mut object) = object else { continue };
+            let path = directory.join(&name);
+            let Some(mut object) = object else {
+                std::fs::write(&path, "").with_context(|| format!("write {}", path.display()))?;
+                continue;
+            };
             if !arguments.on("show-managed-fields") {
                 without_managed_fields(&mut object);
             }
-            let path = directory.join(&name);
             std::fs::write(&path, crate::api::yaml::print(&object))
                 .with_context(|| format!("write {}", path.display()))?;
         }

@@ -49,10 +49,10 @@ impl Args {
             ));
         }
         let Some(target) = target else {
-            return Err(arguments.usage("pod, type/name or --filename must be specified"));
+            return Err(Failure::local("pod, type/name or --filename must be specified"));
         };
         if command.is_empty() {
-            return Err(arguments.usage("you must specify at least one command for the container"));
+            return Err(Failure::local("you must specify at least one command for the container"));
         }
         Ok(Self {
             target,

@@ -25,9 +25,9 @@ async fn run(arguments: &Arguments, session: &Session) -> Outcome<()> {
     let words = arguments.words();
     let [word] = words.as_slice() else {
         return Err(Failure::local(if words.is_empty() {
-            "You must specify the type of resource to explain. Use \"kubectl api-resources\" for a complete list of supported resources.\n"
+            "You must specify the type of resource to explain. Use \"kubectl api-resources\" for a complete list of supported resources."
         } else {
-            "We accept only this format: explain RESOURCE\n"
+            "We accept only this format: explain RESOURCE"
         }));
     };
     let output = arguments.text_or_empty("output");
@@ -59,7 +59,10 @@ async fn run(arguments: &Arguments, session: &Session) -> Outcome<()> {
         out.push_str(&format!("GROUP:      {group}\n"));
     }
     out.push_str(&format!("KIND:       {}\nVERSION:    {version}\n\n", kind.kind));
+    let head = out.len();
     if !explain.path(schema, &fields, &mut Vec::new(), &mut out) {
+        out.truncate(head);
+        session.print(&out).await?;
         let last = fields.last().map(String::as_str).unwrap_or_default();
         return Err(Failure::local(format!("field {} does not exist", go_quote(last))));
     }

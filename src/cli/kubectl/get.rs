@@ -95,6 +95,9 @@ async fn run(arguments: &Arguments, session: &Session) -> Outcome<()> {
         }
         return session.print(&session.text(path).await?).await;
     }
+    if args.output_watch_events && !args.watch && !args.watch_only {
+        return Err(Failure::local("--output-watch-events option can only be used with --watch or --watch-only"));
+    }
     let format = Format::of(arguments)?;
     let sort = arguments.text("sort-by").filter(|path| !path.is_empty());
     let sort = sort.map(Expression::parse_relaxed).transpose().map_err(Failure::local)?;
@@ -102,7 +105,9 @@ async fn run(arguments: &Arguments, session: &Session) -> Outcome<()> {
         session
             .say("You must specify the type of resource to get. Use \"kubectl api-resources\" for a complete list of supported resources.\n")
             .await?;
-        return Err(Failure::local("Required resource not specified."));
+        return Err(arguments.usage(
+            "Required resource not specified.\nUse \"kubectl explain <resource>\" for a detailed description of that resource (e.g. kubectl explain pods).",
+        ));
     }
     let discovery = Discovery::fetch(session).await?;
     let wanted = Wanted::read(&args, session, &discovery).await?;

@@ -83,6 +83,9 @@ pub async fn read(
 ) -> Outcome<(Vec<Manifest>, Vec<Failure>)> {
     let mut manifests = Vec::new();
     let mut failures = Vec::new();
+    if files.kustomize.is_some() {
+        return Err(Failure::local("-k: kustomizations are not built yet"));
+    }
     for file in &files.files {
         for (source, text) in texts(file, files.recursive, session).await? {
             let objects = match parse(&text) {

@@ -95,6 +95,9 @@ async fn run(arguments: &Arguments, session: &Session) -> Outcome<()> {
         let service = placed(session, &change, service(arguments, name)?);
         let service = change.create(session, &SERVICES, &session.namespace, &service).await?;
         change.print(session, &service).await?;
+        if matches!(change.format, output::Format::Yaml) {
+            session.print("---\n").await?;
+        }
         exposed = true;
     }
     if attach {

@@ -328,11 +328,17 @@ impl Session {
             Ok(status) if status.status == "Failure" => status.into(),
             _ => {
                 let text = String::from_utf8_lossy(&bytes).trim().to_owned();
-                let text = if text.is_empty() { code.canonical_reason().unwrap_or_default().to_owned() } else { text };
+                let text = match code.as_u16() {
+                    404 => "the server could not find the requested resource".to_owned(),
+                    405 => "the server does not allow this method on the requested resource".to_owned(),
+                    _ if text.is_empty() => code.canonical_reason().unwrap_or_default().to_owned(),
+                    _ => text,
+                };
                 let reason = match code.as_u16() {
                     401 => "Unauthorized",
                     403 => "Forbidden",
                     404 => "NotFound",
+                    405 => "MethodNotAllowed",
                     503 => "ServiceUnavailable",
                     _ => "",
                 };

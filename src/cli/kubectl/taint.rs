@@ -145,7 +145,9 @@ async fn run(arguments: &Arguments, session: &Session) -> Outcome<()> {
     if !all && selector.is_empty() && nodes.len() < 2 && name.is_empty() {
         return Err(Failure::local("at least one resource name must be specified since 'all' parameter is not set"));
     }
-    let change = Change::of(arguments, "tainted", "kubectl-taint")?;
+    let mut change = Change::of(arguments, "tainted", "kubectl-taint")?;
+    // kubectl does not say it of taints.
+    change.suffix = "";
     let found = objects::find_in(arguments, nodes, session, &discovery).await?;
     found
         .each(async |found| {

@@ -79,7 +79,7 @@ async fn run(arguments: &Arguments, session: &Session) -> Outcome<()> {
     if manifests.is_empty() && failures.is_empty() {
         return Err(Failure::local("no objects passed to apply"));
     }
-    let apply = Apply { change: &change, server_side, force, force_conflicts, session, warns: true };
+    let apply = Apply { change: &change, server_side, force, force_conflicts, session, records: true };
     let mut applied = Vec::new();
     let says = matches!(change.format, Format::Default | Format::Name);
     for manifest in &manifests {
@@ -114,7 +114,7 @@ pub(in crate::cli::kubectl) async fn outcome(
     server_side: bool,
     force_conflicts: bool,
 ) -> Outcome<Value> {
-    let apply = Apply { change, server_side, force: false, force_conflicts, session, warns: false };
+    let apply = Apply { change, server_side, force: false, force_conflicts, session, records: false };
     Ok(apply.one(manifest).await?.object)
 }
 
@@ -129,8 +129,8 @@ struct Apply<'a> {
     server_side: bool,
     force: bool,
     force_conflicts: bool,
-    /// Say that an object was not made by apply.
-    warns: bool,
+    /// Keep what is applied in the annotation, and say where it is missing.
+    records: bool,
     session: &'a Session,
 }
 
@@ -150,7 +150,7 @@ impl Apply<'_> {
         if self.server_side {
             return self.on_server(manifest).await;
         }
-        let wanted = last_applied::annotated(&manifest.object);
+        let wanted = if self.records { last_applied::annotated(&manifest.object) } else { manifest.object.clone() };
         let live = self.session.object(&manifest.resource.kind, manifest.namespace(), manifest.name()).await;
         match live {
             Ok(live) => self.update(manifest, &wanted, live).await,
@@ -166,7 +166,7 @@ impl Apply<'_> {
     }
 
     async fn update(&self, manifest: &Manifest, wanted: &Value, mut live: Value) -> Outcome<Done> {
-        if self.warns && !last_applied::is_there(&live) {
+        if self.records && !last_applied::is_there(&live) {
             let kind = &manifest.resource.kind;
             self.session
                 .say(&format!(

@@ -42,7 +42,7 @@ fn parse(config: &Kubeconfig, path: &str) -> Outcome<Place> {
         if rest.is_empty() && matches!(first, "current-context" | "kind" | "apiVersion") {
             return Ok(Place::Top(first.to_owned()));
         }
-        return Err(Failure::local(format!("unable to locate path {path}")));
+        return Err(Failure::local(format!("unable to parse {path} after [] at api.Config")));
     };
     if rest.is_empty() {
         return Ok(Place::All(entries));

@@ -73,6 +73,10 @@ fn minify(whole: &mut Value, context: Option<&str>) -> Outcome<()> {
     let keep =
         [("contexts", name.as_str()), ("clusters", context.str_at("cluster")), ("users", context.str_at("user"))];
     for (field, name) in keep {
+        let singular = field.trim_end_matches('s');
+        if !name.is_empty() && !whole.list_at(field).iter().any(|entry| entry.str_at("name") == name) {
+            return Err(Failure::local(format!("cannot locate {singular} {name}")));
+        }
         if let Some(items) = whole.get_mut(field).and_then(Value::as_array_mut) {
             items.retain(|entry| entry.str_at("name") == name);
         }
