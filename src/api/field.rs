@@ -315,6 +315,12 @@ impl FieldError {
         Self::new(ErrorType::Internal, path, Value::Null, detail)
     }
 
+    /// The steps of its path: `spec`, `ports`, `0`.
+    pub fn steps(&self) -> impl Iterator<Item = &str> {
+        let steps = self.field.split(['.', '[']).filter(|step| !step.is_empty());
+        steps.map(|step| step.strip_suffix(']').unwrap_or(step))
+    }
+
     /// The message without the field: the `message` of a cause.
     pub fn body(&self) -> String {
         let mut text = self.kind.head().to_owned();

@@ -1,5 +1,6 @@
 //! `/metrics`, under Kubernetes's names.
 
+use super::admission::Chain;
 use super::flow_control::FlowControl;
 use super::request::RequestInfo;
 use http::StatusCode;
@@ -106,9 +107,10 @@ fn verb(info: &RequestInfo) -> &'static str {
 }
 
 impl Metrics {
-    pub fn new(flow_control: &FlowControl) -> Self {
+    pub fn new(flow_control: &FlowControl, admission: &Chain) -> Self {
         let mut registry = Registry::default();
         flow_control.register(&mut registry);
+        admission.register(&mut registry);
         let total = Family::<ReplyLabels, Counter>::default();
         // The encoder adds `_total`.
         registry.register(

@@ -93,7 +93,7 @@ pub fn stored(code: StatusCode, output: Output, row: &Row, body: &Stored, revisi
         Transform::None => json_bytes(code, output, row, body.render(revision)),
         Transform::PartialMetadata => {
             let mut out = partial_head("PartialObjectMetadata", output);
-            body.write_metadata(revision, &mut out);
+            write_metadata(row, &body, revision, &mut out);
             out.push(b'}');
             meta_bytes(code, output, out)
         }
@@ -129,7 +129,7 @@ pub fn object(code: StatusCode, output: Output, row: &Row, object: &Value) -> Re
         }
         Transform::PartialMetadata => {
             let mut out = partial_head("PartialObjectMetadata", output);
-            serde_json::to_writer(&mut out, &object["metadata"]).expect("metadata prints");
+            serde_json::to_writer(&mut out, &metadata_of(row, object)).expect("metadata prints");
             out.push(b'}');
             meta_bytes(code, output, out)
         }
@@ -138,6 +138,29 @@ pub fn object(code: StatusCode, output: Output, row: &Row, object: &Value) -> Re
             meta_bytes(code, output, serde_json::to_vec(&table).expect("a table prints"))
         }
     }
+}
+
+/// The metadata of an object that is shown without the rest of it.
+pub fn write_metadata(row: &Row, body: &Stored, revision: Revision, out: &mut Vec<u8>) {
+    if row.strategy.field_annotations().is_empty() {
+        return body.write_metadata(revision, out);
+    }
+    let object = body.parse_at(revision);
+    serde_json::to_writer(out, &metadata_of(row, &object)).expect("a Vec takes it");
+}
+
+/// As [`write_metadata`], of a parsed object.
+pub fn metadata_of(row: &Row, object: &Value) -> Value {
+    let mut metadata = object["metadata"].clone();
+    for name in row.strategy.field_annotations() {
+        if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
+            annotations.remove(*name);
+            if annotations.is_empty() {
+                metadata.as_object_mut().expect("it has annotations").remove("annotations");
+            }
+        }
+    }
+    metadata
 }
 
 /// A subresource may show another kind than its row's: a Scale, a TokenRequest.

@@ -1,6 +1,6 @@
 //! What the handlers share: the parts that [`Config`] was composed from.
 
-use super::admission::{self, Plugin};
+use super::admission;
 use super::aggregation::{self, Aggregator};
 use super::audit::Audit;
 use super::authn::Authenticator;
@@ -29,8 +29,7 @@ pub struct Config {
     pub authenticators: Vec<Arc<dyn Authenticator>>,
     /// Asked in order; without an opinion the answer is no.
     pub authorizers: Vec<Arc<dyn Authorizer>>,
-    /// In the order of the chain.
-    pub admission: Vec<Arc<dyn Plugin>>,
+    pub admission: admission::Chain,
     /// Beyond the handlers of [`subresources::SUBRESOURCES`]: those that need more than the store.
     pub handlers: Vec<(&'static str, Arc<dyn subresources::Handler>)>,
     /// Paths beside the API: `/openid/v1/jwks`.
@@ -54,7 +53,7 @@ pub struct State {
     pub registry: Arc<Registry>,
     pub(super) authenticators: Vec<Arc<dyn Authenticator>>,
     pub authorizers: Vec<Arc<dyn Authorizer>>,
-    pub(super) admission: Vec<Arc<dyn Plugin>>,
+    pub(super) admission: admission::Chain,
     pub(super) handlers: HashMap<&'static str, Arc<dyn subresources::Handler>>,
     pub(super) routes: HashMap<&'static str, Arc<dyn routes::Route>>,
     pub services: services::Allocator,
@@ -85,7 +84,6 @@ impl State {
             registry: config.registry,
             authenticators: config.authenticators,
             authorizers: config.authorizers,
-            admission: config.admission,
             handlers,
             routes: config.routes.into_iter().collect(),
             webhooks: config.webhooks,
@@ -94,7 +92,8 @@ impl State {
             ready: config.ready,
             audit: config.audit.map(Arc::new),
             messages: Messages::default(),
-            metrics: Metrics::new(&flow_control),
+            metrics: Metrics::new(&flow_control, &config.admission),
+            admission: config.admission,
             flow_control,
             discovery: discovery::Cache::default(),
             openapi: openapi::Cache::default(),
@@ -110,36 +109,17 @@ impl State {
 
     /// The mutating half of the admission chain.
     pub async fn admit(&self, attributes: &mut admission::Attributes<'_>) -> Result<(), Status> {
-        self.admit_once(attributes).await?;
-        if attributes.reinvocation.needed {
-            attributes.reinvocation.again = true;
-            self.admit_once(attributes).await?;
-        }
-        Ok(())
-    }
-
-    async fn admit_once(&self, attributes: &mut admission::Attributes<'_>) -> Result<(), Status> {
-        for plugin in &self.admission {
-            if plugin.handles(attributes.operation, attributes.resource, attributes.subresource) {
-                plugin.admit(attributes).await?;
-            }
-        }
-        Ok(())
+        self.admission.admit(attributes).await
     }
 
     /// The validating half.
     pub async fn validate(&self, attributes: &mut admission::Attributes<'_>) -> Result<(), Status> {
-        for plugin in &self.admission {
-            if plugin.handles(attributes.operation, attributes.resource, attributes.subresource) {
-                plugin.validate(attributes).await?;
-            }
-        }
-        Ok(())
+        self.admission.validate(attributes).await
     }
 
     /// Whether any plugin cares: where none does, nothing is prepared for it.
     pub fn has_admission(&self, operation: admission::Operation, row: &Row, subresource: &str) -> bool {
-        self.admission.iter().any(|plugin| plugin.handles(operation, &row.gvr, subresource))
+        self.admission.handles(operation, &row.gvr, subresource)
     }
 }
 

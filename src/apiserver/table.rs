@@ -40,7 +40,7 @@ pub fn of<'a>(
                 json!({
                     "kind": "PartialObjectMetadata",
                     "apiVersion": output.meta_version(),
-                    "metadata": object["metadata"],
+                    "metadata": super::respond::metadata_of(row, object),
                 })
             });
             json!({ "cells": cells(row, object, now), "object": shown })
@@ -117,7 +117,7 @@ impl<'a> Rows<'a> {
             Include::Metadata => {
                 out.extend_from_slice(b",\"object\":");
                 out.extend_from_slice(&self.head);
-                body.write_metadata(revision, out);
+                super::respond::write_metadata(self.row, body, revision, out);
                 out.extend_from_slice(b"}}");
             }
         }

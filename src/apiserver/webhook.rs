@@ -121,6 +121,15 @@ impl Client {
         self.ask(target, timeout, Method::POST, body).await
     }
 
+    /// Posts JSON; what is answered does not matter, once it is taken.
+    pub async fn send(&self, target: &Target, timeout: Duration, body: Vec<u8>) -> Result<(), String> {
+        let (status, reply) = match tokio::time::timeout(timeout, self.exchange(target, Method::POST, body)).await {
+            Ok(answer) => answer?,
+            Err(_) => return Err("context deadline exceeded".to_owned()),
+        };
+        if status.is_success() { Ok(()) } else { Err(refused(status, &reply)) }
+    }
+
     /// Reads a document.
     pub async fn get(&self, target: &Target, timeout: Duration) -> Result<Value, String> {
         self.ask(target, timeout, Method::GET, Vec::new()).await

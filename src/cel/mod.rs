@@ -126,6 +126,13 @@ impl Program {
         self.types.get(&self.root.id).cloned().unwrap_or(Type::Dyn)
     }
 
+    /// The fields of a variable that it names.
+    pub fn fields_of(&self, variable: &str) -> Vec<&str> {
+        let mut found = Vec::new();
+        parse::on_stack(self.depth, || self.root.fields_of(variable, &mut found));
+        found
+    }
+
     /// Whether it can give such a value, by its type.
     pub fn gives(&self, wanted: &Type) -> bool {
         let result = self.result();

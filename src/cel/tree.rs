@@ -76,6 +76,32 @@ pub(super) struct Fold {
     pub bind: bool,
 }
 
+impl Node {
+    /// The fields of a variable that are named here.
+    pub fn fields_of<'n>(&'n self, variable: &str, found: &mut Vec<&'n str>) {
+        let mut below: Vec<&Node> = Vec::new();
+        match &self.kind {
+            Kind::Constant(_) | Kind::Variable(_) | Kind::Local(_) => {}
+            Kind::Select { operand, field }
+            | Kind::OptionalSelect { operand, field }
+            | Kind::Test { operand, field } => {
+                if matches!(&operand.kind, Kind::Variable(name) if **name == *variable) {
+                    found.push(field);
+                }
+                below.push(operand);
+            }
+            Kind::And(pair) | Kind::Or(pair) | Kind::OrElse { pair, .. } => below.extend([&pair.0, &pair.1]),
+            Kind::Conditional(parts) => below.extend(parts.iter()),
+            Kind::Call { arguments, .. } => below.extend(arguments),
+            Kind::List(elements) => below.extend(elements.iter().map(|(element, _)| element)),
+            Kind::Map(entries) => below.extend(entries.iter().flat_map(|entry| [&entry.key, &entry.value])),
+            Kind::Object { fields, .. } => below.extend(fields.iter().map(|(_, value, _)| value)),
+            Kind::Fold(fold) => below.extend([&fold.range, &fold.init, &fold.condition, &fold.step, &fold.result]),
+        }
+        below.into_iter().for_each(|node| node.fields_of(variable, found));
+    }
+}
+
 /// A call, or the form of its own that it is.
 pub(super) fn call(
     name: &'static str,

@@ -135,6 +135,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode> {
         disable_controllers: args.disable_controller_manager,
         enable_admission: args.enable_admission_plugins,
         disable_admission: args.disable_admission_plugins,
+        admission_configuration: None,
         flow_control: crate::apiserver::flow_control::Options::default(),
         authentication: AuthenticationOptions::default(),
         authorization: AuthorizationOptions::default(),

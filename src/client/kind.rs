@@ -92,6 +92,8 @@ pub mod kinds {
     pub const SERVICE_ACCOUNTS: Kind = Kind::namespaced("", "v1", "ServiceAccount", "serviceaccounts");
     pub const CONTROLLER_REVISIONS: Kind = Kind::namespaced("apps", "v1", "ControllerRevision", "controllerrevisions");
     pub const DAEMON_SETS: Kind = Kind::namespaced("apps", "v1", "DaemonSet", "daemonsets");
+    pub const VALIDATING_ADMISSION_POLICIES: Kind =
+        Kind::cluster("admissionregistration.k8s.io", "v1", "ValidatingAdmissionPolicy", "validatingadmissionpolicies");
     pub const DEPLOYMENTS: Kind = Kind::namespaced("apps", "v1", "Deployment", "deployments");
     pub const REPLICA_SETS: Kind = Kind::namespaced("apps", "v1", "ReplicaSet", "replicasets");
     pub const STATEFUL_SETS: Kind = Kind::namespaced("apps", "v1", "StatefulSet", "statefulsets");

@@ -11,12 +11,16 @@ type Set = fn(&mut ServerOptions, &str) -> Result<()>;
 
 /// Name of the flag and what it sets.
 const FLAGS: &[(&str, Set)] = &[
+    ("admission-control-config-file", |options, text| {
+        options.admission_configuration = Some(text.into());
+        Ok(())
+    }),
     ("advertise-address", |options, text| {
         options.advertise_address = Some(text.parse().context("not an address")?);
         Ok(())
     }),
     ("anonymous-auth", |options, text| {
-        options.authentication.anonymous = text.parse().context("neither true nor false")?;
+        options.authentication.anonymous = Some(text.parse().context("neither true nor false")?);
         Ok(())
     }),
     ("audit-log-maxage", |options, text| {
@@ -39,6 +43,30 @@ const FLAGS: &[(&str, Set)] = &[
     }),
     ("audit-policy-file", |options, text| {
         options.audit.policy = Some(text.into());
+        Ok(())
+    }),
+    ("audit-webhook-batch-buffer-size", |options, text| {
+        options.audit.webhook.buffer = text.parse().context("not a number of events")?;
+        Ok(())
+    }),
+    ("audit-webhook-batch-max-size", |options, text| {
+        options.audit.webhook.max_size = text.parse().context("not a number of events")?;
+        Ok(())
+    }),
+    ("audit-webhook-batch-max-wait", |options, text| {
+        options.audit.webhook.max_wait = duration(text)?;
+        Ok(())
+    }),
+    ("audit-webhook-config-file", |options, text| {
+        options.audit.webhook.config = Some(text.into());
+        Ok(())
+    }),
+    ("audit-webhook-initial-backoff", |options, text| {
+        options.audit.webhook.initial_backoff = duration(text)?;
+        Ok(())
+    }),
+    ("audit-webhook-mode", |_, text| {
+        ensure!(text == "batch", "only batch: requests do not wait for the webhook");
         Ok(())
     }),
     ("authentication-token-webhook-cache-ttl", |options, text| {

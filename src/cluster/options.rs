@@ -87,18 +87,19 @@ pub struct NodeOptions {
     pub run_directory: PathBuf,
 }
 
-/// What the API server records of its requests: nothing without both a policy and a log.
+/// What the API server records of its requests: nothing without a policy and a place for it.
 #[derive(Clone, Debug, Default)]
 pub struct AuditOptions {
     pub policy: Option<PathBuf>,
     pub log: crate::apiserver::audit::log::Options,
+    pub webhook: crate::apiserver::audit::webhook::Options,
 }
 
 /// Who is believed, beside the cluster's own credentials.
 #[derive(Clone, Debug)]
 pub struct AuthenticationOptions {
-    /// Requests without a credential are `system:anonymous`.
-    pub anonymous: bool,
+    /// Whether requests without a credential are `system:anonymous`; None: where everybody may ask.
+    pub anonymous: Option<bool>,
     pub oidc: crate::apiserver::authn::oidc::Options,
     /// The webhook that token reviews go to; None: none.
     pub token_webhook: Option<PathBuf>,
@@ -109,7 +110,7 @@ pub struct AuthenticationOptions {
 impl Default for AuthenticationOptions {
     fn default() -> Self {
         Self {
-            anonymous: true,
+            anonymous: None,
             oidc: crate::apiserver::authn::oidc::Options::default(),
             token_webhook: None,
             token_webhook_version: "v1beta1".to_owned(),
@@ -165,6 +166,8 @@ pub struct ServerOptions {
     pub disable_controllers: bool,
     pub enable_admission: Vec<String>,
     pub disable_admission: Vec<String>,
+    /// An `AdmissionConfiguration`.
+    pub admission_configuration: Option<PathBuf>,
     pub flow_control: crate::apiserver::flow_control::Options,
     pub authentication: AuthenticationOptions,
     pub authorization: AuthorizationOptions,

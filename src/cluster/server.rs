@@ -3,6 +3,7 @@
 use super::agent::serving_names;
 use super::controller_flags;
 use super::files::{self, Layout};
+use super::join::AUTHORITIES_PATH;
 use super::join::ClusterNetwork;
 use super::join::server::{self as join, JOINERS, JoinAuthorizer};
 use super::kubelet_access::KubeletAccess;
@@ -254,7 +255,7 @@ fn api_server(
         service_accounts: service_accounts.clone(),
         static_tokens: tokens.to_vec(),
         remote_tokens: remote_tokens(&options.authentication, &webhooks)?,
-        anonymous: options.authentication.anonymous,
+        anonymous: anonymous(options.authentication.anonymous),
         clock: clock(),
     })?;
     let webhook = authorization_webhook(&options.authorization, &webhooks)?;
@@ -272,8 +273,13 @@ fn api_server(
         rbac: rbac.clone(),
         registry: registry.clone(),
         webhooks: webhooks.clone(),
+        configuration: match &options.admission_configuration {
+            Some(path) => admission::Configuration::read(path)?,
+            None => admission::Configuration::default(),
+        },
+        metrics: Arc::default(),
     };
-    let admission = admission::chain(&sources, &options.enable_admission, &options.disable_admission)
+    let admission = admission::Chain::new(&sources, &options.enable_admission, &options.disable_admission)
         .map_err(|error| anyhow!(error))?;
     let mut handlers = subresources::reviews::handlers(reviewed, service_accounts.audiences().to_vec(), rbac);
     handlers.push(subresources::token_request::handler(service_accounts.clone()));
@@ -283,6 +289,7 @@ fn api_server(
     let layout = Layout::new(&options.data_directory);
     let snapshots = options.snapshots.directory(&layout);
     routes.extend(snapshots::routes(store.clone(), layout, snapshots));
+    let audit = audit(options, &webhooks)?;
     Ok(Server::new(apiserver::Config {
         routes,
         storage,
@@ -302,20 +309,47 @@ fn api_server(
         },
         flow_control: options.flow_control,
         ready: vec![("storage", health)],
-        audit: audit(options)?,
+        audit,
     }))
 }
 
-fn audit(options: &ServerOptions) -> Result<Option<audit::Audit>> {
-    let AuditOptions { policy, log } = &options.audit;
-    match (policy, log.path.as_os_str().is_empty()) {
-        (None, true) => Ok(None),
-        (Some(policy), false) => {
-            Ok(Some(audit::Audit::new(audit::Policy::read(policy)?, audit::Log::open(log.clone())?)))
-        }
-        (None, false) => bail!("audit-log-path is given without audit-policy-file: nothing would be recorded"),
-        (Some(_), true) => bail!("audit-policy-file is given without audit-log-path: events have nowhere to go"),
+/// Where nobody in particular may ask: about health, and for the authorities that an agent joins with.
+fn anonymous(flag: Option<bool>) -> authn::Anonymous {
+    match flag {
+        Some(true) => authn::Anonymous::Everywhere,
+        Some(false) => authn::Anonymous::Nowhere,
+        None => authn::Anonymous::On([authn::HEALTH_PATHS, &[AUTHORITIES_PATH]].concat()),
     }
+}
+
+fn audit(options: &ServerOptions, client: &Arc<apiserver::webhook::Client>) -> Result<Option<audit::Audit>> {
+    let AuditOptions { policy, log, webhook } = &options.audit;
+    let policy = match (policy, log.path.as_os_str().is_empty() && webhook.config.is_none()) {
+        (None, true) => return Ok(None),
+        (Some(policy), false) => audit::Policy::read(policy)?,
+        (None, false) => {
+            bail!(
+                "audit-log-path or audit-webhook-config-file is given without audit-policy-file: nothing would be recorded"
+            )
+        }
+        (Some(_), true) => {
+            bail!(
+                "audit-policy-file is given without audit-log-path or audit-webhook-config-file: events have nowhere to go"
+            )
+        }
+    };
+    let log = match log.path.as_os_str().is_empty() {
+        true => None,
+        false => Some(audit::Log::open(log.clone())?),
+    };
+    let webhook = match &webhook.config {
+        None => None,
+        Some(path) => {
+            let target = apiserver::webhook::Target::of_kubeconfig(path)?;
+            Some(audit::Webhook::start(client.clone(), target, webhook))
+        }
+    };
+    Ok(Some(audit::Audit::new(policy, log, webhook)))
 }
 
 /// Tokens that others know: those of OpenID Connect, then those of the webhook.

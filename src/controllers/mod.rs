@@ -20,6 +20,7 @@ mod node_lifecycle;
 mod ownership;
 mod pod_control;
 mod pod_gc;
+mod policy_type_check;
 mod pv_protection;
 mod pvc_protection;
 mod replica_set;
@@ -65,6 +66,7 @@ pub const CONTROLLERS: &[Row] = &[
     Row { name: "persistentvolumeclaim-protection-controller", start: pvc_protection::start },
     Row { name: "persistentvolume-protection-controller", start: pv_protection::start },
     Row { name: "root-ca-certificate-publisher-controller", start: root_ca::start },
+    Row { name: "validatingadmissionpolicy-status-controller", start: policy_type_check::start },
 ];
 
 /// Run all controllers until `shutdown`. A panic in one of them is passed on.

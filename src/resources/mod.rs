@@ -325,6 +325,12 @@ pub trait Strategy: Send + Sync + 'static {
         None
     }
 
+    /// Annotations that stand for fields of older versions: metadata that is shown without its object
+    /// has none of them.
+    fn field_annotations(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// DELETE answers with the object instead of a Status.
     fn returns_deleted_object(&self) -> bool {
         false

@@ -112,8 +112,8 @@ fn pod(pod: &Value, used: &mut Amounts) {
     }
 }
 
-/// What a pod asks for in all: `requests` or `limits`.
-pub fn pod_amounts(pod: &Value, field: &str) -> Amounts {
+/// What the containers of a pod ask for in all: `requests` or `limits`.
+pub fn container_amounts(pod: &Value, field: &str) -> Amounts {
     let spec = pod.at("spec");
     let of = |container: &Value| amounts(container.at("resources").at(field));
     let mut total = Amounts::new();
@@ -138,7 +138,13 @@ pub fn pod_amounts(pod: &Value, field: &str) -> Amounts {
     for (name, amount) in amounts(spec.at("resources").at(field)) {
         total.insert(name, amount);
     }
-    for (name, amount) in amounts(spec.at("overhead")) {
+    total
+}
+
+/// What a pod takes, the overhead of its runtime included.
+pub fn pod_amounts(pod: &Value, field: &str) -> Amounts {
+    let mut total = container_amounts(pod, field);
+    for (name, amount) in amounts(pod.at("spec").at("overhead")) {
         match total.get_mut(&name) {
             Some(own) => own.add(&amount),
             None if field == "requests" => {

@@ -301,10 +301,10 @@ impl<'t> Walk<'t, '_> {
             seen |= 1 << at;
             let step = Step::Field { owner: table.struct_name(id), embedded: table.name(flat.embedded), name };
             let value = self.value(flat.field.kind, token, &Path { parent: Some(path), step })?;
-            // Absent and empty lists are one in the store's encoding.
-            let empty = flat.always && self.empty_is_null && value.as_array().is_some_and(Vec::is_empty);
             // A raw value is a struct to Go's encoder, whatever is in it.
             let raw = matches!(table.shape(flat.field.kind), Shape::RawExtension);
+            // Absent and empty lists are one in the store's encoding.
+            let empty = flat.always && self.empty_is_null && !raw && value.as_array().is_some_and(Vec::is_empty);
             let left_out = !raw && left_out(flat, &value);
             if !empty && !left_out && !(value.is_null() && !flat.field.pointer()) {
                 map.insert(key.into_owned(), value);

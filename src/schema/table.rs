@@ -191,6 +191,27 @@ pub struct Schema {
     pub structural: Option<Arc<Structural>>,
 }
 
+impl Schema {
+    /// Whether the field at the end of a path (`spec`, `ports`, `0`) is a list or a map, not an object
+    /// with fields of its own.
+    pub fn is_collection<'s>(&self, steps: impl Iterator<Item = &'s str>) -> bool {
+        let table = &self.table;
+        let mut kind = self.root;
+        for step in steps {
+            kind = match table.shape(kind) {
+                Shape::Struct { id, .. } => match table.field(id, step) {
+                    Some(flat) => flat.field.kind,
+                    None => return false,
+                },
+                Shape::List { element, .. } => element,
+                Shape::Map { value, .. } => value,
+                _ => return false,
+            };
+        }
+        matches!(table.shape(kind), Shape::List { .. } | Shape::Map { .. })
+    }
+}
+
 /// The table of the built-in kinds.
 pub fn builtin() -> &'static Arc<TypeTable> {
     static TABLE: std::sync::LazyLock<Arc<TypeTable>> =

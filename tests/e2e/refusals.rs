@@ -247,10 +247,14 @@ fn hostile_requests(machine: &Machine) {
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
     let at = |path: &str| format!("https://127.0.0.1:6443{path}");
-    assert_eq!(stranger(&[&at("/api/v1/secrets")]), "403", "nobody in particular");
+    assert_eq!(stranger(&[&at("/api/v1/secrets")]), "401", "nobody in particular");
+    assert_eq!(stranger(&[&at("/version")]), "401", "nobody in particular");
+    for path in ["/livez", "/readyz", "/healthz", "/cacerts"] {
+        assert_eq!(stranger(&[&at(path)]), "200", "{path} is for everybody");
+    }
     assert_eq!(stranger(&[&at("/api/v1/secrets"), "-H", "Authorization: Bearer wrong"]), "401");
-    assert_eq!(stranger(&[&at("/v1-orch/join"), "-X", "POST", "-d", "{}"]), "403", "without a token nobody joins");
-    assert_eq!(stranger(&[&at("/api/v1/secrets"), "-H", "Impersonate-User: system:admin"]), "403");
+    assert_eq!(stranger(&[&at("/v1-orch/join"), "-X", "POST", "-d", "{}"]), "401", "without a token nobody joins");
+    assert_eq!(stranger(&[&at("/api/v1/secrets"), "-H", "Impersonate-User: system:admin"]), "401");
     assert_eq!(
         stranger(&[
             &at("/api/v1/secrets"),
@@ -259,7 +263,7 @@ fn hostile_requests(machine: &Machine) {
             "-H",
             "X-Remote-Group: system:masters"
         ]),
-        "403"
+        "401"
     );
     for path in ["/../../etc/passwd", "/api/v1/namespaces/..%2f..%2fetc/pods", "/%00", "/api/v1/%ff%fe", "//api//v1"] {
         let code = stranger(&["--path-as-is", &at(path)]);

@@ -9,7 +9,7 @@ const GROUP: &str = "/apis/admissionregistration.k8s.io/v1";
 const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/default/deployments";
 const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
 
-fn constraints(group: &str, resource: &str) -> Value {
+pub fn constraints(group: &str, resource: &str) -> Value {
     json!({ "resourceRules": [{ "operations": ["CREATE", "UPDATE"], "apiGroups": [group], "apiVersions": ["v1"], "resources": [resource] }] })
 }
 
@@ -21,7 +21,7 @@ fn binding(kind: &str, name: &str, spec: Value) -> Value {
     json!({ "apiVersion": "admissionregistration.k8s.io/v1", "kind": format!("{kind}AdmissionPolicyBinding"), "metadata": { "name": name }, "spec": spec })
 }
 
-async fn validating(api: &Api, name: &str, spec: Value, bound: Value) {
+pub async fn validating(api: &Api, name: &str, spec: Value, bound: Value) {
     api.post(&format!("{GROUP}/validatingadmissionpolicies"), policy("Validating", name, spec)).await.ok();
     let mut bound = bound;
     bound["policyName"] = json!(name);
@@ -260,4 +260,24 @@ async fn custom_resources_are_mutated_and_validated() {
     let made = api.post(path, widget(1)).await.ok();
     assert_eq!(made["spec"], json!({ "size": 1, "color": "red" }));
     api.delete(&format!("{path}/w"), None).await.ok();
+}
+
+#[tokio::test]
+async fn a_variable_costs_where_it_is_named() {
+    let api = api().await;
+    let ten = "[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]";
+    let bomb = "abcdef".chars().rev().fold("true".to_owned(), |inner, name| format!("{ten}.all({name}, {inner})"));
+    let spec = json!({
+        "matchConstraints": constraints("", "configmaps"),
+        "variables": [
+            { "name": "bomb", "expression": bomb },
+            { "name": "data", "expression": "object.data" },
+            { "name": "kind", "expression": "variables.data.kind" },
+        ],
+        "validations": [{ "expression": "variables.kind != 'bad' || variables.kind == variables.data.kind + '!'" }],
+    });
+    validating(&api, "lazy", spec, json!({})).await;
+    let (_, message) = until_refused(&api, CONFIG_MAPS, &config_map("x", json!({ "kind": "bad" }))).await;
+    assert!(message.contains("denied request: failed expression: variables.kind != 'bad'"), "{message}");
+    api.post(CONFIG_MAPS, config_map("x", json!({ "kind": "good" }))).await.ok();
 }

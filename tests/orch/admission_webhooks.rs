@@ -19,16 +19,16 @@ use tokio::task::JoinSet;
 type Answers = dyn Fn(&str, &Value) -> Value + Send + Sync;
 
 /// A webhook server: what it was asked, and what it says by path.
-struct Hooks {
-    url: String,
-    bundle: String,
+pub struct Hooks {
+    pub url: String,
+    pub bundle: String,
     asked: Arc<Mutex<Vec<(String, Value)>>>,
     _tasks: JoinSet<()>,
 }
 
 impl Hooks {
     /// `answer` gives the response for a path and a request; the uid is put in.
-    async fn start(answer: impl Fn(&str, &Value) -> Value + Send + Sync + 'static) -> Self {
+    pub async fn start(answer: impl Fn(&str, &Value) -> Value + Send + Sync + 'static) -> Self {
         let key = rcgen::KeyPair::generate().expect("a key");
         let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
         let certificate =
@@ -64,11 +64,11 @@ impl Hooks {
         Self { url, bundle, asked, _tasks: tasks }
     }
 
-    fn client(&self, path: &str) -> Value {
+    pub fn client(&self, path: &str) -> Value {
         json!({ "url": format!("{}{path}", self.url), "caBundle": self.bundle })
     }
 
-    fn asked(&self, path: &str) -> Vec<Value> {
+    pub fn asked(&self, path: &str) -> Vec<Value> {
         self.asked.lock().iter().filter(|(asked, _)| asked == path).map(|(_, review)| review.clone()).collect()
     }
 }
@@ -93,15 +93,15 @@ async fn serve(
     Ok(http::Response::new(Full::new(Bytes::from(reply.to_string()))))
 }
 
-fn allowed() -> Value {
+pub fn allowed() -> Value {
     json!({ "allowed": true })
 }
 
-fn denied(message: &str) -> Value {
+pub fn denied(message: &str) -> Value {
     json!({ "allowed": false, "status": { "message": message } })
 }
 
-fn patched(patch: &Value) -> Value {
+pub fn patched(patch: &Value) -> Value {
     let patch = base64::engine::general_purpose::STANDARD.encode(patch.to_string());
     json!({ "allowed": true, "patchType": "JSONPatch", "patch": patch })
 }
@@ -109,11 +109,11 @@ fn patched(patch: &Value) -> Value {
 const GROUP: &str = "/apis/admissionregistration.k8s.io/v1";
 const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
 
-fn rule(operations: &[&str], resources: &[&str]) -> Value {
+pub fn rule(operations: &[&str], resources: &[&str]) -> Value {
     json!({ "operations": operations, "apiGroups": ["*"], "apiVersions": ["*"], "resources": resources })
 }
 
-fn webhook(name: &str, client: Value, rules: Value, rest: Value) -> Value {
+pub fn webhook(name: &str, client: Value, rules: Value, rest: Value) -> Value {
     let mut webhook = json!({
         "name": format!("{name}.example.com"),
         "clientConfig": client,
@@ -137,19 +137,19 @@ fn configuration(kind: &str, name: &str, webhooks: Value) -> Value {
     })
 }
 
-async fn validating(api: &Api, name: &str, webhooks: Value) {
+pub async fn validating(api: &Api, name: &str, webhooks: Value) {
     api.post(&format!("{GROUP}/validatingwebhookconfigurations"), configuration("Validating", name, webhooks))
         .await
         .ok();
     tokio::task::yield_now().await;
 }
 
-async fn mutating(api: &Api, name: &str, webhooks: Value) {
+pub async fn mutating(api: &Api, name: &str, webhooks: Value) {
     api.post(&format!("{GROUP}/mutatingwebhookconfigurations"), configuration("Mutating", name, webhooks)).await.ok();
     tokio::task::yield_now().await;
 }
 
-fn config_map(name: &str, data: Value) -> Value {
+pub fn config_map(name: &str, data: Value) -> Value {
     json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": name }, "data": data })
 }
 

@@ -9,12 +9,11 @@ use http::Method;
 use http_body_util::BodyExt;
 use orch::api::{GroupResource, GroupVersionKind, UserInfo};
 use orch::apiserver::authz::{Attributes, Authorizer, Decision};
-use orch::apiserver::{Config, Limits, Server, aggregation, authn, flow_control, services, webhook};
+use orch::apiserver::{Config, Limits, Server, aggregation, authn, webhook};
 use orch::client::dialer::{Connection, Destination, Dialer};
 use orch::cluster::pki::{FRONT_PROXY, Options, Pki};
 use orch::resources::{Registry, Resource};
 use orch::schema::{Schema, builtin_schema};
-use orch::storage::SqliteStorage;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -66,25 +65,16 @@ async fn server(
     dialer: Option<To>,
     aggregation: aggregation::Options,
 ) -> Server {
-    let storage = SqliteStorage::in_memory().await;
-    Server::new(Config {
-        webhooks: match dialer {
-            Some(dialer) => webhook::Client::new(storage.clone(), Arc::new(dialer)),
-            None => webhook::Client::direct(storage.clone()),
-        },
-        storage,
-        registry: Arc::new(registry),
-        authenticators,
-        authorizers: vec![authorizer],
-        admission: Vec::new(),
-        handlers: Vec::new(),
-        routes: Vec::new(),
-        services: services::Ranges::default(),
-        aggregation,
-        flow_control: flow_control::Options::default(),
-        ready: Vec::new(),
-        audit: None,
-    })
+    let change = |config: &mut Config| {
+        if let Some(dialer) = dialer {
+            config.webhooks = webhook::Client::new(config.storage.clone(), Arc::new(dialer));
+        }
+        config.registry = Arc::new(registry);
+        config.authenticators = authenticators;
+        config.authorizers = vec![authorizer];
+        config.aggregation = aggregation;
+    };
+    Api::with(change).await.server
 }
 
 struct World {

@@ -66,7 +66,7 @@ impl Api {
             registry: Arc::new(Registry::built_in()),
             authenticators: Vec::new(),
             authorizers: vec![Arc::new(authz::PrivilegedGroup)],
-            admission: Vec::new(),
+            admission: Default::default(),
             handlers: Vec::new(),
             routes: Vec::new(),
             services: services::Ranges::default(),

@@ -1,37 +1,54 @@
 //! The audit log: which requests are recorded, at which stages, and with what.
 
 use crate::apiserver::{Api, CONFIG_MAPS};
+use crate::cluster::{Composed, control_plane_with};
 use axum::body::Body;
 use http::{Method, header};
 use http_body_util::BodyExt;
 use orch::api::UserInfo;
+use orch::apiserver::admission;
 use orch::apiserver::audit::{Audit, Log, Policy, log};
-use orch::apiserver::{admission, authz};
 use serde_json::{Value, json};
 use std::path::PathBuf;
-use std::sync::Arc;
 use tempfile::TempDir;
 
-struct Recorded {
-    api: Api,
-    directory: TempDir,
+pub struct Recorded {
+    pub api: Api,
+    pub directory: TempDir,
 }
 
 impl Recorded {
-    async fn new(rules: &str) -> Self {
+    pub async fn new(rules: &str) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
-        let log = Log::open(log::Options { path: Self::path(&directory), ..Default::default() }).expect("a log");
-        let policy = Policy::parse(&format!("apiVersion: audit.k8s.io/v1\nkind: Policy\n{rules}")).expect("a policy");
-        let api = Api::with(|config| config.audit = Some(Audit::new(policy, log))).await;
+        let audit = Self::audit(&directory, rules);
+        let api = Api::with(|config| config.audit = Some(audit)).await;
         Self { api, directory }
     }
 
-    fn path(directory: &TempDir) -> PathBuf {
+    /// A whole control plane.
+    pub async fn control_plane(rules: &str, admission: admission::Configuration) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let audit = Self::audit(&directory, rules);
+        let change = Box::new(|config: &mut orch::apiserver::Config| config.audit = Some(audit));
+        let server = control_plane_with(Composed { admission, change, ..Composed::default() }).await;
+        let user = UserInfo::new("admin", &["system:masters"]);
+        let it = Self { api: Api { server, user }, directory };
+        it.events();
+        it
+    }
+
+    fn audit(directory: &TempDir, rules: &str) -> Audit {
+        let log = Log::open(log::Options { path: Self::path(directory), ..Default::default() }).expect("a log");
+        let policy = Policy::parse(&format!("apiVersion: audit.k8s.io/v1\nkind: Policy\n{rules}")).expect("a policy");
+        Audit::new(policy, Some(log), None)
+    }
+
+    pub fn path(directory: &TempDir) -> PathBuf {
         directory.path().join("audit.log")
     }
 
     /// What was recorded since the last look.
-    fn events(&self) -> Vec<Value> {
+    pub fn events(&self) -> Vec<Value> {
         let path = Self::path(&self.directory);
         let text = std::fs::read_to_string(&path).expect("the log");
         // The log appends: what is cut off is not written again.
@@ -167,43 +184,6 @@ async fn a_watch_has_a_start_and_an_end() {
     let ended = it.events();
     assert_eq!(stages(&ended), ["ResponseComplete"]);
     assert_eq!((&ended[0]["verb"], &ended[0]["responseStatus"]["code"]), (&json!("watch"), &json!(200)));
-}
-
-#[tokio::test]
-async fn admission_annotates() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let log = Log::open(log::Options { path: Recorded::path(&directory), ..Default::default() }).expect("a log");
-    let policy = "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules: [{level: Metadata}]";
-    let policy = Policy::parse(policy).expect("a policy");
-    let api = Api::with(|config| {
-        let storage = config.storage.clone();
-        let rbac = Arc::new(authz::Rbac::new(storage.clone()));
-        let sources = admission::Sources {
-            storage,
-            authorizers: config.authorizers.clone(),
-            rbac,
-            registry: config.registry.clone(),
-            webhooks: config.webhooks.clone(),
-        };
-        let all = admission::chain(&sources, &[], &[]).expect("a chain");
-        config.admission = all.into_iter().filter(|plugin| plugin.name() == "PodSecurity").collect();
-        config.audit = Some(Audit::new(policy, log));
-    });
-    let it = Recorded { api: api.await, directory };
-    let labels =
-        json!({"pod-security.kubernetes.io/enforce": "baseline", "pod-security.kubernetes.io/audit": "restricted"});
-    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "a", "labels": labels}});
-    it.api.post("/api/v1/namespaces", namespace).await.ok();
-    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"},
-        "spec": {"containers": [{"name": "c", "image": "i"}]}});
-    it.api.post("/api/v1/namespaces/a/pods", pod).await.ok();
-    let annotations = &it.events()[1]["annotations"];
-    assert_eq!(annotations["pod-security.kubernetes.io/enforce-policy"], "baseline:latest");
-    let violations = annotations["pod-security.kubernetes.io/audit-violations"].as_str().unwrap_or_default();
-    assert!(
-        violations.starts_with("would violate PodSecurity \"restricted:latest\": allowPrivilegeEscalation"),
-        "{violations}"
-    );
 }
 
 #[tokio::test]

@@ -1,14 +1,13 @@
 //! The API server behind TLS: protocols, identities, limits, shutdown, watches over a WebSocket.
 
+use crate::apiserver::Api;
 use axum::body::Body;
 use futures::StreamExt;
 use http::Request;
 use http_body_util::BodyExt;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use orch::apiserver::{Config, Limits, Server, authn, authz, services};
+use orch::apiserver::{Limits, authn};
 use orch::cluster::pki::{Options, Pki};
-use orch::resources::Registry;
-use orch::storage::SqliteStorage;
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -35,22 +34,8 @@ async fn start(limits: Limits) -> Running {
     let pki = Pki::open_or_create(directory.path(), Options::new(service, "cluster.local")).expect("certificates");
     let clock: authn::Clock = Arc::new(SystemTime::now);
     let verifier = authn::x509::Verifier::new(pki.client_ca_pem(), clock).expect("a CA");
-    let storage = SqliteStorage::in_memory().await;
-    let server = Server::new(Config {
-        webhooks: orch::apiserver::webhook::Client::direct(storage.clone()),
-        storage,
-        registry: Arc::new(Registry::built_in()),
-        authenticators: vec![Arc::new(authn::x509::ClientCertificates::new(verifier))],
-        authorizers: vec![Arc::new(authz::PrivilegedGroup)],
-        admission: Vec::new(),
-        handlers: Vec::new(),
-        routes: Vec::new(),
-        services: services::Ranges::default(),
-        aggregation: orch::apiserver::aggregation::Options::default(),
-        flow_control: orch::apiserver::flow_control::Options::default(),
-        ready: Vec::new(),
-        audit: None,
-    });
+    let clients = Arc::new(authn::x509::ClientCertificates::new(verifier));
+    let server = Api::with(|config| config.authenticators = vec![clients]).await.server;
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let shutdown = CancellationToken::new();

@@ -93,8 +93,22 @@ impl controllers::Signer for ClusterSigner {
     }
 }
 
+/// How the API server of a test is composed otherwise.
+pub struct Composed {
+    /// Admission plugins that are off elsewhere.
+    pub plugins: &'static [&'static str],
+    pub admission: admission::Configuration,
+    pub change: Box<dyn FnOnce(&mut apiserver::Config)>,
+}
+
+impl Default for Composed {
+    fn default() -> Self {
+        Self { plugins: &[], admission: admission::Configuration::default(), change: Box::new(|_| {}) }
+    }
+}
+
 /// The API server as `orch server` composes it, but for the way to kubelets.
-fn api_server(storage: &Arc<dyn Storage>, pki: &Pki) -> Server {
+fn api_server(storage: &Arc<dyn Storage>, pki: &Pki, composed: Composed) -> Server {
     let clock: authn::Clock = Arc::new(SystemTime::now);
     let keys = authn::service_account::Keys::new(pki.service_account_key_pem(), &[]).expect("a key");
     let issuer = "https://kubernetes.default.svc.cluster.local";
@@ -107,7 +121,7 @@ fn api_server(storage: &Arc<dyn Storage>, pki: &Pki) -> Server {
         service_accounts: service_accounts.clone(),
         remote_tokens: Vec::new(),
         static_tokens: Vec::new(),
-        anonymous: true,
+        anonymous: authn::Anonymous::Everywhere,
         clock,
     })
     .expect("authenticators");
@@ -120,32 +134,42 @@ fn api_server(storage: &Arc<dyn Storage>, pki: &Pki) -> Server {
         rbac: rbac.clone(),
         registry: registry.clone(),
         webhooks: webhooks.clone(),
+        configuration: composed.admission,
+        metrics: Arc::default(),
     };
     let mut handlers = subresources::reviews::handlers(reviewed, service_accounts.audiences().to_vec(), rbac);
-    handlers.push(subresources::token_request::handler(service_accounts));
-    Server::new(apiserver::Config {
+    handlers.push(subresources::token_request::handler(service_accounts.clone()));
+    let plugins: Vec<String> = composed.plugins.iter().map(ToString::to_string).collect();
+    let mut config = apiserver::Config {
         storage: storage.clone(),
         registry,
         authenticators: vec![Arc::new(chain)],
         authorizers,
-        admission: admission::chain(&sources, &[], &[]).expect("the chain"),
+        admission: admission::Chain::new(&sources, &plugins, &[]).expect("the chain"),
         handlers,
-        routes: Vec::new(),
+        routes: apiserver::routes::openid::routes(&service_accounts),
         services: services::Ranges::default(),
         webhooks,
         aggregation: apiserver::aggregation::Options::default(),
         flow_control: apiserver::flow_control::Options::default(),
         ready: Vec::new(),
         audit: None,
-    })
+    };
+    (composed.change)(&mut config);
+    Server::new(config)
 }
 
 /// An API server with its default objects, and nobody else.
 pub async fn control_plane() -> Server {
+    control_plane_with(Composed::default()).await
+}
+
+pub async fn control_plane_with(composed: Composed) -> Server {
     let storage: Arc<dyn Storage> = SqliteStorage::in_memory().await;
     let directory = tempfile::tempdir().expect("a directory");
     let options = PkiOptions::new([10, 43, 0, 1].into(), "cluster.local");
-    let server = api_server(&storage, &Pki::open_or_create(directory.path(), options).expect("certificates"));
+    let pki = Pki::open_or_create(directory.path(), options).expect("certificates");
+    let server = api_server(&storage, &pki, composed);
     bootstrap::reconcile(server.clone()).await.expect("the default objects are written");
     server
 }
@@ -168,7 +192,7 @@ impl TestCluster {
         let pki =
             Pki::open_or_create(directory.path(), PkiOptions::new(address, "cluster.local")).expect("certificates");
         let pki = Arc::new(pki);
-        let server = api_server(&shared, &pki);
+        let server = api_server(&shared, &pki, Composed::default());
         bootstrap::reconcile(server.clone()).await.expect("the default objects are written");
         let requests: Arc<AtomicU64> = Arc::default();
         let counted = Counted { server: server.clone(), requests: requests.clone() };

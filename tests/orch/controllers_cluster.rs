@@ -3,7 +3,7 @@
 use crate::cluster::{Setup, TestCluster, deployment, is_rolled_out, service};
 use base64::Engine;
 use orch::api::UserInfo;
-use orch::client::{DeleteOptions, Objects, Propagation, in_process, kinds};
+use orch::client::{DeleteOptions, Kind, Objects, Propagation, in_process, kinds};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -462,4 +462,54 @@ async fn bootstrap_tokens_go_when_they_expire() {
         let name = format!("bootstrap-token-{name}");
         assert!(cluster.find(&kinds::SECRETS, "kube-system", &name).await.is_some(), "{name}");
     }
+}
+
+#[tokio::test]
+async fn policies_are_held_to_the_types_of_what_they_match() {
+    let cluster = TestCluster::start().await;
+    let properties = json!({ "spec": { "type": "object", "properties": { "size": { "type": "integer" } } } });
+    let definition = crate::custom_resources::widgets(json!({ "type": "object", "properties": properties }));
+    let definitions =
+        Kind::cluster("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions");
+    cluster.create(&definitions, "", definition).await;
+    let rule = |group: &str, resource: &str| json!({ "operations": ["CREATE"], "apiGroups": [group], "apiVersions": ["v1"], "resources": [resource] });
+    let policy = |name: &str, expressions: &[&str]| {
+        let validations: Vec<Value> = expressions.iter().map(|text| json!({ "expression": text })).collect();
+        let rules = [rule("apps", "deployments"), rule("example.com", "widgets"), rule("example.com", "nothing")];
+        json!({
+            "metadata": { "name": name },
+            "spec": { "matchConstraints": { "resourceRules": rules }, "validations": validations },
+        })
+    };
+    let policies = &kinds::VALIDATING_ADMISSION_POLICIES;
+    cluster.create(policies, "", policy("good", &["object.metadata.name != ''"])).await;
+    cluster.create(policies, "", policy("bad", &["object.spec.replicas > 1", "object.spec.size > 1", "true"])).await;
+    let checked = |policy: &Value| policy["status"]["typeChecking"].is_object();
+    let good = cluster.until_object(policies, "", "good", "is checked", checked).await;
+    assert_eq!(good["status"], json!({ "observedGeneration": 1, "typeChecking": {} }));
+    let bad = cluster.until_object(policies, "", "bad", "is checked", checked).await;
+    let warnings = bad["status"]["typeChecking"]["expressionWarnings"].as_array().expect("warnings").clone();
+    let told: Vec<(&str, &str)> = warnings
+        .iter()
+        .map(|one| (one["fieldRef"].as_str().unwrap_or_default(), one["warning"].as_str().unwrap_or_default()))
+        .collect();
+    assert_eq!(told.len(), 2, "{warnings:#?}");
+    assert_eq!(told[0].0, "spec.validations[0].expression");
+    assert!(
+        told[0].1.starts_with("example.com/v1, Kind=Widget: ERROR: <input>:1:12: undefined field 'replicas'\n"),
+        "{told:?}"
+    );
+    assert_eq!(told[1].0, "spec.validations[1].expression");
+    assert!(
+        told[1].1.starts_with("apps/v1, Kind=Deployment: ERROR: <input>:1:12: undefined field 'size'\n"),
+        "{told:?}"
+    );
+
+    // A policy that is mended is checked again.
+    cluster.patch(policies, "", "bad", json!({ "spec": { "validations": [{ "expression": "true" }] } })).await;
+    cluster
+        .until_object(policies, "", "bad", "is checked again", |policy| {
+            policy["status"] == json!({ "observedGeneration": 2, "typeChecking": {} })
+        })
+        .await;
 }

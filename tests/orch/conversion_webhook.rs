@@ -8,11 +8,9 @@ use base64::Engine;
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
-use orch::api::{Fields, FieldsMut, UserInfo};
-use orch::apiserver::{Config, Server, authz, services, webhook};
+use orch::api::{Fields, FieldsMut};
+use orch::apiserver::webhook;
 use orch::client::dialer::{Connection, Destination, Dialer};
-use orch::resources::Registry;
-use orch::storage::SqliteStorage;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::convert::Infallible;
@@ -114,23 +112,8 @@ async fn world() -> World {
         dialed: Mutex::default(),
         calls: Arc::default(),
     });
-    let storage = SqliteStorage::in_memory().await;
-    let server = Server::new(Config {
-        webhooks: webhook::Client::new(storage.clone(), webhook.clone()),
-        storage,
-        registry: Arc::new(Registry::built_in()),
-        authenticators: Vec::new(),
-        authorizers: vec![Arc::new(authz::PrivilegedGroup)],
-        admission: Vec::new(),
-        handlers: Vec::new(),
-        routes: Vec::new(),
-        services: services::Ranges::default(),
-        aggregation: orch::apiserver::aggregation::Options::default(),
-        flow_control: orch::apiserver::flow_control::Options::default(),
-        ready: Vec::new(),
-        audit: None,
-    });
-    let api = Api { server, user: UserInfo::new("admin", &["system:masters"]) };
+    let dialer = webhook.clone();
+    let api = Api::with(|config| config.webhooks = webhook::Client::new(config.storage.clone(), dialer)).await;
     World { api, webhook, bundle: base64::engine::general_purpose::STANDARD.encode(certificate.pem()) }
 }
 

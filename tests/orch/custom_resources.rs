@@ -528,3 +528,58 @@ async fn openapi_tells_of_custom_resources_while_they_are_defined() {
     }
     assert!(!api.get("/openapi/v2").await.ok()["definitions"].has("com.example.v1.Widget"));
 }
+
+#[tokio::test]
+async fn definitions_are_warned_of_and_held_to_their_defaults() {
+    let api = api().await;
+    let with = |properties: Value| widgets(spec(properties));
+    let warnings = |answer: &crate::apiserver::Answer| -> Vec<String> {
+        answer.headers.get_all("warning").iter().map(|text| text.to_str().expect("text").to_owned()).collect()
+    };
+    let known =
+        json!({ "a": { "type": "string", "format": "date-time" }, "b": { "type": "integer", "format": "int32" } });
+    let made = api.post(&format!("{DEFINITIONS}?dryRun=All"), with(known)).await;
+    assert_eq!(warnings(&made), [""; 0]);
+    let odd = |format: &str| json!({ "a": { "type": "string", "format": format }, "b": { "type": "integer", "format": "int32" } });
+    let made = api.post(DEFINITIONS, with(odd("zip-code"))).await;
+    assert_eq!(warnings(&made), ["299 - \"unrecognized format \\\"zip-code\\\"\""]);
+    let mut made = made.ok();
+    // What was there is not warned of again.
+    made["metadata"]["labels"] = json!({ "touched": "yes" });
+    let path = format!("{DEFINITIONS}/widgets.example.com");
+    let again = api.put(&path, &api.get(&path).await.ok()).await;
+    assert_eq!(warnings(&again), [""; 0]);
+    let mut next = again.ok();
+    next["spec"]["versions"][0]["schema"]["openAPIV3Schema"] = spec(odd("postcode"));
+    assert_eq!(warnings(&api.put(&path, &next).await), ["299 - \"unrecognized format \\\"postcode\\\"\""]);
+    api.delete(&path, None).await.ok();
+
+    let refused = async |definition: Value| api.post(&format!("{DEFINITIONS}?dryRun=All"), definition).await.refused();
+    let mut preserving = definition("gadgets", "Gadget", json!([version("v1", spec(json!({})))]));
+    preserving["spec"]["preserveUnknownFields"] = json!(true);
+    let (code, message) = refused(preserving).await;
+    assert_eq!(
+        (code, message.as_str()),
+        (
+            422,
+            "CustomResourceDefinition.apiextensions.k8s.io \"gadgets.example.com\" is invalid: spec.preserveUnknownFields: \
+             Invalid value: true: cannot set to true, set x-kubernetes-preserve-unknown-fields to true in \
+             spec.versions[*].schema instead"
+        )
+    );
+    let ruled = json!({ "size": { "type": "integer", "default": 3, "x-kubernetes-validations": [{ "rule": "self > 5", "message": "too small" }] } });
+    let (_, message) = refused(definition("gadgets", "Gadget", json!([version("v1", spec(ruled))]))).await;
+    assert!(message.ends_with(".properties[spec].properties[size].default: Invalid value: 3: too small"), "{message}");
+    let mut at_root = spec(json!({}));
+    at_root["not"] = json!({ "required": ["x"] });
+    let mut one = version("v1", at_root);
+    one["subresources"] = json!({ "status": {} });
+    let (_, message) = refused(definition("gadgets", "Gadget", json!([one]))).await;
+    assert!(
+        message.contains("only [Description Type Format Title Maximum ExclusiveMaximum Minimum")
+            && message.contains(
+                "XValidations] fields are allowed at the root of the schema if the status subresource is enabled"
+            ),
+        "{message}"
+    );
+}

@@ -7,9 +7,7 @@ use axum::body::Body;
 use http::{HeaderMap, Method, Request};
 use orch::api::{Status, UserInfo};
 use orch::apiserver::authz::{Attributes, Authorizer, Decision};
-use orch::apiserver::{Config, Reply, Server, flow_control, routes::Route, services};
-use orch::resources::Registry;
-use orch::storage::SqliteStorage;
+use orch::apiserver::{Config, Reply, flow_control, routes::Route};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -151,23 +149,13 @@ impl Route for Slow {
 /// A server of two seats: one is of `tiny`, one of everybody else.
 async fn two_seats(response: Value) -> (Api, Arc<Semaphore>) {
     let gate = Arc::new(Semaphore::new(0));
-    let storage = SqliteStorage::in_memory().await;
-    let server = Server::new(Config {
-        webhooks: orch::apiserver::webhook::Client::direct(storage.clone()),
-        storage,
-        registry: Arc::new(Registry::built_in()),
-        authenticators: Vec::new(),
-        authorizers: vec![Arc::new(Everybody)],
-        admission: Vec::new(),
-        handlers: Vec::new(),
-        routes: vec![("/slow", Arc::new(Slow(gate.clone())))],
-        services: services::Ranges::default(),
-        aggregation: orch::apiserver::aggregation::Options::default(),
-        flow_control: flow_control::Options { max_requests: 1, max_mutating: 1 },
-        ready: Vec::new(),
-        audit: None,
-    });
-    let admin = Api { server, user: UserInfo::new("admin", &["system:masters"]) };
+    let slow = gate.clone();
+    let change = |config: &mut Config| {
+        config.authorizers = vec![Arc::new(Everybody)];
+        config.routes = vec![("/slow", Arc::new(Slow(slow)))];
+        config.flow_control = flow_control::Options { max_requests: 1, max_mutating: 1 };
+    };
+    let admin = Api::with(change).await;
     admin.post(LEVELS, level("tiny", response)).await.ok();
     admin.post(SCHEMAS, schema("tiny", "tiny", "ann")).await.ok();
     let (wanted, ann) = (uid(&admin, SCHEMAS, "tiny").await, as_ann(&admin));

@@ -43,7 +43,7 @@ impl TestNode {
             registry: Arc::new(Registry::built_in()),
             authenticators: Vec::new(),
             authorizers,
-            admission: Vec::new(),
+            admission: Default::default(),
             handlers: Vec::new(),
             routes: Vec::new(),
             services: apiserver::services::Ranges {

@@ -1,6 +1,7 @@
 //! One test binary, one module per noun: the real API server, store, controllers and scheduler
 //! in-process, with a fake container runtime. No root, no ports.
 
+mod admission_plugins;
 mod admission_policies;
 mod admission_webhooks;
 mod aggregation;
@@ -14,7 +15,9 @@ mod apiserver_rows;
 mod apiserver_services;
 mod apiserver_tls;
 mod apiserver_watch;
+mod audit_annotations;
 mod authentication;
+mod authorization;
 mod cluster;
 mod controllers_cluster;
 mod controllers_deployment;

@@ -1,6 +1,6 @@
 //! DefaultTolerationSeconds: a pod stays on a node that is not ready for five minutes.
 
-use super::{Attributes, Operation, Plugin, is_core, items, list_mut, text};
+use super::{Attributes, Operation, Plugin, is_write, items, list_mut, text};
 use crate::api::{GroupVersionResource, Status};
 use async_trait::async_trait;
 use serde_json::{Value, json};
@@ -18,9 +18,7 @@ impl Plugin for DefaultTolerationSeconds {
     }
 
     fn handles(&self, operation: Operation, resource: &GroupVersionResource, subresource: &str) -> bool {
-        matches!(operation, Operation::Create | Operation::Update)
-            && subresource.is_empty()
-            && is_core(resource, "pods")
+        is_write(operation, resource, subresource, "pods")
     }
 
     async fn admit(&self, attributes: &mut Attributes<'_>) -> Result<(), Status> {

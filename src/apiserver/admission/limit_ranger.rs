@@ -3,7 +3,7 @@
 
 use super::{Attributes, Operation, Plugin, Sources, is_core};
 use crate::api::{Fields, GroupResource, GroupVersionResource, Quantity, Status};
-use crate::resources::quota::{Amounts, amounts, pod_amounts};
+use crate::resources::quota::{Amounts, amounts, container_amounts};
 use crate::storage::{Prefix, Storage};
 use async_trait::async_trait;
 use serde_json::{Value, json};
@@ -141,7 +141,7 @@ fn pod(limit: &Value, pod: &Value, wrong: &mut Vec<String>) {
             });
             asked.collect()
         }
-        "Pod" => vec![Asked { requests: pod_amounts(pod, "requests"), limits: pod_amounts(pod, "limits") }],
+        "Pod" => vec![Asked { requests: container_amounts(pod, "requests"), limits: container_amounts(pod, "limits") }],
         _ => return,
     };
     for asked in &all {

@@ -1,27 +1,37 @@
 //! The admission chain: plugins that change or refuse a write before it is stored.
 //!
 //! Mutating plugins run after defaulting and before validation, validating ones after it. A plugin
-//! is one file and one row of [`PLUGINS`]; [`chain`] picks those that are switched on.
+//! is one file and one row of [`PLUGINS`]; a [`Chain`] is of those that are switched on.
 
+mod always_pull_images;
 mod certificate_approval;
 mod certificate_signing;
 mod certificate_subject_restriction;
+mod chain;
+mod configuration;
 mod configurations;
 mod default_ingress_class;
 mod default_storage_class;
 mod default_toleration_seconds;
+mod deny_service_external_ips;
 mod expressions;
+mod extended_resource_toleration;
 mod limit_ranger;
 mod matching;
+mod metrics;
 mod namespace_lifecycle;
 pub mod node_restriction;
+mod owner_references_permission_enforcement;
 mod persistent_volume_claim_resize;
+mod pod_resize_validator;
 mod pod_security;
+mod pod_topology_labels;
 mod policy;
 mod priority;
 mod reinvocation;
 mod resource_quota;
 mod role_escalation;
+mod runtime_class;
 mod service_account;
 mod storage_object_in_use_protection;
 mod taint_nodes_by_condition;
@@ -32,6 +42,9 @@ use crate::apiserver::authz::{Authorizer, Rbac};
 use crate::apiserver::webhook::Client;
 use crate::resources::Registry;
 use crate::storage::Storage;
+pub use chain::Chain;
+pub use configuration::Configuration;
+pub use metrics::Metrics;
 pub use reinvocation::Reinvocation;
 
 use async_trait::async_trait;
@@ -46,6 +59,9 @@ pub struct Sources {
     pub rbac: Arc<Rbac>,
     pub registry: Arc<Registry>,
     pub webhooks: Arc<Client>,
+    /// What administrators set of single plugins.
+    pub configuration: Configuration,
+    pub metrics: Arc<Metrics>,
 }
 
 impl Sources {
@@ -54,73 +70,115 @@ impl Sources {
     }
 
     fn caller(&self) -> webhook::Caller {
-        webhook::Caller { world: self.world(), client: self.webhooks.clone(), authorizers: self.authorizers.clone() }
+        webhook::Caller {
+            world: self.world(),
+            client: self.webhooks.clone(),
+            authorizers: self.authorizers.clone(),
+            metrics: self.metrics.clone(),
+        }
     }
 }
 
-/// A row of the chain: its name for `--enable-admission-plugins` and `--disable-admission-plugins`,
-/// and how it is made.
-pub type Row = (&'static str, fn(&Sources) -> Arc<dyn Plugin>);
+/// A row of the chain.
+pub struct Row {
+    /// For `--enable-admission-plugins` and `--disable-admission-plugins`.
+    name: &'static str,
+    /// Whether it runs without being asked for.
+    on: bool,
+    steps: Steps,
+    make: fn(&Sources) -> Arc<dyn Plugin>,
+}
 
-/// The chain in Kubernetes's order; all are on unless they are switched off.
+/// Which steps a plugin has.
+#[derive(Clone, Copy)]
+enum Steps {
+    Admits,
+    Validates,
+    Both,
+}
+
+const fn on(name: &'static str, steps: Steps, make: fn(&Sources) -> Arc<dyn Plugin>) -> Row {
+    Row { name, on: true, steps, make }
+}
+
+const fn off(name: &'static str, steps: Steps, make: fn(&Sources) -> Arc<dyn Plugin>) -> Row {
+    Row { name, on: false, steps, make }
+}
+
+/// The chain in Kubernetes's order.
 pub const PLUGINS: &[Row] = &[
-    ("NamespaceLifecycle", |sources| Arc::new(namespace_lifecycle::NamespaceLifecycle::new(sources))),
-    ("LimitRanger", |sources| Arc::new(limit_ranger::LimitRanger::new(sources))),
-    ("ServiceAccount", |sources| Arc::new(service_account::ServiceAccount::new(sources))),
-    ("NodeRestriction", |sources| Arc::new(node_restriction::NodeRestriction::new(sources))),
-    ("TaintNodesByCondition", |_| Arc::new(taint_nodes_by_condition::TaintNodesByCondition)),
-    ("PodSecurity", |sources| Arc::new(pod_security::PodSecurity::new(sources))),
-    ("Priority", |sources| Arc::new(priority::Priority::new(sources))),
-    ("DefaultTolerationSeconds", |_| Arc::new(default_toleration_seconds::DefaultTolerationSeconds)),
-    ("DefaultStorageClass", |sources| Arc::new(default_storage_class::DefaultStorageClass::new(sources))),
-    ("StorageObjectInUseProtection", |_| Arc::new(storage_object_in_use_protection::StorageObjectInUseProtection)),
-    ("PersistentVolumeClaimResize", |sources| {
+    on("NamespaceLifecycle", Steps::Admits, |sources| Arc::new(namespace_lifecycle::NamespaceLifecycle::new(sources))),
+    on("LimitRanger", Steps::Both, |sources| Arc::new(limit_ranger::LimitRanger::new(sources))),
+    on("ServiceAccount", Steps::Both, |sources| Arc::new(service_account::ServiceAccount::new(sources))),
+    on("NodeRestriction", Steps::Admits, |sources| Arc::new(node_restriction::NodeRestriction::new(sources))),
+    on("TaintNodesByCondition", Steps::Admits, |_| Arc::new(taint_nodes_by_condition::TaintNodesByCondition)),
+    off("AlwaysPullImages", Steps::Both, |_| Arc::new(always_pull_images::AlwaysPullImages)),
+    on("PodSecurity", Steps::Validates, |sources| Arc::new(pod_security::PodSecurity::new(sources))),
+    on("Priority", Steps::Both, |sources| Arc::new(priority::Priority::new(sources))),
+    on("DefaultTolerationSeconds", Steps::Admits, |_| Arc::new(default_toleration_seconds::DefaultTolerationSeconds)),
+    off("ExtendedResourceToleration", Steps::Admits, |_| {
+        Arc::new(extended_resource_toleration::ExtendedResourceToleration)
+    }),
+    on("DefaultStorageClass", Steps::Admits, |sources| {
+        Arc::new(default_storage_class::DefaultStorageClass::new(sources))
+    }),
+    on("StorageObjectInUseProtection", Steps::Admits, |_| {
+        Arc::new(storage_object_in_use_protection::StorageObjectInUseProtection)
+    }),
+    off("OwnerReferencesPermissionEnforcement", Steps::Validates, |sources| {
+        Arc::new(owner_references_permission_enforcement::OwnerReferencesPermissionEnforcement::new(sources))
+    }),
+    on("PersistentVolumeClaimResize", Steps::Validates, |sources| {
         Arc::new(persistent_volume_claim_resize::PersistentVolumeClaimResize::new(sources))
     }),
-    ("CertificateApproval", |sources| Arc::new(certificate_approval::CertificateApproval::new(sources))),
-    ("CertificateSigning", |sources| Arc::new(certificate_signing::CertificateSigning::new(sources))),
-    ("CertificateSubjectRestriction", |_| Arc::new(certificate_subject_restriction::CertificateSubjectRestriction)),
-    ("DefaultIngressClass", |sources| Arc::new(default_ingress_class::DefaultIngressClass::new(sources))),
-    ("MutatingAdmissionPolicy", |sources| Arc::new(policy::MutatingPolicies::new(sources))),
-    ("MutatingAdmissionWebhook", |sources| Arc::new(webhook::MutatingWebhooks::new(sources))),
-    ("ValidatingAdmissionPolicy", |sources| Arc::new(policy::ValidatingPolicies::new(sources))),
-    ("ValidatingAdmissionWebhook", |sources| Arc::new(webhook::ValidatingWebhooks::new(sources))),
-    ("ResourceQuota", |sources| Arc::new(resource_quota::ResourceQuota::new(sources))),
+    on("RuntimeClass", Steps::Both, |sources| Arc::new(runtime_class::RuntimeClass::new(sources))),
+    on("CertificateApproval", Steps::Validates, |sources| {
+        Arc::new(certificate_approval::CertificateApproval::new(sources))
+    }),
+    on("CertificateSigning", Steps::Validates, |sources| {
+        Arc::new(certificate_signing::CertificateSigning::new(sources))
+    }),
+    on("CertificateSubjectRestriction", Steps::Validates, |_| {
+        Arc::new(certificate_subject_restriction::CertificateSubjectRestriction)
+    }),
+    on("DefaultIngressClass", Steps::Admits, |sources| {
+        Arc::new(default_ingress_class::DefaultIngressClass::new(sources))
+    }),
+    off("DenyServiceExternalIPs", Steps::Validates, |_| Arc::new(deny_service_external_ips::DenyServiceExternalIps)),
+    on("PodTopologyLabels", Steps::Admits, |sources| Arc::new(pod_topology_labels::PodTopologyLabels::new(sources))),
+    on("PodResizeValidator", Steps::Validates, |sources| {
+        Arc::new(pod_resize_validator::PodResizeValidator::new(sources))
+    }),
+    on("MutatingAdmissionPolicy", Steps::Admits, |sources| Arc::new(policy::MutatingPolicies::new(sources))),
+    on("MutatingAdmissionWebhook", Steps::Admits, |sources| Arc::new(webhook::MutatingWebhooks::new(sources))),
+    on("ValidatingAdmissionPolicy", Steps::Validates, |sources| Arc::new(policy::ValidatingPolicies::new(sources))),
+    on("ValidatingAdmissionWebhook", Steps::Validates, |sources| Arc::new(webhook::ValidatingWebhooks::new(sources))),
+    on("ResourceQuota", Steps::Validates, |sources| Arc::new(resource_quota::ResourceQuota::new(sources))),
 ];
 
-/// Rows of Kubernetes's chain that this server does not have; switching them off is no error.
-const OTHERS: &[&str] = &[
-    "AlwaysPullImages",
+/// Rows of Kubernetes's chain for what is behind a feature gate that is closed: on or off, they do
+/// nothing there either.
+const GATED: &[&str] = &[
     "ClusterTrustBundleAttest",
-    "DenyServiceExternalIPs",
-    "OwnerReferencesPermissionEnforcement",
-    "PodTopologyLabels",
-    "RuntimeClass",
+    "JobValidation",
+    "NodeDeclaredFeatureValidator",
+    "PodGroupProtection",
+    "PodGroupWorkloadExists",
 ];
 
-/// The plugins that run. `Err`: a name that is not known, or one that cannot be switched on.
-pub fn chain(sources: &Sources, enable: &[String], disable: &[String]) -> Result<Vec<Arc<dyn Plugin>>, String> {
-    let known = |name: &String| PLUGINS.iter().any(|(known, _)| known == name);
-    let list = || PLUGINS.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
-    for name in enable {
-        if disable.contains(name) {
-            return Err(format!("admission plugin {name} is both enabled and disabled"));
-        }
-        if !known(name) {
-            return Err(format!("enable-admission-plugins: {name} is not known; there are {}", list()));
-        }
-    }
-    for name in disable {
-        if !known(name) && !OTHERS.contains(&name.as_str()) {
-            return Err(format!("disable-admission-plugins: {name} is not known; there are {}", list()));
-        }
-    }
-    let rows = PLUGINS.iter().filter(|(name, _)| !disable.iter().any(|off| off == name));
-    // Nobody may hand out rights that he does not have, whatever is switched off.
-    let mut plugins: Vec<Arc<dyn Plugin>> = vec![Arc::new(role_escalation::RoleEscalation::new(sources))];
-    plugins.extend(rows.map(|(_, make)| make(sources)));
-    Ok(plugins)
-}
+/// Rows of Kubernetes's chain that are off unless they are asked for, and that this server does not
+/// have: switching them off is no error.
+const ABSENT: &[&str] = &[
+    "AlwaysAdmit",
+    "AlwaysDeny",
+    "EventRateLimit",
+    "ImagePolicyWebhook",
+    "LimitPodHardAntiAffinityTopology",
+    "NamespaceAutoProvision",
+    "NamespaceExists",
+    "PodNodeSelector",
+    "PodTolerationRestriction",
+];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
@@ -198,6 +256,11 @@ impl Attributes<'_> {
 
 fn is_core(resource: &GroupVersionResource, plural: &str) -> bool {
     resource.group.is_empty() && resource.resource == plural
+}
+
+/// A create or an update of the objects themselves.
+fn is_write(operation: Operation, resource: &GroupVersionResource, subresource: &str, plural: &str) -> bool {
+    matches!(operation, Operation::Create | Operation::Update) && subresource.is_empty() && is_core(resource, plural)
 }
 
 /// The text at a path; empty: none.

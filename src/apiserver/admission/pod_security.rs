@@ -5,6 +5,7 @@
 
 mod checks;
 mod policy;
+mod settings;
 
 use super::{Attributes, Operation, Plugin, Sources, is_core, items, text};
 use crate::api::field::go_quote;
@@ -16,12 +17,15 @@ use async_trait::async_trait;
 use policy::{Level, LevelVersion, Policy};
 use serde::Deserialize;
 use serde_json::Value;
+pub use settings::Settings;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 /// Annotations of the audit event.
 const ENFORCED: &str = "pod-security.kubernetes.io/enforce-policy";
 const VIOLATIONS: &str = "pod-security.kubernetes.io/audit-violations";
+const EXEMPT: &str = "pod-security.kubernetes.io/exempt";
+const ERROR: &str = "pod-security.kubernetes.io/error";
 
 /// Of a namespace whose level becomes stricter.
 const MAX_CHECKED_PODS: usize = 3000;
@@ -29,11 +33,12 @@ const MAX_CHECKED_PODS: usize = 3000;
 pub struct PodSecurity {
     storage: Arc<dyn Storage>,
     namespaces: Projection<Namespace>,
+    settings: Settings,
 }
 
-/// The policy of a namespace, read off its labels once per change.
+/// The labels of a namespace.
 struct Namespace {
-    policy: Policy,
+    labels: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
@@ -51,29 +56,55 @@ impl PodSecurity {
     pub fn new(sources: &Sources) -> Self {
         let parse = |bytes: &[u8]| {
             let stored: StoredNamespace = parse_json(bytes)?;
-            let (policy, _) = policy::of(&stored.metadata.labels);
-            Some(Namespace { policy })
+            let labels = stored.metadata.labels.into_iter().filter(|(name, _)| name.starts_with(policy::PREFIX));
+            Some(Namespace { labels: labels.collect() })
         };
-        Self { storage: sources.storage.clone(), namespaces: Projection::new(parse) }
+        Self {
+            storage: sources.storage.clone(),
+            namespaces: Projection::new(parse),
+            settings: sources.configuration.pod_security.clone(),
+        }
     }
 
-    fn policy(&self, namespace: &str) -> Option<Policy> {
+    fn policy(&self, namespace: &str) -> Option<(Policy, Errors)> {
         let key = Key::new(&GroupResource::new("", "namespaces"), "", namespace);
-        Some(self.namespaces.get(&*self.storage, &key)?.policy)
+        let namespace = self.namespaces.get(&*self.storage, &key)?;
+        Some(policy::of(&namespace.labels, &self.settings.defaults))
+    }
+
+    /// Whether nothing is asked of it; the audit event says why.
+    fn is_exempt(&self, attributes: &Attributes<'_>) -> bool {
+        let reason = if self.settings.exempts_namespace(attributes.namespace) {
+            "namespace"
+        } else if self.settings.exempts_user(&attributes.user.name) {
+            "user"
+        } else {
+            return false;
+        };
+        audit::annotate(EXEMPT, reason);
+        true
     }
 
     fn validate_pod(&self, attributes: &mut Attributes<'_>) -> Result<(), Status> {
         let Some(pod) = attributes.object.as_deref() else { return Ok(()) };
-        let namespace = attributes.namespace;
-        let Some(policy) = self.policy(namespace) else {
-            return Err(Status::internal(format!("failed to lookup namespace {}", go_quote(namespace))));
+        if self.is_exempt(attributes) {
+            return Ok(());
+        }
+        let Some((policy, errors)) = self.policy(attributes.namespace) else {
+            let reason = format!("failed to lookup namespace {}", go_quote(attributes.namespace));
+            audit::annotate(ERROR, reason.as_str());
+            return Err(Status::internal(reason));
         };
-        if policy.is_privileged() {
+        if errors.is_empty() && policy.is_privileged() {
+            audit::annotate(ENFORCED, LevelVersion::default().to_string());
             return Ok(());
         }
         if attributes.operation == Operation::Update
             && attributes.old_object.is_some_and(|old| !is_significant(&pod["spec"], &old["spec"]))
         {
+            return Ok(());
+        }
+        if self.tell(&errors, &pod["spec"]) {
             return Ok(());
         }
         audit::annotate(ENFORCED, policy.enforce.to_string());
@@ -89,10 +120,27 @@ impl PodSecurity {
         Ok(())
     }
 
+    /// What the audit event says before a pod is looked at; whether its runtime class is exempt.
+    fn tell(&self, errors: &Errors, spec: &Value) -> bool {
+        if self.settings.exempts_runtime_class(spec) {
+            audit::annotate(EXEMPT, "runtimeClass");
+            return true;
+        }
+        if !errors.is_empty() {
+            let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            let all = if let [one] = texts.as_slice() { one.clone() } else { format!("[{}]", texts.join(", ")) };
+            audit::annotate(ERROR, format!("Failed to parse policy: {all}"));
+        }
+        false
+    }
+
     /// What makes pods is never refused, but its user should know.
     fn tell_of_template(&self, attributes: &mut Attributes<'_>) {
-        let Some(policy) = self.policy(attributes.namespace) else { return };
-        if policy.warn.level == Level::Privileged && policy.audit.level == Level::Privileged {
+        if self.is_exempt(attributes) {
+            return;
+        }
+        let Some((policy, errors)) = self.policy(attributes.namespace) else { return };
+        if errors.is_empty() && policy.warn.level == Level::Privileged && policy.audit.level == Level::Privileged {
             return;
         }
         let Some(object) = attributes.object.as_deref() else { return };
@@ -101,7 +149,7 @@ impl PodSecurity {
             "cronjobs" => &object["spec"]["jobTemplate"]["spec"]["template"],
             _ => &object["spec"]["template"],
         };
-        if template["spec"].is_object() {
+        if template["spec"].is_object() && !self.tell(&errors, &template["spec"]) {
             record(policy.audit, &template["metadata"], &template["spec"]);
             let warning = violation(policy.warn, &template["metadata"], &template["spec"]);
             attributes.warnings.extend(warning);
@@ -110,31 +158,55 @@ impl PodSecurity {
 
     fn validate_namespace(&self, attributes: &mut Attributes<'_>) -> Result<(), Status> {
         let Some(object) = attributes.object.as_deref() else { return Ok(()) };
-        let (new, errors) = policy::of(&labels(object));
+        let given = labels(object);
+        let (new, errors) = policy::of(&given, &self.settings.defaults);
         let (old, old_errors) = match attributes.old_object {
-            Some(old) => policy::of(&labels(old)),
+            Some(old) => policy::of(&labels(old), &self.settings.defaults),
             None => (Policy::default(), Vec::new()),
         };
-        if !errors.is_empty() && (attributes.operation == Operation::Create || errors != old_errors) {
+        let created = attributes.operation == Operation::Create;
+        if !errors.is_empty() && (created || errors != old_errors) {
             return Err(Status::invalid(attributes.kind, attributes.name, &errors));
         }
-        if attributes.operation == Operation::Create
-            || new.enforce == old.enforce
-            || new.enforce.level == Level::Privileged
-            || new.enforce.version == old.enforce.version && new.enforce.level <= old.enforce.level
-        {
-            return Ok(());
+        let stricter = new.enforce != old.enforce
+            && new.enforce.level != Level::Privileged
+            && (new.enforce.version != old.enforce.version || new.enforce.level > old.enforce.level);
+        if self.settings.exempts_namespace(attributes.name) {
+            if created || stricter {
+                attributes.warnings.extend(self.is_ignored(attributes.name, &new, &given));
+            }
+        } else if !created && stricter {
+            let warnings = self.violations(attributes.name, new.enforce);
+            attributes.warnings.extend(warnings);
         }
-        let warnings = self.violations(attributes.name, new.enforce);
-        attributes.warnings.extend(warnings);
         Ok(())
+    }
+
+    /// The warning of labels that an exempt namespace has for nothing.
+    fn is_ignored(&self, namespace: &str, policy: &Policy, labels: &BTreeMap<String, String>) -> Option<String> {
+        if policy.is_privileged() || *policy == self.settings.defaults {
+            return None;
+        }
+        let mut policy = *policy;
+        let labelled = |name: &str| labels.contains_key(&format!("{}{name}", policy::PREFIX));
+        let modes = policy::MODES.iter().filter_map(|(mode, field)| {
+            let asked: LevelVersion = *field(&mut policy);
+            let set = labelled(mode) || labelled(&format!("{mode}-version"));
+            (set && asked.level != Level::Privileged).then(|| format!("{mode}={asked}"))
+        });
+        let modes: Vec<String> = modes.collect();
+        Some(format!(
+            "namespace {} is exempt from Pod Security, and the policy ({}) will be ignored",
+            go_quote(namespace),
+            modes.join(", ")
+        ))
     }
 
     /// Pods that are there already and would not be let in any more.
     fn violations(&self, namespace: &str, enforce: LevelVersion) -> Vec<String> {
         let snapshot = self.storage.snapshot();
         let prefix = Prefix::namespace(&GroupResource::new("", "pods"), namespace);
-        let total = snapshot.count(&prefix);
+        let mut total = snapshot.count(&prefix);
         let mut controllers = HashSet::new();
         // By reason: the first pod's name, and how many there are. One pod per controller first.
         let mut found: BTreeMap<String, (String, usize)> = BTreeMap::new();
@@ -154,6 +226,10 @@ impl PodSecurity {
         let mut checked = 0;
         for entry in snapshot.range(&prefix, None) {
             let pod = entry.body.parse();
+            if self.settings.exempts_runtime_class(&pod["spec"]) {
+                total -= 1;
+                continue;
+            }
             let controller =
                 items(&pod["metadata"]["ownerReferences"]).iter().find(|owner| owner["controller"] == true);
             if controller.is_some_and(|owner| !controllers.insert(text(owner, "/uid").to_owned())) {

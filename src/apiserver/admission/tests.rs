@@ -9,7 +9,7 @@ use serde_json::json;
 
 struct Fixture {
     storage: Arc<SqliteStorage>,
-    plugins: Vec<Arc<dyn Plugin>>,
+    chain: Chain,
 }
 
 /// One write on its way through the chain.
@@ -45,18 +45,35 @@ impl Write {
 
 fn sources(storage: Arc<dyn Storage>, authorizers: Vec<Arc<dyn Authorizer>>, rbac: Arc<Rbac>) -> Sources {
     let (registry, webhooks) = (Arc::new(Registry::built_in()), Client::direct(storage.clone()));
-    Sources { storage, authorizers, rbac, registry, webhooks }
+    Sources {
+        storage,
+        authorizers,
+        rbac,
+        registry,
+        webhooks,
+        configuration: Default::default(),
+        metrics: Default::default(),
+    }
 }
 
 async fn fixture() -> Fixture {
+    fixture_with(&[]).await
+}
+
+/// With plugins that are off otherwise.
+async fn fixture_with(enable: &[&str]) -> Fixture {
     let storage = SqliteStorage::in_memory().await;
     let shared: Arc<dyn Storage> = storage.clone();
     let (authorizers, rbac) = authz::standard(&shared);
-    let plugins = chain(&sources(shared, authorizers, rbac), &[], &[]).unwrap();
-    let fixture = Fixture { storage, plugins };
+    let chain = Chain::new(&sources(shared, authorizers, rbac), &names(enable), &[]).unwrap();
+    let fixture = Fixture { storage, chain };
     fixture.put("/namespaces", "", json!({"metadata": {"name": "a"}, "status": {"phase": "Active"}})).await;
     fixture.put("/serviceaccounts", "a", json!({"metadata": {"name": "default"}})).await;
     fixture
+}
+
+fn names(list: &[&str]) -> Vec<String> {
+    list.iter().map(ToString::to_string).collect()
 }
 
 fn split(resource: &str) -> GroupResource {
@@ -99,16 +116,8 @@ impl Fixture {
             warnings: &mut warnings,
             reinvocation: Default::default(),
         };
-        for plugin in &self.plugins {
-            if plugin.handles(write.operation, &gvr, write.subresource) {
-                plugin.admit(&mut attributes).await.map_err(|status| status.message)?;
-            }
-        }
-        for plugin in &self.plugins {
-            if plugin.handles(write.operation, &gvr, write.subresource) {
-                plugin.validate(&mut attributes).await.map_err(|status| status.message)?;
-            }
-        }
+        self.chain.admit(&mut attributes).await.map_err(|status| status.message)?;
+        self.chain.validate(&mut attributes).await.map_err(|status| status.message)?;
         Ok((write.object, warnings))
     }
 
@@ -123,28 +132,6 @@ fn pod(spec: Value) -> Value {
 
 fn plain() -> Value {
     pod(json!({"containers": [{"name": "c"}]}))
-}
-
-#[tokio::test]
-async fn plugins_are_picked_by_name() {
-    let storage: Arc<dyn Storage> = SqliteStorage::in_memory().await;
-    let (authorizers, rbac) = authz::standard(&storage);
-    let sources = sources(storage, authorizers, rbac);
-    let names = |enable: &[&str], disable: &[&str]| {
-        let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-        chain(&sources, &list(enable), &list(disable))
-            .map(|plugins| plugins.iter().map(|plugin| plugin.name()).collect::<Vec<_>>())
-    };
-    let all: Vec<&str> = std::iter::once("RoleEscalation").chain(PLUGINS.iter().map(|(name, _)| *name)).collect();
-    assert_eq!(names(&["Priority"], &[]).unwrap(), all);
-    let less = names(&[], &["PodSecurity", "AlwaysPullImages"]).unwrap();
-    assert_eq!(less.len(), all.len() - 1);
-    assert!(!less.contains(&"PodSecurity"));
-    for (enable, disable) in [(&["Nonsense"][..], &[][..]), (&[], &["Nonsense"]), (&["Priority"], &["Priority"])] {
-        assert!(names(enable, disable).is_err(), "{enable:?} {disable:?}");
-    }
-    // Switching it off is no way to rights.
-    assert!(names(&[], &["RoleEscalation"]).is_err());
 }
 
 #[tokio::test]
@@ -405,4 +392,203 @@ async fn nobody_asks_for_a_certificate_of_the_masters() {
              with signerName \"example.com/x\"",
         )
         .await;
+}
+
+#[tokio::test]
+async fn every_row_is_switched_by_its_name() {
+    let storage = SqliteStorage::in_memory().await;
+    let shared: Arc<dyn Storage> = storage.clone();
+    let (authorizers, rbac) = authz::standard(&shared);
+    let sources = sources(shared, authorizers, rbac);
+    let made = |enable: &[&str], disable: &[&str]| -> Result<Vec<&'static str>, String> {
+        Ok(Chain::new(&sources, &names(enable), &names(disable))?.names().skip(1).collect())
+    };
+    let usual = made(&[], &[]).unwrap();
+    assert_eq!(usual, PLUGINS.iter().filter(|row| row.on).map(|row| row.name).collect::<Vec<_>>());
+    let all: Vec<&str> = PLUGINS.iter().map(|row| row.name).collect();
+    assert_eq!(made(&all, &[]).unwrap(), all);
+    assert!(made(&[], &all).unwrap().is_empty());
+    assert_eq!(made(GATED, ABSENT).unwrap(), usual);
+    let unknown = made(&["EventRateLimit"], &[]).unwrap_err();
+    assert!(unknown.starts_with("enable-admission-plugins: EventRateLimit is not known; there are Name"), "{unknown}");
+    let unknown = made(&[], &["Nothing"]).unwrap_err();
+    assert!(unknown.starts_with("disable-admission-plugins: Nothing is not known; there are Name"), "{unknown}");
+    let both = made(&["PodSecurity"], &["PodSecurity"]).unwrap_err();
+    assert_eq!(both, "admission plugin PodSecurity is both enabled and disabled");
+    // Switching it off is no way to rights.
+    assert!(made(&[], &["RoleEscalation"]).is_err());
+}
+
+#[tokio::test]
+async fn a_runtime_class_brings_overhead_and_nodes() {
+    let fixture = fixture().await;
+    let scheduling = json!({"nodeSelector": {"vm": "yes"}, "tolerations": [{"key": "vm", "operator": "Exists"}]});
+    let class = json!({"metadata": {"name": "vm"}, "handler": "vm", "overhead": {"podFixed": {"cpu": "250m"}}, "scheduling": scheduling});
+    fixture.put("node.k8s.io/runtimeclasses", "", class).await;
+    fixture.put("node.k8s.io/runtimeclasses", "", json!({"metadata": {"name": "bare"}, "handler": "bare"})).await;
+    let with = |name: &str, more: Value| {
+        let mut spec = json!({"containers": [{"name": "c"}], "runtimeClassName": name});
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        Write::create("/pods", pod(spec))
+    };
+    // The same amount in other words is no conflict.
+    let given = json!({"overhead": {"cpu": "0.25"}, "nodeSelector": {"disk": "ssd"}});
+    let (admitted, _) = fixture.run(with("vm", given)).await.unwrap();
+    let spec = &admitted["spec"];
+    assert_eq!(spec["overhead"], json!({"cpu": "250m"}));
+    assert_eq!(spec["nodeSelector"], json!({"disk": "ssd", "vm": "yes"}));
+    assert!(items(&spec["tolerations"]).contains(&json!({"key": "vm", "operator": "Exists"})), "{spec}");
+    for (write, reason) in [
+        (with("none", json!({})), "pod rejected: RuntimeClass \"none\" not found"),
+        (
+            with("vm", json!({"overhead": {"cpu": "1"}})),
+            "pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead",
+        ),
+        (
+            with("bare", json!({"overhead": {"cpu": "1"}})),
+            "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead",
+        ),
+        (
+            with("vm", json!({"nodeSelector": {"vm": "no"}})),
+            "conflict: runtimeClass.scheduling.nodeSelector[vm] = yes; pod.spec.nodeSelector[vm] = no",
+        ),
+    ] {
+        fixture.refused(write, &format!("pods \"web\" is forbidden: {reason}")).await;
+    }
+}
+
+#[tokio::test]
+async fn owners_are_set_by_who_may() {
+    let fixture = fixture_with(&["OwnerReferencesPermissionEnforcement"]).await;
+    let map = |owners: Value| json!({"metadata": {"name": "m", "ownerReferences": owners}});
+    let owner = |block: bool| json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "d", "uid": "u", "blockOwnerDeletion": block});
+    fixture.run(Write::create("/configmaps", map(json!([owner(false)])))).await.unwrap();
+    let blocking = "configmaps \"m\" is forbidden: cannot set blockOwnerDeletion if an ownerReference refers to a \
+                    resource you can't set finalizers on: , <nil>";
+    fixture.refused(Write::create("/configmaps", map(json!([owner(true)]))), blocking).await;
+    let nothing = json!([{"apiVersion": "x/v1", "kind": "Y", "name": "d", "uid": "u", "blockOwnerDeletion": true}]);
+    fixture
+        .refused(
+            Write::create("/configmaps", map(nothing)),
+            "configmaps \"m\" is forbidden: cannot set blockOwnerDeletion in this case because cannot find RESTMapping \
+             for APIVersion x/v1 Kind Y: no matches for kind \"Y\" in version \"x/v1\"",
+        )
+        .await;
+    let update = |old: Value, new: Value| Write {
+        operation: Operation::Update,
+        old: Some(map(old)),
+        ..Write::create("/configmaps", map(new))
+    };
+    let foreign = "configmaps \"m\" is forbidden: cannot set an ownerRef on a resource you can't delete: , <nil>";
+    fixture.refused(update(json!([]), json!([owner(false)])), foreign).await;
+    fixture.refused(update(json!([owner(false)]), json!([])), foreign).await;
+    fixture.run(update(json!([owner(true)]), json!([owner(true)]))).await.unwrap();
+
+    let role = |name: &str, group: &str, resource: &str, verb: &str| {
+        let rules = json!([{"apiGroups": [group], "resources": [resource], "verbs": [verb]}]);
+        json!({"metadata": {"name": name}, "rules": rules})
+    };
+    let bind = |name: &str| {
+        let reference = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name});
+        let subjects = json!([{"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": "jane"}]);
+        json!({"metadata": {"name": name}, "roleRef": reference, "subjects": subjects})
+    };
+    for (name, group, resource, verb) in
+        [("delete", "", "configmaps", "delete"), ("finalize", "apps", "deployments/finalizers", "update")]
+    {
+        fixture.put("rbac.authorization.k8s.io/clusterroles", "", role(name, group, resource, verb)).await;
+        fixture.put("rbac.authorization.k8s.io/clusterrolebindings", "", bind(name)).await;
+    }
+    // Rights take hold a moment after they are stored.
+    for _ in 0..500 {
+        if fixture.run(update(json!([]), json!([owner(true)]))).await.is_ok() {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("who may is refused");
+}
+
+#[tokio::test]
+async fn images_are_always_pulled() {
+    let fixture = fixture_with(&["AlwaysPullImages"]).await;
+    let spec = |policy: &str, image: &str| {
+        json!({
+            "initContainers": [{"name": "i", "image": "a", "imagePullPolicy": policy}],
+            "containers": [{"name": "c", "image": image, "imagePullPolicy": policy}],
+            "volumes": [{"name": "v", "image": {"reference": "b", "pullPolicy": policy}}],
+        })
+    };
+    let (admitted, _) = fixture.run(Write::create("/pods", pod(spec("Never", "a")))).await.unwrap();
+    let spec_of = &admitted["spec"];
+    assert_eq!(spec_of["initContainers"][0]["imagePullPolicy"], "Always");
+    assert_eq!(spec_of["containers"][0]["imagePullPolicy"], "Always");
+    assert_eq!(spec_of["volumes"][0]["image"]["pullPolicy"], "Always");
+    let update = |image: &str| Write {
+        operation: Operation::Update,
+        old: Some(pod(spec("Never", "a"))),
+        ..Write::create("/pods", pod(spec("Never", image)))
+    };
+    assert_eq!(fixture.run(update("a")).await.unwrap().0["spec"]["containers"][0]["imagePullPolicy"], "Never");
+    assert_eq!(fixture.run(update("b")).await.unwrap().0["spec"]["containers"][0]["imagePullPolicy"], "Always");
+}
+
+#[tokio::test]
+async fn external_addresses_are_kept_but_not_taken() {
+    let fixture = fixture_with(&["DenyServiceExternalIPs"]).await;
+    let service = |addresses: Value| json!({"metadata": {"name": "s"}, "spec": {"externalIPs": addresses}});
+    let refusal = "services \"s\" is forbidden: Use of external IPs is denied by admission control";
+    fixture.run(Write::create("/services", service(json!([])))).await.unwrap();
+    fixture.refused(Write::create("/services", service(json!(["1.2.3.4"]))), refusal).await;
+    let update = |old: Value, new: Value| Write {
+        operation: Operation::Update,
+        old: Some(service(old)),
+        ..Write::create("/services", service(new))
+    };
+    fixture.run(update(json!(["1.2.3.4", "1.2.3.5"]), json!(["1.2.3.5"]))).await.unwrap();
+    fixture.refused(update(json!(["1.2.3.4"]), json!(["1.2.3.5"])), refusal).await;
+}
+
+#[tokio::test]
+async fn a_pod_grows_no_larger_than_its_node() {
+    let fixture = fixture().await;
+    let node = |system: &str| json!({"metadata": {"name": "n1", "labels": {"kubernetes.io/os": system}}, "status": {"allocatable": {"cpu": "2", "memory": "1Gi"}}});
+    fixture.put("/nodes", "", node("linux")).await;
+    let sized = |generation: i64, cpu: &str, memory: &str| {
+        let requests = json!({"requests": {"cpu": cpu, "memory": memory}});
+        let spec = json!({"nodeName": "n1", "containers": [{"name": "c", "resources": requests}]});
+        json!({"metadata": {"name": "web", "generation": generation}, "spec": spec})
+    };
+    let resize = |cpu: &str, memory: &str| Write {
+        operation: Operation::Update,
+        subresource: "resize",
+        old: Some(sized(1, "1", "1Mi")),
+        ..Write::create("/pods", sized(2, cpu, memory))
+    };
+    fixture.run(resize("2", "1Gi")).await.unwrap();
+    fixture
+        .refused(
+            resize("2100m", "2Gi"),
+            "pods \"web\" is forbidden: node didn't have enough allocatable resources: cpu, requested: 2100, \
+             allocatable: 2000; memory, requested: 2147483648, allocatable: 1073741824",
+        )
+        .await;
+    fixture.put("/nodes", "", node("windows")).await;
+    fixture
+        .refused(
+            resize("1", "1Mi"),
+            "pods \"web\" is forbidden: pod resize is only supported on linux nodes, node \"n1\" is \"windows\"",
+        )
+        .await;
+}
+
+#[tokio::test]
+async fn who_asks_for_a_device_tolerates_its_taint() {
+    let fixture = fixture_with(&["ExtendedResourceToleration"]).await;
+    let resources = json!({"requests": {"cpu": "1", "example.com/b": "1", "example.com/a": "1"}});
+    let spec = json!({"containers": [{"name": "c", "resources": resources}], "initContainers": [{"name": "i", "resources": resources}]});
+    let (admitted, _) = fixture.run(Write::create("/pods", pod(spec))).await.unwrap();
+    let toleration = |name: &str| json!({"key": name, "operator": "Exists", "effect": "NoSchedule"});
+    let given = items(&admitted["spec"]["tolerations"]);
+    assert_eq!(given[given.len() - 2..], [toleration("example.com/a"), toleration("example.com/b")]);
 }

@@ -7,9 +7,11 @@
 mod event;
 pub mod log;
 mod policy;
+pub mod webhook;
 
 pub use log::Log;
 pub use policy::{Level, Policy};
+pub use webhook::Webhook;
 
 use super::authn::ConnectionInfo;
 use super::codec;
@@ -30,7 +32,8 @@ use policy::Decision;
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
 /// Names a request in its reply and in every event about it; a client may give its own.
@@ -49,6 +52,24 @@ pub fn annotate(key: &str, value: impl Into<String>) {
     let _ = CURRENT.try_with(|trail| {
         trail.event.lock().annotations.entry(key.to_owned()).or_insert_with(|| value.into());
     });
+}
+
+/// As [`annotate`], where the policy wants what requests bring, too.
+pub fn annotate_request(key: &str, value: impl FnOnce() -> String) {
+    if CURRENT.try_with(|trail| trail.decision.level >= Level::Request).unwrap_or(false) {
+        annotate(key, value());
+    }
+}
+
+/// Keeps the request that is being handled from being complete, for what goes on after its answer:
+/// an upgraded connection.
+pub fn hold() -> Option<Hold> {
+    CURRENT.try_with(|trail| Hold { _end: trail.end() }).ok()
+}
+
+/// See [`hold`].
+pub struct Hold {
+    _end: Arc<End>,
 }
 
 /// What the authorizers said of the request that is being handled.
@@ -78,12 +99,13 @@ pub fn id(headers: &HeaderMap) -> HeaderValue {
 /// What is recorded, and where to.
 pub struct Audit {
     policy: Policy,
-    log: Log,
+    log: Option<Log>,
+    webhook: Option<Webhook>,
 }
 
 impl Audit {
-    pub fn new(policy: Policy, log: Log) -> Self {
-        Self { policy, log }
+    pub fn new(policy: Policy, log: Option<Log>, webhook: Option<Webhook>) -> Self {
+        Self { policy, log, webhook }
     }
 
     /// Begin the trail of a request, received just now; None: nothing of it is recorded.
@@ -129,7 +151,13 @@ impl Audit {
             stage_timestamp: now,
             annotations: Default::default(),
         };
-        let trail = Arc::new(Trail { audit: self.clone(), decision, event: Mutex::new(event) });
+        let trail = Arc::new(Trail {
+            audit: self.clone(),
+            decision,
+            event: Mutex::new(event),
+            end: Mutex::default(),
+            started: AtomicBool::new(false),
+        });
         trail.emit(Stage::RequestReceived);
         Some(trail)
     }
@@ -157,9 +185,22 @@ pub struct Trail {
     audit: Arc<Audit>,
     decision: Decision,
     event: Mutex<Event>,
+    /// Whoever has a part in the answer of a long request.
+    end: Mutex<Weak<End>>,
+    /// The answer of a long request has begun.
+    started: AtomicBool,
 }
 
 impl Trail {
+    fn end(self: &Arc<Self>) -> Arc<End> {
+        let mut known = self.end.lock();
+        known.upgrade().unwrap_or_else(|| {
+            let end = Arc::new(End(self.clone()));
+            *known = Arc::downgrade(&end);
+            end
+        })
+    }
+
     /// Handle the request: what it annotates is in this trail.
     pub async fn follow<F: Future>(self: Arc<Self>, work: F) -> F::Output {
         CURRENT.scope(self, work).await
@@ -177,7 +218,12 @@ impl Trail {
             line.push(b'\n');
             line
         };
-        if let Err(error) = self.audit.log.write(&line) {
+        if let Some(webhook) = &self.audit.webhook {
+            webhook.put(&line);
+        }
+        if let Some(log) = &self.audit.log
+            && let Err(error) = log.write(&line)
+        {
             tracing::error!(%error, "an audit event is lost: the audit log cannot be written");
         }
     }
@@ -230,7 +276,8 @@ impl Trail {
         if info.is_long_running() && (code.is_success() || code.is_informational()) {
             self.event.lock().response_status = Some(ResponseStatus::code(code.as_u16()));
             self.emit(Stage::ResponseStarted);
-            return reply.map(|body| Body::new(Followed { body, _end: End(self) }));
+            self.started.store(true, Ordering::Release);
+            return reply.map(|body| Body::new(Followed { body, _end: self.end() }));
         }
         let is_deletion = matches!(info.verb, "delete" | "deletecollection");
         let is_object = is_object(reply.headers());
@@ -269,18 +316,21 @@ impl Trail {
     }
 }
 
-/// A stream that is being answered; its event is complete when it is dropped.
+/// A stream that is being answered; its event is complete when the last who holds it drops it.
 struct End(Arc<Trail>);
 
 impl Drop for End {
     fn drop(&mut self) {
-        self.0.emit(Stage::ResponseComplete);
+        // One that never began is complete with its answer.
+        if self.0.started.load(Ordering::Acquire) {
+            self.0.emit(Stage::ResponseComplete);
+        }
     }
 }
 
 struct Followed {
     body: Body,
-    _end: End,
+    _end: Arc<End>,
 }
 
 impl http_body::Body for Followed {

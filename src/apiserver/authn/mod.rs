@@ -54,6 +54,27 @@ pub trait Authenticator: Send + Sync + 'static {
     async fn authenticate(&self, request: &http::request::Parts) -> Result<Option<UserInfo>, Status>;
 }
 
+/// The paths that load balancers and probes ask.
+pub const HEALTH_PATHS: &[&str] = &["/livez", "/readyz", "/healthz"];
+
+/// Where requests without a credential get through to the authorizers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Anonymous {
+    Nowhere,
+    On(Vec<&'static str>),
+    Everywhere,
+}
+
+impl Anonymous {
+    fn allows(&self, path: &str) -> bool {
+        match self {
+            Self::Nowhere => false,
+            Self::On(paths) => paths.contains(&path),
+            Self::Everywhere => true,
+        }
+    }
+}
+
 /// What the standard chain is made of.
 pub struct Options {
     pub storage: Arc<dyn Storage>,
@@ -68,8 +89,8 @@ pub struct Options {
     pub remote_tokens: Vec<Arc<dyn bearer::RemoteTokenAuthenticator>>,
     /// Join tokens and the like: secret and who holds it.
     pub static_tokens: Vec<(String, UserInfo)>,
-    /// Requests without a credential are `system:anonymous`; else 401.
-    pub anonymous: bool,
+    /// Which requests without a credential are `system:anonymous`; the others are answered with 401.
+    pub anonymous: Anonymous,
     pub clock: Clock,
 }
 
@@ -94,7 +115,7 @@ pub fn standard(options: Options) -> Result<(Chain, Arc<bearer::Tokens>), crate:
 /// Authenticators in order; never without an opinion.
 pub struct Chain {
     authenticators: Vec<Arc<dyn Authenticator>>,
-    anonymous: bool,
+    anonymous: Anonymous,
 }
 
 #[async_trait]
@@ -114,7 +135,7 @@ impl Authenticator for Chain {
         }
         match failed {
             Some(status) => Err(status),
-            None if self.anonymous => Ok(Some(anonymous())),
+            None if self.anonymous.allows(request.uri.path()) => Ok(Some(anonymous())),
             None => Err(Status::unauthorized()),
         }
     }

@@ -56,6 +56,10 @@ struct Fixture {
 }
 
 async fn fixture() -> Fixture {
+    fixture_with(Anonymous::Everywhere).await
+}
+
+async fn fixture_with(anonymous: Anonymous) -> Fixture {
     let storage = SqliteStorage::in_memory().await;
     let (now, clock) = fixed_clock();
     let (clients, proxies) = (Authority::new("clients"), Authority::new("proxies"));
@@ -69,7 +73,7 @@ async fn fixture() -> Fixture {
         service_accounts: service_accounts.clone(),
         remote_tokens: Vec::new(),
         static_tokens: vec![("s3cret".to_owned(), UserInfo { name: "joiner".into(), ..UserInfo::default() })],
-        anonymous: true,
+        anonymous,
         clock,
     })
     .unwrap();
@@ -520,5 +524,32 @@ mod impersonating {
         let error = run(allowed, &headers, &jane()).await.unwrap_err();
         assert!(error.message.ends_with("impersonating the system:masters group is not allowed"), "{}", error.message);
         assert_eq!(run(allowed, &headers[..1], &jane()).await.unwrap().unwrap().name, "bob");
+    }
+}
+
+#[tokio::test]
+async fn nobody_in_particular_asks_about_health_alone() {
+    let ask = async |anonymous: Anonymous, path: &str, token: Option<&str>| {
+        let fixture = fixture_with(anonymous).await;
+        let mut request = http::Request::get(path);
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let (parts, ()) = request.body(()).unwrap().into_parts();
+        match fixture.chain.authenticate(&parts).await {
+            Ok(user) => Ok(user.unwrap().name),
+            Err(status) => Err(status.code),
+        }
+    };
+    let health = || Anonymous::On(HEALTH_PATHS.to_vec());
+    for path in ["/livez", "/readyz", "/healthz", "/readyz?verbose"] {
+        assert_eq!(ask(health(), path, None).await.as_deref(), Ok("system:anonymous"), "{path}");
+        assert_eq!(ask(health(), path, Some("wrong")).await, Err(401), "{path}");
+        assert_eq!(ask(Anonymous::Nowhere, path, None).await, Err(401), "{path}");
+    }
+    for path in ["/", "/version", "/api/v1/nodes", "/livez/", "/livez/ping", "/openid/v1/jwks"] {
+        assert_eq!(ask(health(), path, None).await, Err(401), "{path}");
+        assert_eq!(ask(health(), path, Some("s3cret")).await.as_deref(), Ok("joiner"), "{path}");
+        assert_eq!(ask(Anonymous::Everywhere, path, None).await.as_deref(), Ok("system:anonymous"), "{path}");
     }
 }

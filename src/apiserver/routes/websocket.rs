@@ -1,6 +1,7 @@
 //! A watch over a WebSocket: one message per event.
 
 use crate::api::Status;
+use crate::apiserver::audit;
 use crate::apiserver::respond::Reply;
 use crate::apiserver::verbs::watch::Watcher;
 use axum::body::Body;
@@ -24,7 +25,9 @@ pub fn frames(mut request: Request<Body>, mut watcher: Watcher) -> Result<Reply,
         .and_then(|value| value.to_str().ok())
         .is_some_and(|protocols| protocols.split(',').any(|protocol| protocol.trim().starts_with("base64.")));
     let upgrade = hyper::upgrade::on(&mut request);
+    let hold = audit::hold();
     tokio::spawn(async move {
+        let _hold = hold;
         let upgraded = match upgrade.await {
             Ok(upgraded) => upgraded,
             Err(error) => {

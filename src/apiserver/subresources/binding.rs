@@ -125,15 +125,13 @@ async fn assign(
     }
 }
 
-/// The node, the annotations that come with it, and the condition PodScheduled.
+/// The node, the annotations and labels that come with it, and the condition PodScheduled.
 fn bind(pod: &mut Value, binding: &Value) {
     pod["spec"]["nodeName"] = binding["target"]["name"].clone();
-    if let Some(annotations) = binding["metadata"]["annotations"].as_object()
-        && !annotations.is_empty()
-    {
-        let own = metadata(pod).entry("annotations").or_insert_with(|| json!({}));
-        if let Some(own) = own.as_object_mut() {
-            own.extend(annotations.clone());
+    for field in ["annotations", "labels"] {
+        let Some(given) = binding["metadata"][field].as_object().filter(|given| !given.is_empty()) else { continue };
+        if let Some(own) = metadata(pod).entry(field).or_insert_with(|| json!({})).as_object_mut() {
+            own.extend(given.clone());
         }
     }
     let generation = crate::resources::pipeline::generation(pod);

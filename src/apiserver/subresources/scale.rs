@@ -186,6 +186,7 @@ async fn update(call: Call<'_>, paths: &Paths<'_>) -> Result<Reply, Status> {
         manager: write::manager(&options, &parts.headers),
         options: &options,
         warnings: decoded.warnings,
+        sent: bytes::Bytes::new(),
     };
     let uid = Some(metadata_str(&scale, "uid").to_owned()).filter(|uid| !uid.is_empty());
     let change: &mut Change = &mut |old, _| match old {
@@ -220,6 +221,7 @@ async fn patch_scale(call: Call<'_>, paths: &Paths<'_>) -> Result<Reply, Status>
         manager: write::manager(&options, &parts.headers),
         options: &options,
         warnings: Vec::new(),
+        sent: bytes::Bytes::new(),
     };
     let manager = writer.manager.clone();
     let change: &mut Change = &mut |old, warnings| {

@@ -16,7 +16,6 @@ pub async fn create(call: Call<'_>) -> Result<Reply, Status> {
     codec::media_type(&parts.headers)?;
     let body = codec::read(body).await?;
     let decoded = codec::decode(codec::schema(row)?, &parts.headers, &body, options.validation)?;
-    drop(body);
     let mut object = decoded.object;
     let mut writer = Writer {
         state,
@@ -29,6 +28,7 @@ pub async fn create(call: Call<'_>) -> Result<Reply, Status> {
         manager: write::manager(&options, &parts.headers),
         options: &options,
         warnings: decoded.warnings,
+        sent: body,
     };
     // What the decoder warned of is said of a refused object, too.
     let result = match write::check_namespace(row, &mut object, &info.namespace) {

@@ -237,7 +237,7 @@ pub fn write(call: &Call<'_>, output: Output, page: &Page) -> Reply {
             }
             write_items(&page.entries, &mut out, |entry, out| {
                 out.extend_from_slice(&respond::partial_head("PartialObjectMetadata", output));
-                entry.body.write_metadata(entry.revision, out);
+                respond::write_metadata(row, &entry.body, entry.revision, out);
                 out.push(b'}');
             });
             out.push(b'}');

@@ -51,6 +51,7 @@ pub async fn patch(call: Call<'_>) -> Result<Reply, Status> {
         manager: write::manager(&options, &parts.headers),
         options: &options,
         warnings: Vec::new(),
+        sent: bytes::Bytes::new(),
     };
     let manager = writer.manager.clone();
     let create = apply && info.subresource.is_empty();

@@ -17,7 +17,6 @@ pub async fn update(call: Call<'_>) -> Result<Reply, Status> {
     codec::media_type(&parts.headers)?;
     let body = codec::read(body).await?;
     let decoded = codec::decode(codec::schema(row)?, &parts.headers, &body, options.validation)?;
-    drop(body);
     let mut object = decoded.object;
     let mut writer = Writer {
         state,
@@ -30,6 +29,7 @@ pub async fn update(call: Call<'_>) -> Result<Reply, Status> {
         manager: write::manager(&options, &parts.headers),
         options: &options,
         warnings: decoded.warnings,
+        sent: body,
     };
     let checked = write::check_namespace(row, &mut object, &info.namespace)
         .and_then(|()| write::check_name(&object, &info.name, &info.namespace));

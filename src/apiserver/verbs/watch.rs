@@ -154,7 +154,7 @@ impl Encoder {
             Transform::None => body.write(revision, out),
             Transform::PartialMetadata => {
                 out.extend_from_slice(&respond::partial_head("PartialObjectMetadata", self.output));
-                body.write_metadata(revision, out);
+                respond::write_metadata(row, &body, revision, out);
                 out.push(b'}');
             }
             Transform::Table => {

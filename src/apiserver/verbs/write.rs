@@ -14,6 +14,7 @@ use crate::resources::pipeline::{self, deletion, metadata, metadata_str};
 use crate::resources::{Context, Row, Strategy, SubresourceHandler};
 use crate::schema;
 use crate::storage::{Durability, Entry, Error, Key, Revision};
+use bytes::Bytes;
 use http::StatusCode;
 use jiff::Timestamp;
 use rand::RngExt;
@@ -36,6 +37,8 @@ pub struct Writer<'a> {
     pub manager: String,
     /// Texts of `Warning:` headers, in their order.
     pub warnings: Vec<String>,
+    /// The object as the client sent it; empty where it sent a patch.
+    pub sent: Bytes,
 }
 
 /// What came of a write.
@@ -148,7 +151,7 @@ impl Writer<'_> {
 
     async fn create_prepared(&mut self, mut object: Value, options: &Value, admitted: bool) -> Result<Written, Status> {
         pipeline::prepare_create(self.row, &mut object, &self.context());
-        pipeline::validate_create(self.row, &object)?;
+        pipeline::validate_create(self.row, &object, &self.sent)?;
         self.warnings.extend(self.row.strategy.warnings(&object, None));
         let name = metadata_str(&object, "name").to_owned();
         if admitted {
@@ -315,7 +318,7 @@ impl Writer<'_> {
         if matches!(self.subresource, "" | "scale" | "resize" | "ephemeralcontainers") {
             pipeline::count_generation(self.row, &mut object, old);
         }
-        pipeline::validate_update(self.row, strategy, &object, old)?;
+        pipeline::validate_update(self.row, strategy, &object, old, &self.sent)?;
         self.warnings.extend(strategy.warnings(&object, Some(old)));
         let name = self.name;
         if admitted {

@@ -8,6 +8,7 @@ mod formatting;
 mod lists;
 mod operators;
 mod optional;
+mod order;
 pub(super) mod quantity;
 pub(super) mod semver;
 mod strings;

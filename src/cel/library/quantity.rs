@@ -1,12 +1,12 @@
 //! Quantities: `quantity("1Gi").isGreaterThan(quantity("500Mi"))`.
 
 use super::no_such_overload;
+use super::order::{compare, is_greater, is_less};
 use crate::api::quantity;
 use crate::cel::Failure;
 use crate::cel::evaluate::Call;
 use crate::cel::overloads::{Cost, Row};
 use crate::cel::value::Value;
-use std::cmp::Ordering;
 use std::sync::Arc;
 
 pub(in crate::cel) use crate::api::quantity::Quantity;
@@ -58,22 +58,6 @@ fn sign<'a>(call: &mut Call<'a, '_>) -> Outcome<'a> {
     } else {
         1
     }))
-}
-
-fn order(call: &Call) -> Result<Ordering, Failure> {
-    Ok(given(call, 0)?.cmp(given(call, 1)?))
-}
-
-fn is_greater<'a>(call: &mut Call<'a, '_>) -> Outcome<'a> {
-    Ok(Value::Bool(order(call)?.is_gt()))
-}
-
-fn is_less<'a>(call: &mut Call<'a, '_>) -> Outcome<'a> {
-    Ok(Value::Bool(order(call)?.is_lt()))
-}
-
-fn compare<'a>(call: &mut Call<'a, '_>) -> Outcome<'a> {
-    Ok(Value::Int(order(call)? as i64))
 }
 
 fn as_float<'a>(call: &mut Call<'a, '_>) -> Outcome<'a> {

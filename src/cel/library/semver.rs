@@ -1,6 +1,7 @@
 //! Versions: `semver("1.2.3").isLessThan(semver("1.3.0"))`.
 
 use super::no_such_overload;
+use super::order::{compare, is_greater, is_less};
 use crate::cel::Failure;
 use crate::cel::evaluate::Call;
 use crate::cel::overloads::{Cost, Row};
@@ -155,22 +156,6 @@ fn given<'c, 'a>(call: &'c Call<'a, '_>, index: usize) -> Result<&'c Semver, Fai
         Some(Value::Semver(version)) => Ok(version),
         _ => Err(no_such_overload()),
     }
-}
-
-fn order(call: &Call) -> Result<Ordering, Failure> {
-    Ok(given(call, 0)?.cmp(given(call, 1)?))
-}
-
-fn is_greater<'a>(call: &mut Call<'a, '_>) -> Outcome<'a> {
-    Ok(Value::Bool(order(call)?.is_gt()))
-}
-
-fn is_less<'a>(call: &mut Call<'a, '_>) -> Outcome<'a> {
-    Ok(Value::Bool(order(call)?.is_lt()))
-}
-
-fn compare<'a>(call: &mut Call<'a, '_>) -> Outcome<'a> {
-    Ok(Value::Int(order(call)? as i64))
 }
 
 fn number<'a>(call: &Call<'a, '_>, index: usize) -> Outcome<'a> {

@@ -8,6 +8,7 @@ pub mod mutating_admission_policy_binding;
 pub mod mutating_webhook_configuration;
 mod policy;
 mod rules;
+pub mod type_check;
 pub mod validating_admission_policy;
 pub mod validating_admission_policy_binding;
 pub mod validating_webhook_configuration;

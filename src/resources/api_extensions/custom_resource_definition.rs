@@ -4,11 +4,15 @@
 //! API server serves what it defines, and keeps its conditions.
 
 use super::definition;
+use crate::api::field::go_quote;
 use crate::api::names::{self, Messages};
 use crate::api::{ErrorList, Fields, FieldsMut, Path, Report, time};
 use crate::resources::pipeline::is_being_deleted;
 use crate::resources::{Context, Resource, Strategy, Subresource};
+use crate::schema::Structural;
+use crate::schema::custom::formats;
 use serde_json::{Value, json};
+use std::cell::RefCell;
 use std::sync::Arc;
 
 pub fn resource() -> Resource {
@@ -73,6 +77,7 @@ impl Strategy for CustomResourceDefinition {
         }
         validate(object, &mut errors);
         check_approval(object, None, &mut errors);
+        prunes(object, None, &mut errors);
         errors
     }
 
@@ -92,7 +97,14 @@ impl Strategy for CustomResourceDefinition {
         errors.immutable(&SPEC.child("group"), spec.at("group"), before.at("group"));
         errors.immutable(&NAMES.child("plural"), &name(spec, "plural"), &name(before, "plural"));
         check_approval(object, Some(old), &mut errors);
+        prunes(object, Some(old), &mut errors);
         errors
+    }
+
+    fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
+        let known = old.map(unrecognized_formats).unwrap_or_default();
+        let new = unrecognized_formats(object).into_iter().filter(|format| !known.contains(format));
+        new.map(|format| format!("unrecognized format {}", go_quote(&format))).collect()
     }
 
     fn validate_name(&self, name: &str, _: bool) -> Messages {
@@ -123,6 +135,32 @@ impl Strategy for CustomResourceDefinition {
         set_condition(object, "Terminating", "True", "InstanceDeletionPending", message, now);
         true
     }
+}
+
+/// Fields that nobody knows go, unless a schema says otherwise.
+fn prunes(object: &Value, old: Option<&Value>, errors: &mut ErrorList) {
+    let keeps = |object: &Value| object.at("spec").bool_at("preserveUnknownFields");
+    if keeps(object) && !old.is_some_and(keeps) {
+        let detail =
+            "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead";
+        errors.invalid(&SPEC.child("preserveUnknownFields"), true, detail);
+    }
+}
+
+/// Formats in the schemas that say nothing, in the order of the schemas.
+fn unrecognized_formats(definition: &Value) -> Vec<String> {
+    let found = RefCell::new(Vec::new());
+    for version in definition.at("spec").list_at("versions") {
+        let schema = Structural::parse(version.at("schema").at("openAPIV3Schema"));
+        schema.any(&|node| {
+            let format = &node.checks.format;
+            if !format.is_empty() && formats::effective(node).is_empty() {
+                found.borrow_mut().push(format.clone());
+            }
+            false
+        });
+    }
+    found.into_inner()
 }
 
 /// What a definition is kept by until its objects are gone.

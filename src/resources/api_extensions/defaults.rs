@@ -1,11 +1,13 @@
 //! A default in a schema is a value that the schema takes.
 
 use super::json_schema::{TYPES, item_schema};
+use super::rules::Rules;
 use crate::api::field::go_quote;
 use crate::api::{ErrorList, FieldError, Fields, Path};
 use crate::resources::pipeline::metadata::validate_embedded;
 use crate::schema::custom::{Structural, embedded, prune, validate as schema_validate};
 use serde_json::Value;
+use std::sync::Arc;
 
 /// All defaults in a schema and below.
 pub fn validate(schema: &Value, path: &Path<'_>, errors: &mut ErrorList) {
@@ -31,6 +33,14 @@ fn fits(value: &Value, schema: &Value, path: &Path<'_>, errors: &mut ErrorList) 
     embedded::validate(value, &structural, path, &validate_embedded, &mut found);
     if found.is_empty() {
         found = schema_validate::validate(value, &structural, path);
+    }
+    if found.is_empty() {
+        // As something new, and as an update that changes nothing.
+        let rules = Rules::new(Arc::new(structural));
+        rules.validate(value, Some(value), path, &mut found);
+        if found.is_empty() {
+            rules.validate(value, None, path, &mut found);
+        }
     }
     // A type that there is not takes nothing.
     let wanted = schema.str_at("type");

@@ -198,6 +198,13 @@ fn schema(version: &Value, path: &Path<'_>, errors: &mut ErrorList) {
         let detail =
             "only \"object\" is allowed as the type at the root of the schema if the status subresource is enabled";
         errors.invalid(&path.child("type"), schema.str_at("type"), detail);
+    } else if version.at("subresources").has("status")
+        && let Some(_) = schema.entries().iter().find(|(name, value)| !at_root(name) && !is_zero(value))
+    {
+        let detail = format!(
+            "only [{AT_ROOT}] fields are allowed at the root of the schema if the status subresource is enabled"
+        );
+        errors.invalid(path, schema.clone(), detail);
     }
     if schema.bool_at("nullable") {
         errors.forbidden(&path.child("nullable"), "nullable cannot be true at the root");
@@ -209,6 +216,32 @@ fn schema(version: &Value, path: &Path<'_>, errors: &mut ErrorList) {
         rules::check::validate(schema, path, &mut own);
     }
     errors.append(&mut own);
+}
+
+/// What the schema of a kind with a status may say at its root: all of it holds for the status alone, too.
+const AT_ROOT: &str = "Description Type Format Title Maximum ExclusiveMaximum Minimum ExclusiveMinimum MaxLength MinLength \
+    Pattern MaxItems MinItems UniqueItems MultipleOf Required Items Properties ExternalDocs Example \
+    XPreserveUnknownFields XValidations";
+
+fn at_root(field: &str) -> bool {
+    let name = match field {
+        "x-kubernetes-preserve-unknown-fields" => "XPreserveUnknownFields",
+        "x-kubernetes-validations" => "XValidations",
+        field => field,
+    };
+    AT_ROOT.split(' ').any(|known| known.eq_ignore_ascii_case(name))
+}
+
+/// As Go leaves a field that is not set.
+fn is_zero(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(flag) => !flag,
+        Value::String(text) => text.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        Value::Object(map) => map.is_empty(),
+        Value::Number(_) => false,
+    }
 }
 
 /// What a version warns of, where it does.

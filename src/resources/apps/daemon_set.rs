@@ -77,6 +77,10 @@ impl Strategy for DaemonSet {
         template::default(spec, "template");
     }
 
+    fn field_annotations(&self) -> &'static [&'static str] {
+        &[TEMPLATE_GENERATION]
+    }
+
     fn prepare_create(&self, object: &mut Value, _: &Context) {
         object.set(
             "status",

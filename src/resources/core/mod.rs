@@ -5,6 +5,7 @@ pub mod config_map;
 pub mod endpoint_address;
 pub mod endpoints;
 pub mod event;
+mod go_diff;
 pub mod limit_range;
 pub mod namespace;
 pub mod node;

@@ -1,8 +1,8 @@
 //! PersistentVolume: storage of the cluster, with a life of its own.
 
+use super::go_diff;
 use super::persistent_volume_claim::{VOLUME_MODES, access_modes, short_modes};
 use super::pod_spec::{affinity, defaults, volumes};
-use super::pod_update::difference;
 use crate::api::names;
 use crate::api::value::same;
 use crate::api::{ErrorList, Fields, FieldsMut, Path, Quantity, Report, time};
@@ -97,7 +97,7 @@ impl Strategy for PersistentVolume {
         if !same(&source, &source_before) {
             let detail = format!(
                 "spec.persistentvolumesource is immutable after creation\n{}",
-                difference(&source_before, &source)
+                go_diff::difference(&source_before, &source, go_diff::VOLUME_SOURCE)
             );
             errors.forbidden(&SPEC.child("persistentvolumesource"), detail);
         }

@@ -1,7 +1,7 @@
 //! PersistentVolumeClaim: the wish for storage; its spec is held by templates in pods too.
 
+use super::go_diff;
 use super::persistent_volume::storage_class;
-use super::pod_update::difference;
 use crate::api::names;
 use crate::api::value::same;
 use crate::api::{ErrorList, Fields, FieldsMut, Path, Quantity, Report};
@@ -228,7 +228,7 @@ fn changes(object: &Value, old: &Value, errors: &mut ErrorList) {
     if !same(&spec, &before) {
         let detail = format!(
             "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims\n{}",
-            difference(&before, &spec)
+            go_diff::difference(&before, &spec, go_diff::CLAIM)
         );
         errors.forbidden(&SPEC, detail);
     }

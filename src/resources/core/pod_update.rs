@@ -1,5 +1,6 @@
 //! What an update may change of a pod: of the pod itself, by `ephemeralcontainers`, by `resize`.
 
+use super::go_diff;
 use super::pod::metadata_and_spec;
 use super::pod_metadata;
 use super::pod_spec::containers::{image_whitespace, is_sidecar};
@@ -175,9 +176,8 @@ fn only_added(new: &Value, old: &Value) -> bool {
     fields.iter().all(|field| new.list_at(field).starts_with(old.list_at(field)))
 }
 
-/// The fields that differ, one per line.
 /// What changed, a line for each field that is gone and each that came.
-pub fn difference(old: &Value, new: &Value) -> String {
+fn difference(old: &Value, new: &Value) -> String {
     let mut names: Vec<&String> = old.entries().keys().chain(new.entries().keys()).collect();
     names.sort_unstable();
     names.dedup();
@@ -227,7 +227,7 @@ impl Strategy for EphemeralContainers {
                     errors.forbidden(&path, format!("existing ephemeral containers \"{name}\" may not be removed\n"))
                 }
                 Some(container) if !same(container, before) => {
-                    let difference = difference(before, container);
+                    let difference = go_diff::difference(before, container, go_diff::EPHEMERAL_CONTAINER);
                     let detail = format!("existing ephemeral containers \"{name}\" may not be changed\n{difference}");
                     errors.forbidden(&path, detail);
                 }

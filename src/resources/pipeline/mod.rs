@@ -10,7 +10,7 @@ pub mod heartbeat;
 pub mod metadata;
 
 use super::{Context, Row, Strategy};
-use crate::api::{ErrorList, GroupVersionKind, Status, time};
+use crate::api::{ErrorList, FieldError, GroupVersionKind, Status, time};
 use crate::storage::Index;
 use serde_json::{Map, Value, json};
 
@@ -66,13 +66,13 @@ fn set_namespace(row: &Row, metadata: &mut Map<String, Value>, namespace: &str) 
     }
 }
 
-/// The 422 of an object that may not be created.
-pub fn validate_create(row: &Row, object: &Value) -> Result<(), Status> {
+/// The 422 of an object that may not be created. `sent`: the client's JSON; empty where it sent none.
+pub fn validate_create(row: &Row, object: &Value, sent: &[u8]) -> Result<(), Status> {
     let mut errors = metadata::validate(row, object, |name, prefix| row.strategy.validate_name(name, prefix));
     errors.extend(metadata::standard_finalizers(row, object));
     errors.extend(row.strategy.validate(object));
     row.strategy.rules(object, None, &mut errors);
-    refuse(row, object, errors)
+    refuse(row, object, errors, sent)
 }
 
 /// Keeps of the old object what no update changes, then what the kind keeps: `rest.BeforeUpdate`
@@ -156,8 +156,14 @@ pub fn count_generation(row: &Row, object: &mut Value, old: &Value) {
     }
 }
 
-/// The 422 of an object that may not replace `old`.
-pub fn validate_update(row: &Row, strategy: &dyn Strategy, object: &Value, old: &Value) -> Result<(), Status> {
+/// The 422 of an object that may not replace `old`; `sent` as in [`validate_create`].
+pub fn validate_update(
+    row: &Row,
+    strategy: &dyn Strategy,
+    object: &Value,
+    old: &Value,
+    sent: &[u8],
+) -> Result<(), Status> {
     let mut errors = metadata::validate(row, object, |name, _| metadata::path_segment(name));
     let changes = metadata::validate_update(object, old);
     // Once for the generic checks, once for the kind's own: the causes have both.
@@ -165,16 +171,37 @@ pub fn validate_update(row: &Row, strategy: &dyn Strategy, object: &Value, old: 
     errors.extend(changes);
     errors.extend(strategy.validate_update(object, old));
     strategy.rules(object, Some(old), &mut errors);
-    refuse(row, object, errors)
+    refuse(row, object, errors, sent)
 }
 
-fn refuse(row: &Row, object: &Value, errors: ErrorList) -> Result<(), Status> {
+fn refuse(row: &Row, object: &Value, mut errors: ErrorList, sent: &[u8]) -> Result<(), Status> {
     if errors.is_empty() {
         return Ok(());
+    }
+    // What is no JSON was no JSON to Kubernetes either: protobuf has no empty lists.
+    if let Ok(sent) = serde_json::from_slice(sent) {
+        errors.iter_mut().for_each(|error| show_as_sent(row, error, &sent));
     }
     // Of the kind that is stored, as Kubernetes names it: an events.k8s.io Event is plain `Event`.
     let kind = GroupVersionKind::new(&row.stored.group, &row.version, &row.kind);
     Err(Status::invalid(&kind, metadata_str(object, "name"), &errors))
+}
+
+/// Empty lists and maps are not kept, but shown where they are wrong: as they were sent, `[]`, `{}`.
+fn show_as_sent(row: &Row, error: &mut FieldError, sent: &Value) {
+    let is_collection = row.schema.as_ref().is_some_and(|schema| schema.is_collection(error.steps()));
+    if !error.value.is_null() || error.shown.is_some() || !is_collection {
+        return;
+    }
+    let value = error.steps().try_fold(sent, |value, step| match step.parse::<usize>() {
+        Ok(index) if value.is_array() => value.get(index),
+        _ => value.get(step),
+    });
+    let empty =
+        |value: &&Value| value.as_array().is_some_and(Vec::is_empty) || value.as_object().is_some_and(Map::is_empty);
+    if let Some(value) = value.filter(empty) {
+        error.value = value.clone();
+    }
 }
 
 /// What selectors and preconditions need of the object.

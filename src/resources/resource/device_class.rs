@@ -1,6 +1,6 @@
 //! DeviceClass: devices of a kind, chosen by expressions.
 
-use super::requests;
+use super::{requests, selectors};
 use crate::api::{ErrorList, Fields, Path, Report, names};
 use crate::resources::{Column, Resource, Strategy, cells};
 use serde_json::Value;
@@ -25,7 +25,7 @@ impl Strategy for DeviceClass {
     fn validate(&self, object: &Value) -> ErrorList {
         let mut errors = ErrorList::new();
         let spec = object.at("spec");
-        requests::selectors(spec.list_at("selectors"), &SPEC.child("selectors"), &mut errors);
+        selectors::validate(spec.list_at("selectors"), &SPEC.child("selectors"), &mut errors);
         let list = SPEC.child("config");
         let config = spec.list_at("config");
         if config.len() > CONFIGURATIONS_LIMIT {

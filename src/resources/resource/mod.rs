@@ -5,3 +5,4 @@ mod requests;
 pub mod resource_claim;
 pub mod resource_claim_template;
 pub mod resource_slice;
+mod selectors;

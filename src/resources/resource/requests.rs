@@ -1,14 +1,13 @@
-//! The requests for devices in a claim or its template. Expressions are not compiled here.
+//! The requests for devices in a claim or its template.
 
+use super::selectors;
 use crate::api::{ErrorList, FieldError, Fields, FieldsMut, Path, Report, names};
 use crate::resources::core::pod_spec::volumes::csi_driver_name;
 use serde_json::Value;
 use std::collections::BTreeSet;
 
 const REQUESTS_LIMIT: usize = 32;
-const SELECTORS_LIMIT: usize = 32;
 const ALTERNATIVES_LIMIT: usize = 8;
-const EXPRESSION_LIMIT: usize = 10 * 1024;
 const MODES: &[&str] = &["All", "ExactCount"];
 
 /// Of the spec of a claim.
@@ -127,7 +126,7 @@ fn one(request: &Value, path: &Path<'_>, errors: &mut ErrorList) {
         "" => errors.required(&path.child("deviceClassName"), ""),
         class => errors.check(&path.child("deviceClassName"), class, names::dns_subdomain(class)),
     }
-    selectors(request.list_at("selectors"), &path.child("selectors"), errors);
+    selectors::validate(request.list_at("selectors"), &path.child("selectors"), errors);
     let (mode, count) = (request.str_at("allocationMode"), request.int_at("count"));
     let at_count = path.child("count");
     match mode {
@@ -138,22 +137,4 @@ fn one(request: &Value, path: &Path<'_>, errors: &mut ErrorList) {
         _ => {}
     }
     errors.one_of(&path.child("allocationMode"), mode, MODES);
-}
-
-/// Expressions that choose devices.
-pub fn selectors(selectors: &[Value], path: &Path<'_>, errors: &mut ErrorList) {
-    if selectors.len() > SELECTORS_LIMIT {
-        errors.too_many(path, selectors.len(), SELECTORS_LIMIT as i64);
-    }
-    for (index, selector) in selectors.iter().enumerate() {
-        let path = path.index(index);
-        let path = path.child("cel");
-        match selector.get_set("cel") {
-            None => errors.required(&path, ""),
-            Some(cel) if cel.str_at("expression").len() > EXPRESSION_LIMIT => {
-                errors.too_long(&path.child("expression"), EXPRESSION_LIMIT as i64);
-            }
-            Some(_) => {}
-        }
-    }
 }

@@ -67,9 +67,9 @@ impl fmt::Display for LevelVersion {
     }
 }
 
-const PREFIX: &str = "pod-security.kubernetes.io/";
+pub const PREFIX: &str = "pod-security.kubernetes.io/";
 
-fn level(text: &str) -> Option<Level> {
+pub fn level(text: &str) -> Option<Level> {
     match text {
         "privileged" => Some(Level::Privileged),
         "baseline" => Some(Level::Baseline),
@@ -78,7 +78,7 @@ fn level(text: &str) -> Option<Level> {
     }
 }
 
-fn version_of(text: &str) -> Option<Version> {
+pub fn version_of(text: &str) -> Option<Version> {
     if text == "latest" {
         return Some(Version::Latest);
     }
@@ -88,9 +88,27 @@ fn version_of(text: &str) -> Option<Version> {
     (canonical && digits_only).then(|| digits.parse().ok().map(Version::Minor)).flatten()
 }
 
-/// Always a policy, also where labels are wrong: then the strictest is enforced.
-pub fn of(labels: &BTreeMap<String, String>) -> (Policy, Errors) {
-    let mut policy = Policy::default();
+type Mode = (&'static str, fn(&mut Policy) -> &mut LevelVersion);
+
+/// In the order of their labels.
+pub const MODES: [Mode; 3] = [
+    ("enforce", |policy| &mut policy.enforce),
+    ("audit", |policy| &mut policy.audit),
+    ("warn", |policy| &mut policy.warn),
+];
+
+pub fn wrong_level() -> &'static str {
+    "must be one of privileged, baseline, restricted"
+}
+
+pub fn wrong_version() -> &'static str {
+    "must be \"latest\" or \"v1.x\""
+}
+
+/// Always a policy, also where labels are wrong: then the strictest is enforced. What the labels do not
+/// say is as the defaults have it.
+pub fn of(labels: &BTreeMap<String, String>, defaults: &Policy) -> (Policy, Errors) {
+    let mut policy = *defaults;
     let mut errors = Errors::new();
     let mut wrong = |label: &str, value: &str, detail: &str| {
         errors.push(FieldError::invalid(&Path::new("metadata").child("labels").key(label), value, detail));
@@ -102,7 +120,7 @@ pub fn of(labels: &BTreeMap<String, String>) -> (Policy, Errors) {
             good_level = level(text).is_some();
             into.level = level(text).unwrap_or(on_error);
             if !good_level {
-                wrong(&label, text, "must be one of privileged, baseline, restricted");
+                wrong(&label, text, wrong_level());
             }
         }
         let label = format!("{PREFIX}{mode}-version");
@@ -110,7 +128,7 @@ pub fn of(labels: &BTreeMap<String, String>) -> (Policy, Errors) {
             has_version = true;
             into.version = version_of(text).unwrap_or_default();
             if version_of(text).is_none() {
-                wrong(&label, text, "must be \"latest\" or \"v1.x\"");
+                wrong(&label, text, wrong_version());
             }
         }
         (good_level, has_version)
@@ -134,7 +152,10 @@ mod tests {
     use super::*;
 
     fn read(pairs: &[(&str, &str)]) -> (Policy, Errors) {
-        of(&pairs.iter().map(|(mode, value)| (format!("{PREFIX}{mode}"), (*value).to_owned())).collect())
+        of(
+            &pairs.iter().map(|(mode, value)| (format!("{PREFIX}{mode}"), (*value).to_owned())).collect(),
+            &Policy::default(),
+        )
     }
 
     #[test]

@@ -45,8 +45,8 @@ pub(super) struct Binding {
     pub policy: String,
     criteria: Criteria,
     reference: Option<Value>,
-    pub deny: bool,
-    pub warn: bool,
+    /// `Deny`, `Warn`, `Audit`, in their order.
+    pub actions: Vec<String>,
 }
 
 impl Policy {
@@ -193,14 +193,12 @@ fn variables(
 impl Binding {
     pub fn new(object: &Value) -> Self {
         let spec = object.at("spec");
-        let actions: Vec<&str> = spec.strs_at("validationActions").collect();
         Self {
             name: object.at("metadata").str_at("name").to_owned(),
             policy: spec.str_at("policyName").to_owned(),
             criteria: Criteria::new(spec.at("matchResources"), "resourceRules"),
             reference: spec.get_set("paramRef").cloned(),
-            deny: actions.contains(&"Deny"),
-            warn: actions.contains(&"Warn"),
+            actions: spec.strs_at("validationActions").map(str::to_owned).collect(),
         }
     }
 

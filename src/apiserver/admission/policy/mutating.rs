@@ -1,36 +1,25 @@
 //! MutatingAdmissionPolicy.
 
-use super::super::configurations::Configurations;
 use super::super::expressions::{Deciding, Subject, request_question};
-use super::super::matching::{Invocation, World, is_exempt};
+use super::super::matching::Invocation;
 use super::super::{Attributes, Operation, Plugin, Sources};
+use super::Policies;
 use super::definition::{Binding, Mutation, Policy};
 use super::run::Run;
 use crate::api::status::StatusCause;
 use crate::api::{Fields, GroupVersionResource, Status};
-use crate::apiserver::authz::Authorizer;
 use crate::apiserver::codec;
 use crate::schema;
 use async_trait::async_trait;
 use serde_json::Value;
 use std::sync::Arc;
+use std::time::Instant;
 
-pub struct MutatingPolicies {
-    policies: Configurations<Policy>,
-    bindings: Configurations<Binding>,
-    world: Arc<World>,
-    authorizers: Vec<Arc<dyn Authorizer>>,
-}
+pub struct MutatingPolicies(Policies);
 
 impl MutatingPolicies {
     pub fn new(sources: &Sources) -> Self {
-        let storage = &sources.storage;
-        Self {
-            policies: Configurations::follow(storage, "mutatingadmissionpolicies", Policy::new),
-            bindings: Configurations::follow(storage, "mutatingadmissionpolicybindings", Binding::new),
-            world: sources.world(),
-            authorizers: sources.authorizers.clone(),
-        }
+        Self(Policies::follow(sources, "mutatingadmissionpolicies", "mutatingadmissionpolicybindings"))
     }
 
     /// The texts of what fails, where the policy fails closed.
@@ -52,7 +41,7 @@ impl MutatingPolicies {
                 });
             }
         };
-        let invocation = match policy.criteria.matches(attributes, &self.world, false) {
+        let invocation = match policy.criteria.matches(attributes, &self.0.world, false) {
             Ok(Some(invocation)) => invocation,
             Ok(None) => return Ok(failed),
             Err(status) => {
@@ -61,9 +50,9 @@ impl MutatingPolicies {
             }
         };
         for binding in bindings.iter().filter(|binding| binding.policy == policy.name) {
-            let parameters = match binding.matches(attributes, &self.world) {
+            let parameters = match binding.matches(attributes, &self.0.world) {
                 Ok(false) => continue,
-                Ok(true) => policy.collect(binding, attributes, &self.world),
+                Ok(true) => policy.collect(binding, attributes, &self.0.world),
                 Err(error) => Err(error),
             };
             let parameters = match parameters {
@@ -74,7 +63,11 @@ impl MutatingPolicies {
                 }
             };
             for parameters in &parameters {
-                if let Err(error) = self.apply(policy, binding, parameters.as_ref(), &invocation, attributes).await? {
+                let started = Instant::now();
+                let applied = self.apply(policy, binding, parameters.as_ref(), &invocation, attributes).await?;
+                let error = applied.as_ref().err().map(String::as_str);
+                self.0.metrics.mutation(&policy.name, &binding.name, error, started);
+                if let Err(error) = applied {
                     fail(Some(binding), error);
                 }
             }
@@ -95,9 +88,9 @@ impl MutatingPolicies {
         let parameter = metadata
             .map_or(String::new(), |metadata| format!("{}/{}", metadata.str_at("namespace"), metadata.str_at("name")));
         let id = format!("{}/{}/{parameter}", policy.name, binding.name);
-        let deciding = Deciding::new(&self.authorizers, attributes.user);
+        let deciding = Deciding::new(&self.0.authorizers, attributes.user);
         let question = request_question(attributes);
-        let mut subject = Subject::new(attributes, invocation, &self.world).await?;
+        let mut subject = Subject::new(attributes, invocation, &self.0.world).await?;
         let run = Run { policy, subject: &subject, parameters, deciding: &deciding, question: &question };
         match run.conditions().await {
             Ok(true) => {}
@@ -144,7 +137,7 @@ impl MutatingPolicies {
         object: &Value,
     ) -> Result<Result<Value, String>, Status> {
         let resource = invocation.row.as_ref().map_or(attributes.resource, |row| &row.gvr);
-        let row = self.world.registry.row(&resource.group, &resource.version, &resource.resource);
+        let row = self.0.world.registry.row(&resource.group, &resource.version, &resource.resource);
         let row = row.filter(|row| row.gvk == invocation.kind);
         let mutated = if mutation.is_patch {
             let patch: json_patch::Patch = match serde_json::from_value(patch.clone()) {
@@ -187,7 +180,7 @@ impl MutatingPolicies {
     ) -> Result<(), Status> {
         if let Some(row) = &invocation.row {
             let GroupVersionResource { group, version, resource } = attributes.resource;
-            if let Some(own) = self.world.registry.row(group, version, resource) {
+            if let Some(own) = self.0.world.registry.row(group, version, resource) {
                 object = codec::convert(row, &own, &object).await?;
             }
         }
@@ -205,11 +198,11 @@ impl Plugin for MutatingPolicies {
     }
 
     fn handles(&self, operation: Operation, resource: &GroupVersionResource, subresource: &str) -> bool {
-        self.policies.any(|policy| policy.may_match(operation, subresource)) && !is_exempt(resource)
+        self.0.handle(operation, resource, subresource)
     }
 
     async fn admit(&self, attributes: &mut Attributes<'_>) -> Result<(), Status> {
-        let (policies, bindings) = (self.policies.load(), self.bindings.load());
+        let (policies, bindings) = (self.0.policies.load(), self.0.bindings.load());
         if attributes.reinvocation.again
             && attributes.reinvocation.policies_output.as_ref() != attributes.object.as_deref()
         {

@@ -6,6 +6,7 @@ use crate::cel::{Bindings, Failure, FailureKind, Key, Map, Question, RUNTIME_BUD
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// The longest message that an expression may give.
 const MAX_MESSAGE: usize = 5 * 1024;
@@ -22,15 +23,27 @@ pub(super) struct Run<'a> {
 /// What a validation that does not hold says.
 #[derive(Clone, Debug)]
 pub(super) struct Denial {
+    /// Of the validation.
+    pub index: usize,
     pub message: String,
     /// Empty: Invalid.
     pub reason: String,
+    /// An error that does not matter: it is only counted.
+    pub admits: bool,
+    pub started: Instant,
 }
 
 impl Denial {
-    fn error(message: String) -> Self {
-        Self { message, reason: String::new() }
+    pub fn error(message: String, admits: bool) -> Self {
+        Self { index: 0, message, reason: String::new(), admits, started: Instant::now() }
     }
+}
+
+/// The audit annotations that are set, and the errors that refuse the write.
+#[derive(Default)]
+pub(super) struct Annotations {
+    pub set: Vec<(String, String)>,
+    pub failed: Vec<Denial>,
 }
 
 impl Run<'_> {
@@ -42,20 +55,19 @@ impl Run<'_> {
         self.policy.conditions.hold(self.subject, self.parameters, self.deciding, self.question).await
     }
 
-    /// What does not hold; errors are denials unless the policy fails open.
+    /// What does not hold, errors among it.
     pub async fn validate(&self) -> Vec<Denial> {
         self.deciding.run(|| self.validate_once()).await
     }
 
-    /// The audit annotations, those that are set.
-    pub async fn annotations(&self) -> Result<Vec<(String, String)>, String> {
+    pub async fn annotations(&self) -> Annotations {
         if self.policy.annotations.is_empty() {
-            return Ok(Vec::new());
+            return Annotations::default();
         }
         self.deciding.run(|| self.annotations_once()).await
     }
 
-    fn bindings<'b>(&'b self, budget: &mut u64) -> Bindings<'b> {
+    fn scope(&self) -> Scope<'_> {
         let environment = &self.policy.environment;
         let mut bindings = self.subject.bindings(environment).authorizer(self.deciding, self.question.clone());
         if let Some(parameters) = self.parameters {
@@ -63,74 +75,56 @@ impl Run<'_> {
         } else {
             bindings.set("params", Cel::Null);
         }
-        let mut known: BTreeMap<Key, Cel<'b>> = BTreeMap::new();
-        for (name, compiled) in &self.policy.variables {
-            bindings.set("variables", Cel::Map(Map::Made(Arc::new(known.clone()))));
-            let value = match expressions::run(compiled, &bindings, budget) {
-                Ok(value) => value,
-                Err(message) => {
-                    let message = format!("composited variable \"{name}\" fails to evaluate: {message}");
-                    Cel::Failed(Arc::new(Failure { kind: FailureKind::Error, message }))
-                }
-            };
-            known.insert(Key::String(name.as_str().into()), value);
-        }
-        bindings.set("variables", Cel::Map(Map::Made(Arc::new(known))));
-        bindings
+        Scope { variables: &self.policy.variables, bindings, known: BTreeMap::new(), budget: RUNTIME_BUDGET }
     }
 
     fn validate_once(&self) -> Vec<Denial> {
-        let mut budget = RUNTIME_BUDGET;
-        let bindings = self.bindings(&mut budget);
+        let mut scope = self.scope();
         let mut denials = Vec::new();
-        for validation in &self.policy.validations {
-            match expressions::run(&validation.condition, &bindings, &mut budget) {
+        for (index, validation) in self.policy.validations.iter().enumerate() {
+            let started = Instant::now();
+            let denial = |message, reason, admits| Denial { index, message, reason, admits, started };
+            match scope.run(&validation.condition) {
                 Ok(Cel::Bool(true)) => {}
                 Ok(_) => {
-                    let computed = validation
-                        .message_expression
-                        .as_ref()
-                        .and_then(|expression| message(expression, &bindings, &mut budget));
+                    let computed = validation.message_expression.as_ref().and_then(|message| scope.message(message));
                     let fixed = (!validation.message.is_empty()).then(|| validation.message.clone());
                     let message = computed
                         .or(fixed)
                         .unwrap_or_else(|| format!("failed expression: {}", validation.condition.expression));
-                    denials.push(Denial { message, reason: validation.reason.clone() });
+                    denials.push(denial(message, validation.reason.clone(), false));
                 }
-                Err(error) if !self.policy.fail_open => denials.push(Denial::error(error)),
-                Err(error) => tracing::debug!(policy = self.policy.name, error, "validation failed open"),
+                Err(error) => denials.push(denial(error, String::new(), self.policy.fail_open)),
             }
-            if budget == 0 {
+            if scope.budget == 0 {
                 break;
             }
         }
         denials
     }
 
-    fn annotations_once(&self) -> Result<Vec<(String, String)>, String> {
-        let mut budget = RUNTIME_BUDGET;
-        let bindings = self.bindings(&mut budget);
-        let mut set = Vec::new();
+    fn annotations_once(&self) -> Annotations {
+        let mut scope = self.scope();
+        let mut annotations = Annotations::default();
         for (key, compiled) in &self.policy.annotations {
-            match expressions::run(compiled, &bindings, &mut budget) {
+            let started = Instant::now();
+            match scope.run(compiled) {
                 Ok(Cel::String(text)) if !text.as_str().trim().is_empty() => {
-                    set.push((key.clone(), text.as_str().trim().to_owned()));
+                    annotations.set.push((key.clone(), text.as_str().trim().to_owned()));
                 }
                 Ok(_) => {}
                 Err(_) if self.policy.fail_open => {}
-                Err(error) => return Err(error),
+                Err(message) => annotations.failed.push(Denial { started, ..Denial::error(message, false) }),
             }
         }
-        Ok(set)
+        annotations
     }
 
     /// What a mutation's expression gives, as JSON.
     pub async fn mutation(&self, mutation: &Mutation) -> Result<Value, String> {
         self.deciding
             .run(|| {
-                let mut budget = RUNTIME_BUDGET;
-                let bindings = self.bindings(&mut budget);
-                let value = expressions::run(&mutation.expression, &bindings, &mut budget)?;
+                let value = self.scope().run(&mutation.expression)?;
                 if !mutation.is_patch {
                     let mut wrong = Vec::new();
                     check_names(&value, "Object", &mut wrong);
@@ -141,6 +135,48 @@ impl Run<'_> {
                 value.to_json().map_err(|failure| failure.message)
             })
             .await
+    }
+}
+
+/// The names of one run, and what is left of its budget. A variable is evaluated once, and only when an
+/// expression that names it runs.
+struct Scope<'b> {
+    variables: &'b [(String, Compiled)],
+    bindings: Bindings<'b>,
+    known: BTreeMap<Key, Cel<'b>>,
+    budget: u64,
+}
+
+impl<'b> Scope<'b> {
+    fn run(&mut self, compiled: &Compiled) -> Result<Cel<'b>, String> {
+        if let Ok(program) = &compiled.program {
+            for name in program.fields_of("variables") {
+                self.know(name);
+            }
+            self.bindings.set("variables", Cel::Map(Map::Made(Arc::new(self.known.clone()))));
+        }
+        expressions::run(compiled, &self.bindings, &mut self.budget)
+    }
+
+    fn know(&mut self, name: &str) {
+        let key = Key::String(name.into());
+        if self.known.contains_key(&key) {
+            return;
+        }
+        // The check has seen to it that variables name only those before them.
+        let Some((_, compiled)) = self.variables.iter().find(|(known, _)| known == name) else { return };
+        let value = self.run(compiled).unwrap_or_else(|message| {
+            let message = format!("composited variable \"{name}\" fails to evaluate: {message}");
+            Cel::Failed(Arc::new(Failure { kind: FailureKind::Error, message }))
+        });
+        self.known.insert(key, value);
+    }
+
+    /// One line of text, not too long.
+    fn message(&mut self, expression: &Compiled) -> Option<String> {
+        let value = self.run(expression).ok()?;
+        let text = value.as_str()?.trim().to_owned();
+        (!text.is_empty() && text.len() <= MAX_MESSAGE && !text.contains('\n')).then_some(text)
     }
 }
 
@@ -163,11 +199,4 @@ fn check_names(value: &Cel, path: &str, wrong: &mut Vec<String>) {
         Cel::List(list) => list.iter().for_each(|value| check_names(&value, path, wrong)),
         _ => {}
     }
-}
-
-/// One line of text, not too long.
-fn message(expression: &Compiled, bindings: &Bindings, budget: &mut u64) -> Option<String> {
-    let value = expressions::run(expression, bindings, budget).ok()?;
-    let text = value.as_str()?.trim().to_owned();
-    (!text.is_empty() && text.len() <= MAX_MESSAGE && !text.contains('\n')).then_some(text)
 }

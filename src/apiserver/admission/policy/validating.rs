@@ -1,23 +1,19 @@
 //! ValidatingAdmissionPolicy.
 
-use super::super::configurations::Configurations;
 use super::super::expressions::{Deciding, Subject, request_question};
-use super::super::matching::{World, is_exempt};
 use super::super::{Attributes, Operation, Plugin, Sources};
+use super::Policies;
 use super::definition::{Binding, Policy};
-use super::run::{Denial, Run};
+use super::run::{Annotations, Denial, Run};
 use crate::api::status::StatusCause;
 use crate::api::{GroupVersionResource, Status};
-use crate::apiserver::authz::Authorizer;
+use crate::apiserver::audit;
 use async_trait::async_trait;
+use serde::Serialize;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-pub struct ValidatingPolicies {
-    policies: Configurations<Policy>,
-    bindings: Configurations<Binding>,
-    world: Arc<World>,
-    authorizers: Vec<Arc<dyn Authorizer>>,
-}
+pub struct ValidatingPolicies(Policies);
 
 /// The first no, by whom.
 struct Refusal {
@@ -28,13 +24,7 @@ struct Refusal {
 
 impl ValidatingPolicies {
     pub fn new(sources: &Sources) -> Self {
-        let storage = &sources.storage;
-        Self {
-            policies: Configurations::follow(storage, "validatingadmissionpolicies", Policy::new),
-            bindings: Configurations::follow(storage, "validatingadmissionpolicybindings", Binding::new),
-            world: sources.world(),
-            authorizers: sources.authorizers.clone(),
-        }
+        Self(Policies::follow(sources, "validatingadmissionpolicies", "validatingadmissionpolicybindings"))
     }
 
     async fn policy(
@@ -46,10 +36,10 @@ impl ValidatingPolicies {
         let refusal = |binding: Option<&Binding>, message: String| Refusal {
             policy: policy.name.clone(),
             binding: binding.map(|binding| binding.name.clone()),
-            denial: Denial { message, reason: String::new() },
+            denial: Denial::error(message, false),
         };
         let closed = |refusal: Refusal| (!policy.fail_open).then_some(refusal);
-        let invocation = match policy.criteria.matches(attributes, &self.world, false) {
+        let invocation = match policy.criteria.matches(attributes, &self.0.world, false) {
             Ok(Some(invocation)) => invocation,
             Ok(None) => return Ok(None),
             Err(status) => {
@@ -57,10 +47,11 @@ impl ValidatingPolicies {
             }
         };
         let mut first = None;
+        let mut annotations: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for binding in bindings.iter().filter(|binding| binding.policy == policy.name) {
-            let parameters = match binding.matches(attributes, &self.world) {
+            let parameters = match binding.matches(attributes, &self.0.world) {
                 Ok(false) => continue,
-                Ok(true) => policy.collect(binding, attributes, &self.world),
+                Ok(true) => policy.collect(binding, attributes, &self.0.world),
                 Err(error) => Err(error),
             };
             let parameters = match parameters {
@@ -70,11 +61,11 @@ impl ValidatingPolicies {
                     continue;
                 }
             };
-            let subject = Subject::new(attributes, &invocation, &self.world).await?;
+            let subject = Subject::new(attributes, &invocation, &self.0.world).await?;
             let question = request_question(attributes);
             let user = attributes.user;
             for parameters in &parameters {
-                let deciding = Deciding::new(&self.authorizers, user);
+                let deciding = Deciding::new(&self.0.authorizers, user);
                 let run = Run {
                     policy,
                     subject: &subject,
@@ -82,33 +73,93 @@ impl ValidatingPolicies {
                     deciding: &deciding,
                     question: &question,
                 };
-                let denials = match run.conditions().await {
-                    Ok(true) => {
-                        let mut denials = run.validate().await;
-                        if let Err(message) = run.annotations().await {
-                            denials.push(Denial { message, reason: String::new() });
-                        }
-                        denials
-                    }
+                let (denials, recorded) = match run.conditions().await {
+                    Ok(true) => (run.validate().await, run.annotations().await),
                     Ok(false) => continue,
-                    Err(_) if policy.fail_open => continue,
-                    Err(message) => vec![Denial { message, reason: String::new() }],
+                    Err(message) => (vec![Denial::error(message, policy.fail_open)], Annotations::default()),
                 };
                 for denial in denials {
-                    if binding.warn {
-                        attributes.warnings.push(format!(
-                            "Validation failed for ValidatingAdmissionPolicy '{}' with binding '{}': {}",
-                            policy.name, binding.name, denial.message
-                        ));
-                    }
-                    if binding.deny && first.is_none() {
+                    if self.act(policy, binding, &denial, attributes.warnings) && first.is_none() {
                         first = Some(Refusal { denial, ..refusal(Some(binding), String::new()) });
+                    }
+                }
+                // What cannot be recorded is refused, whatever the binding does about validations.
+                for denial in recorded.failed {
+                    self.count(policy, binding, &denial, "deny");
+                    first.get_or_insert_with(|| Refusal { denial, ..refusal(Some(binding), String::new()) });
+                }
+                for (key, mut value) in recorded.set {
+                    value.truncate(value.floor_char_boundary(MAX_ANNOTATION));
+                    let values = annotations.entry(key).or_default();
+                    if !values.contains(&value) {
+                        values.push(value);
                     }
                 }
             }
         }
+        for (key, values) in annotations {
+            audit::annotate(&format!("{}/{key}", policy.name), values.join(", "));
+        }
         Ok(first)
     }
+
+    fn count(&self, policy: &Policy, binding: &Binding, denial: &Denial, action: &'static str) {
+        self.0.metrics.validation(&policy.name, &binding.name, &denial.message, action, denial.started);
+    }
+
+    /// What the binding does about a validation that does not hold; whether it is refused.
+    fn act(&self, policy: &Policy, binding: &Binding, denial: &Denial, warnings: &mut Vec<String>) -> bool {
+        if denial.admits {
+            tracing::debug!(policy = policy.name, error = denial.message, "validation failed open");
+            self.count(policy, binding, denial, "allow");
+            return false;
+        }
+        for action in &binding.actions {
+            let counted = match action.as_str() {
+                "Deny" => "deny",
+                "Audit" => {
+                    audit::annotate(VALIDATION_FAILURE, failure(binding, denial));
+                    "audit"
+                }
+                "Warn" => {
+                    warnings.push(format!(
+                        "Validation failed for ValidatingAdmissionPolicy '{}' with binding '{}': {}",
+                        policy.name, binding.name, denial.message
+                    ));
+                    "warn"
+                }
+                _ => continue,
+            };
+            self.count(policy, binding, denial, counted);
+        }
+        binding.actions.iter().any(|action| action == "Deny")
+    }
+}
+
+const VALIDATION_FAILURE: &str = "validation.policy.admission.k8s.io/validation_failure";
+/// Bytes of an audit annotation.
+const MAX_ANNOTATION: usize = 10 * 1024;
+
+/// A validation that does not hold, as the audit event has it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Failure<'a> {
+    message: &'a str,
+    policy: &'a str,
+    binding: &'a str,
+    expression_index: usize,
+    validation_actions: &'a [String],
+}
+
+fn failure(binding: &Binding, denial: &Denial) -> String {
+    let failure = Failure {
+        message: &denial.message,
+        policy: &binding.policy,
+        binding: &binding.name,
+        expression_index: denial.index,
+        validation_actions: &binding.actions,
+    };
+    serde_json::to_string(&[failure]).expect("texts and a number print")
 }
 
 #[async_trait]
@@ -118,11 +169,11 @@ impl Plugin for ValidatingPolicies {
     }
 
     fn handles(&self, operation: Operation, resource: &GroupVersionResource, subresource: &str) -> bool {
-        self.policies.any(|policy| policy.may_match(operation, subresource)) && !is_exempt(resource)
+        self.0.handle(operation, resource, subresource)
     }
 
     async fn validate(&self, attributes: &mut Attributes<'_>) -> Result<(), Status> {
-        let (policies, bindings) = (self.policies.load(), self.bindings.load());
+        let (policies, bindings) = (self.0.policies.load(), self.0.bindings.load());
         let mut first = None;
         for policy in policies.iter() {
             let refusal = self.policy(policy, &bindings, attributes).await?;

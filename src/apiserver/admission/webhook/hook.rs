@@ -2,21 +2,24 @@
 
 use super::super::expressions::{Conditions, Deciding, Subject, objects, request, request_question};
 use super::super::matching::{Criteria, Invocation, World};
+use super::super::metrics::{Metrics, Outcome, Step};
 use super::super::{Attributes, Operation};
 use crate::api::field::go_quote;
-use crate::api::{Fields, Status};
+use crate::api::{Fields, Status, names};
+use crate::apiserver::audit;
 use crate::apiserver::authz::Authorizer;
 use crate::apiserver::webhook::{Client, Target};
 use crate::resources::admission_registration::expressions::Names;
 use serde_json::{Value, json};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Bytes of warnings that one answer may add.
 const WARNING_BYTES: usize = 4096;
 
 pub(in crate::apiserver::admission) struct Hook {
     pub name: String,
+    pub configuration: String,
     /// Of the configuration, with its place in it: what reinvocation knows it by.
     pub id: String,
     criteria: Criteria,
@@ -30,11 +33,38 @@ pub(in crate::apiserver::admission) struct Hook {
     review: Option<&'static str>,
 }
 
+/// Where a webhook is in the chain, as audit annotations name it.
+pub(super) struct Place {
+    pub step: Step,
+    pub round: u8,
+    pub index: usize,
+}
+
+impl Place {
+    pub fn key(&self, prefix: &str) -> String {
+        let kind = match self.step {
+            Step::Admit => "mutation",
+            Step::Validate => "validating",
+        };
+        format!("{prefix}{kind}.webhook.admission.k8s.io/round_{}_index_{}", self.round, self.index)
+    }
+}
+
 /// Why there is no answer to go by.
 pub(super) enum Failure {
     /// It could not be called; the failure policy decides.
-    Calling(String),
+    Calling {
+        reason: String,
+        /// What its status would be.
+        code: u16,
+    },
     Rejected(Status),
+}
+
+impl Failure {
+    fn calling(reason: String) -> Self {
+        Self::Calling { reason, code: 503 }
+    }
 }
 
 /// A call that was answered with yes.
@@ -48,17 +78,18 @@ pub(in crate::apiserver::admission) struct Caller {
     pub world: Arc<World>,
     pub client: Arc<Client>,
     pub authorizers: Vec<Arc<dyn Authorizer>>,
+    pub metrics: Arc<Metrics>,
 }
 
 /// The webhooks of a configuration.
 pub(super) fn hooks(configuration: &Value) -> Vec<Hook> {
     let (name, uid) = (configuration.at("metadata").str_at("name"), configuration.at("metadata").str_at("uid"));
     let webhooks = configuration.list_at("webhooks").iter().enumerate();
-    webhooks.map(|(index, webhook)| Hook::new(webhook, format!("{name}/{uid}/{index}"))).collect()
+    webhooks.map(|(index, webhook)| Hook::new(webhook, name, format!("{name}/{uid}/{index}"))).collect()
 }
 
 impl Hook {
-    fn new(webhook: &Value, id: String) -> Self {
+    fn new(webhook: &Value, configuration: &str, id: String) -> Self {
         let timeout = webhook.optional_int("timeoutSeconds").and_then(|seconds| u64::try_from(seconds).ok());
         let timeout = Duration::from_secs(timeout.unwrap_or(10));
         let review = webhook.strs_at("admissionReviewVersions").find_map(|version| match version {
@@ -69,6 +100,7 @@ impl Hook {
         let names = Names { authorizer: true, ..Names::default() };
         Self {
             name: webhook.str_at("name").to_owned(),
+            configuration: configuration.to_owned(),
             id,
             criteria: Criteria::new(webhook, "rules"),
             conditions: Conditions::new(webhook.list_at("matchConditions"), names),
@@ -108,30 +140,49 @@ impl Hook {
         }
     }
 
-    /// Call it; `Ok(None)`: it could not be called, and that does not matter.
+    /// Call it; `Ok(None)`: it could not be called, and that does not matter. `place`: among the
+    /// webhooks, for the audit annotations.
     pub async fn call(
         &self,
         attributes: &mut Attributes<'_>,
         invocation: &Invocation,
         caller: &Caller,
-        mutating: bool,
+        place: &Place,
     ) -> Result<Option<Answer>, Status> {
         let review = self.review(attributes, invocation, caller).await?;
         let mut warnings = Vec::new();
-        let result = self.exchange(attributes.dry_run, review, caller, mutating, &mut warnings).await;
+        let result = self.ask(attributes.operation, attributes.dry_run, review, caller, place, &mut warnings).await;
         attributes.warnings.append(&mut warnings);
-        self.settle(result)
+        result
     }
 
-    /// As the failure policy has it.
-    pub fn settle(&self, result: Result<Answer, Failure>) -> Result<Option<Answer>, Status> {
+    /// Send a review; what comes of it is as the failure policy has it.
+    pub async fn ask(
+        &self,
+        operation: Operation,
+        dry_run: bool,
+        review: Value,
+        caller: &Caller,
+        place: &Place,
+        warnings: &mut Vec<String>,
+    ) -> Result<Option<Answer>, Status> {
+        let started = Instant::now();
+        let mutating = place.step == Step::Admit;
+        let result = self.exchange(dry_run, review, caller, mutating, warnings).await;
+        let outcome = match &result {
+            Ok(_) => Outcome::Allowed,
+            Err(Failure::Rejected(status)) => Outcome::Rejected(status),
+            Err(Failure::Calling { code, .. }) => Outcome::Failed { code: *code, fail_open: self.fail_open },
+        };
+        caller.metrics.webhook(&self.name, place.step, operation, started, &outcome);
         match result {
             Ok(answer) => Ok(Some(answer)),
             Err(Failure::Rejected(status)) => Err(status),
-            Err(Failure::Calling(reason)) => {
+            Err(Failure::Calling { reason, .. }) => {
                 let text = format!("failed calling webhook {}: {reason}", go_quote(&self.name));
                 if self.fail_open {
                     tracing::warn!(webhook = self.name, "{text}: ignored");
+                    audit::annotate(&place.key("failed-open."), self.name.as_str());
                     return Ok(None);
                 }
                 Err(Status::internal(text))
@@ -155,7 +206,7 @@ impl Hook {
         Ok(json!({ "kind": "AdmissionReview", "apiVersion": version, "request": request }))
     }
 
-    pub async fn exchange(
+    async fn exchange(
         &self,
         dry_run: bool,
         review: Value,
@@ -168,9 +219,15 @@ impl Hook {
             return Err(Failure::Rejected(Status::bad_request(text)));
         }
         let posted = caller.client.post(&self.target, self.timeout, &review).await;
-        let reply = posted.map_err(|error| Failure::Calling(format!("failed to call webhook: {error}")))?;
-        let invalid = |reason: String| Failure::Calling(format!("received invalid webhook response: {reason}"));
+        let reply = posted.map_err(|error| Failure::calling(format!("failed to call webhook: {error}")))?;
+        let invalid = |reason: String| Failure::calling(format!("received invalid webhook response: {reason}"));
         let response = verify(&review, &reply, mutating).map_err(invalid)?;
+        for (name, value) in response.map_at("auditAnnotations") {
+            let key = format!("{}/{name}", self.name);
+            if names::qualified_name(&key).is_empty() {
+                audit::annotate(&key, value.as_str().unwrap_or_default());
+            }
+        }
         let mut bytes = 0;
         for warning in response.strs_at("warnings") {
             bytes += warning.len();
@@ -186,7 +243,7 @@ impl Hook {
             return Ok(Answer::default());
         }
         let undecodable =
-            |error: String| Failure::Calling(format!("received undecodable patch in webhook response: {error}"));
+            |error: String| Failure::calling(format!("received undecodable patch in webhook response: {error}"));
         let bytes = crate::schema::scalars::decode_base64(patch).map_err(undecodable)?;
         let patch: json_patch::Patch =
             serde_json::from_slice(&bytes).map_err(|error| undecodable(error.to_string()))?;

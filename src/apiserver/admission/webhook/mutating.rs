@@ -1,13 +1,15 @@
 //! MutatingAdmissionWebhook: one after the other, each sees what those before it made.
 
 use super::super::configurations::Configurations;
-use super::super::matching::is_exempt;
+use super::super::matching::{Invocation, is_exempt};
+use super::super::metrics::Step;
 use super::super::{Attributes, Operation, Plugin, Sources};
-use super::hook::{Caller, Hook, hooks};
+use super::hook::{Caller, Hook, Place, hooks};
 use crate::api::field::go_quote;
 use crate::api::{GroupVersionResource, Status};
-use crate::apiserver::codec;
+use crate::apiserver::{audit, codec};
 use async_trait::async_trait;
+use serde::Serialize;
 use serde_json::Value;
 
 pub struct MutatingWebhooks {
@@ -27,7 +29,7 @@ impl MutatingWebhooks {
         &self,
         hook: &Hook,
         attributes: &mut Attributes<'_>,
-        invocation: &super::super::matching::Invocation,
+        invocation: &Invocation,
         patch: &json_patch::Patch,
     ) -> Result<bool, Status> {
         let world = &self.caller.world;
@@ -73,15 +75,15 @@ impl Plugin for MutatingWebhooks {
         if again && self.output_changed(attributes) {
             attributes.reinvocation.require_hooks();
         }
-        for hook in self.configurations.load().iter().flat_map(|hooks| hooks.iter()) {
+        for (index, hook) in self.configurations.load().iter().flat_map(|hooks| hooks.iter()).enumerate() {
             if again && !attributes.reinvocation.wants_hook(&hook.id) {
                 continue;
             }
             let Some(invocation) = hook.invocation(attributes, &self.caller).await? else { continue };
-            let answer = hook.call(attributes, &invocation, &self.caller, true).await?;
-            if let Some(patch) = answer.and_then(|answer| answer.patch)
-                && self.patch(hook, attributes, &invocation, &patch).await?
-            {
+            let place = Place { step: Step::Admit, round: u8::from(again), index };
+            let changed = self.mutate(hook, attributes, &invocation, &place).await;
+            audit::annotate(&place.key(""), mutation_record(hook, matches!(changed, Ok(true))));
+            if changed? {
                 attributes.reinvocation.require_hooks();
                 attributes.reinvocation.needed = true;
             }
@@ -94,7 +96,54 @@ impl Plugin for MutatingWebhooks {
     }
 }
 
+/// Whether a webhook changed the object, for the audit event.
+fn mutation_record(hook: &Hook, mutated: bool) -> String {
+    record(&Record { mutated: Some(mutated), ..Record::of(hook) })
+}
+
+/// What the audit event says of a webhook.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Record<'a> {
+    configuration: &'a str,
+    webhook: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mutated: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patch: Option<&'a json_patch::Patch>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patch_type: Option<&'static str>,
+}
+
+impl<'a> Record<'a> {
+    fn of(hook: &'a Hook) -> Self {
+        Self { configuration: &hook.configuration, webhook: &hook.name, mutated: None, patch: None, patch_type: None }
+    }
+}
+
+fn record(record: &Record<'_>) -> String {
+    serde_json::to_string(record).expect("a record prints")
+}
+
 impl MutatingWebhooks {
+    /// Call one and do as it says; whether that changed anything.
+    async fn mutate(
+        &self,
+        hook: &Hook,
+        attributes: &mut Attributes<'_>,
+        invocation: &Invocation,
+        place: &Place,
+    ) -> Result<bool, Status> {
+        let answer = hook.call(attributes, invocation, &self.caller, place).await?;
+        let Some(patch) = answer.and_then(|answer| answer.patch) else { return Ok(false) };
+        let changed = self.patch(hook, attributes, invocation, &patch).await?;
+        let key = format!("patch.webhook.admission.k8s.io/round_{}_index_{}", place.round, place.index);
+        audit::annotate_request(&key, || {
+            record(&Record { patch: Some(&patch), patch_type: Some("JSONPatch"), ..Record::of(hook) })
+        });
+        Ok(changed)
+    }
+
     /// Whether plugins changed the object since the webhooks saw it.
     fn output_changed(&self, attributes: &Attributes<'_>) -> bool {
         let last: Option<&Value> = attributes.reinvocation.output.as_ref();

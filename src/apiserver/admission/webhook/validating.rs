@@ -2,8 +2,9 @@
 
 use super::super::configurations::Configurations;
 use super::super::matching::is_exempt;
+use super::super::metrics::Step;
 use super::super::{Attributes, Operation, Plugin, Sources};
-use super::hook::{Caller, Hook, hooks};
+use super::hook::{Caller, Hook, Place, hooks};
 use crate::api::{GroupVersionResource, Status};
 use async_trait::async_trait;
 use futures::future::join_all;
@@ -39,11 +40,12 @@ impl Plugin for ValidatingWebhooks {
             let Some(invocation) = hook.invocation(attributes, &self.caller).await? else { continue };
             calls.push((hook, hook.review(attributes, &invocation, &self.caller).await?));
         }
-        let dry_run = attributes.dry_run;
-        let results = join_all(calls.into_iter().map(|(hook, review)| async move {
+        let (operation, dry_run) = (attributes.operation, attributes.dry_run);
+        let results = join_all(calls.into_iter().enumerate().map(|(index, (hook, review))| async move {
+            let place = Place { step: Step::Validate, round: 0, index };
             let mut warnings = Vec::new();
-            let result = hook.exchange(dry_run, review, &self.caller, false, &mut warnings).await;
-            (hook.settle(result), warnings)
+            let result = hook.ask(operation, dry_run, review, &self.caller, &place, &mut warnings).await;
+            (result, warnings)
         }))
         .await;
         let mut denied = None;

@@ -3,6 +3,7 @@
 use super::location::{Locator, container};
 use super::relay::relay;
 use crate::api::{ErrorList, FieldError, GroupVersionKind, Path, Status};
+use crate::apiserver::audit;
 use crate::apiserver::request::Query;
 use crate::apiserver::respond::{self, Reply};
 use crate::apiserver::subresources::Handler;
@@ -54,7 +55,9 @@ impl Handler for Log {
             return Err(kubelet_error(answer).await);
         }
         let Some((response, upgrade)) = socket else { return Ok(answer) };
+        let hold = audit::hold();
         tokio::spawn(async move {
+            let _hold = hold;
             let socket = match upgrade.await {
                 Ok(socket) => socket,
                 Err(error) => {

@@ -1,6 +1,7 @@
 //! A reverse proxy for one request over one connection, upgrades included.
 
 use crate::api::Status;
+use crate::apiserver::audit;
 use crate::apiserver::respond::Reply;
 use crate::client::dialer::Connection;
 use axum::body::Body;
@@ -53,7 +54,9 @@ pub async fn relay(
         && let Some(client_side) = client_side
     {
         let server_side = hyper::upgrade::on(&mut answer);
+        let hold = audit::hold();
         tokio::spawn(async move {
+            let _hold = hold;
             let (client, server) = match tokio::try_join!(client_side, server_side) {
                 Ok(sides) => sides,
                 Err(error) => {

@@ -13,7 +13,7 @@ use crate::cel::{Bindings, Failure, FailureKind, RUNTIME_BUDGET, Value as Cel};
 use crate::schema::custom::validate::correlated;
 use crate::schema::custom::{Additional, ListKind, Structural, Type};
 use compile::{Compiled, Set};
-pub use declared::at_path;
+pub use declared::{at_path, declared};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
