@@ -4,9 +4,10 @@
 
 use super::{Attributes, Operation, Plugin, Sources, items, text};
 use crate::api::user::SYSTEM_MASTERS;
-use crate::api::{GroupVersionResource, Status};
+use crate::api::{GroupResource, GroupVersionResource, Status};
 use crate::apiserver::authz::rbac::{GROUP, Rule, confirm_no_escalation};
 use crate::apiserver::authz::{self, Authorizer, Decision, Rbac, ResourceAttributes};
+use crate::storage::{Key, Storage};
 use async_trait::async_trait;
 use serde_json::Value;
 use std::sync::Arc;
@@ -14,11 +15,12 @@ use std::sync::Arc;
 pub struct RoleEscalation {
     authorizers: Vec<Arc<dyn Authorizer>>,
     rbac: Arc<Rbac>,
+    storage: Arc<dyn Storage>,
 }
 
 impl RoleEscalation {
     pub fn new(sources: &Sources) -> Self {
-        Self { authorizers: sources.authorizers.clone(), rbac: sources.rbac.clone() }
+        Self { authorizers: sources.authorizers.clone(), rbac: sources.rbac.clone(), storage: sources.storage.clone() }
     }
 
     async fn may(&self, attributes: &Attributes<'_>, verb: &str, resource: &str, name: &str) -> bool {
@@ -51,6 +53,19 @@ impl RoleEscalation {
         Ok(())
     }
 
+    /// The rules of a role as it is now: who has just made one may bind it.
+    fn rules(&self, kind: &str, plural: &str, namespace: &str, name: &str) -> Result<Vec<Rule>, Status> {
+        let namespace = if kind == "ClusterRole" { "" } else { namespace };
+        let entry = self.storage.get(&Key::new(&GroupResource::new(GROUP, plural), namespace, name));
+        let entry =
+            entry.ok_or_else(|| Status::not_found(&GroupResource::new(GROUP, &kind.to_ascii_lowercase()), name))?;
+        match entry.body.parse()["rules"].take() {
+            Value::Null => Ok(Vec::new()),
+            rules => serde_json::from_value(rules)
+                .map_err(|error| Status::internal(format!("rules of {plural} {name}: {error}"))),
+        }
+    }
+
     async fn check_binding(&self, attributes: &Attributes<'_>, object: &Value) -> Result<(), Status> {
         let (kind, name) = (text(object, "/roleRef/kind"), text(object, "/roleRef/name"));
         let resource = match kind {
@@ -62,7 +77,7 @@ impl RoleEscalation {
         if self.may(attributes, "bind", resource, name).await {
             return Ok(());
         }
-        let rules = self.rbac.role_rules(kind, name, attributes.namespace)?;
+        let rules = self.rules(kind, resource, attributes.namespace, name)?;
         self.confirm(attributes, &rules).map_err(|reason| attributes.forbidden(&reason))
     }
 }

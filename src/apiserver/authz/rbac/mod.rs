@@ -11,7 +11,7 @@ pub use escalation::{confirm_no_escalation, covers};
 pub use rules::Rule;
 
 use super::{Attributes, Authorizer, Decision};
-use crate::api::{GroupResource, Status, UserInfo};
+use crate::api::{GroupResource, UserInfo};
 use crate::apiserver::follow::{Following, Update, follow};
 use crate::storage::{Prefix, Storage};
 use async_trait::async_trait;
@@ -71,24 +71,6 @@ impl Rbac {
             ControlFlow::<()>::Continue(())
         });
         resolved
-    }
-
-    /// The rules of the role that a binding in `namespace` (empty: a ClusterRoleBinding) names.
-    pub fn role_rules(&self, role_kind: &str, role: &str, namespace: &str) -> Result<Vec<Rule>, Status> {
-        let index = self.index.read();
-        let rules = match role_kind {
-            "Role" => index.namespaced_role(namespace, role),
-            "ClusterRole" => index.cluster_role(role),
-            other => {
-                return Err(Status::internal(format!(
-                    "unsupported role reference kind: {}",
-                    crate::api::field::go_quote(other)
-                )));
-            }
-        };
-        rules
-            .map(<[Rule]>::to_vec)
-            .ok_or_else(|| Status::not_found(&GroupResource::new(GROUP, &role_kind.to_ascii_lowercase()), role))
     }
 }
 
