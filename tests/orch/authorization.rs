@@ -75,14 +75,15 @@ async fn nobody_gives_rights_that_he_does_not_have() {
 
     // Bindings: of what he has, and of what he may bind.
     ann.post(&bindings, binding("own", "Role", "pods", "bob")).await.ok();
-    let (code, message) = ann.post(&bindings, binding("view", "ClusterRole", "view", "bob")).await.refused();
+    let (code, message) =
+        ann.post(&bindings, binding("view", "ClusterRole", "system:node-proxier", "bob")).await.refused();
     assert!(code == 403 && message.contains("is attempting to grant RBAC permissions not currently held"), "{message}");
     let (code, _) = ann.post(&bindings, binding("none", "ClusterRole", "nothing", "bob")).await.refused();
     assert_eq!(code, 404);
-    let binds = json!([{ "apiGroups": [group], "resources": ["clusterroles"], "verbs": ["bind"], "resourceNames": ["x", "view"] }]);
+    let binds = json!([{ "apiGroups": [group], "resources": ["clusterroles"], "verbs": ["bind"], "resourceNames": ["x", "system:node-proxier"] }]);
     give(&admin, "ann", "binder", binds, ("bind", group, "clusterroles")).await;
-    ann.post(&bindings, binding("view", "ClusterRole", "view", "bob")).await.ok();
-    let (code, _) = ann.post(&bindings, binding("edit", "ClusterRole", "edit", "bob")).await.refused();
+    ann.post(&bindings, binding("view", "ClusterRole", "system:node-proxier", "bob")).await.ok();
+    let (code, _) = ann.post(&bindings, binding("edit", "ClusterRole", "cluster-admin", "bob")).await.refused();
     assert_eq!(code, 403);
     let escalates = json!([{ "apiGroups": [group], "resources": ["roles"], "verbs": ["escalate"] }]);
     give(&admin, "ann", "escalator", escalates, ("escalate", group, "roles")).await;
