@@ -2,7 +2,7 @@
 //! schema up to the row's.
 
 use super::discovery::verb_name;
-use super::state::State;
+use super::state::{State, check_readable};
 use crate::api::Status;
 use crate::resources::{Row, Verb, pipeline};
 use crate::schema::openapi::{Served, ServedSubresource};
@@ -158,8 +158,9 @@ pub async fn converted(row: &Row, entry: Arc<Entry>) -> Result<Arc<Entry>, Statu
     entries.pop().ok_or_else(|| Status::internal("nothing came of a conversion"))
 }
 
-/// As [`converted`], of many in one call.
+/// As [`converted`], of many in one call. One that cannot be decrypted is an error, and no object.
 pub async fn converted_all(row: &Row, mut entries: Vec<Arc<Entry>>) -> Result<Vec<Arc<Entry>>, Status> {
+    entries.iter().try_for_each(|entry| check_readable(row, entry))?;
     let Some(conversion) = &row.conversion else { return Ok(entries) };
     let mut places = Vec::new();
     let mut objects = Vec::new();

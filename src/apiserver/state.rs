@@ -12,7 +12,7 @@ use super::metrics::Metrics;
 use super::{discovery, openapi, routes, services, subresources, webhook};
 use crate::api::Status;
 use crate::resources::{Registry, Row};
-use crate::storage::{self, Key, Revision, Storage};
+use crate::storage::{self, Entry, Key, Revision, Storage};
 use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -149,4 +149,36 @@ pub fn too_large_version(requested: u64, current: u64) -> Status {
         field: String::new(),
     });
     status
+}
+
+/// The 500 of an object that cannot be decrypted.
+pub fn check_readable(row: &Row, entry: &Entry) -> Result<(), Status> {
+    let Some(reason) = entry.body.unreadable() else { return Ok(()) };
+    let path = registry_path(row, entry.key.namespace(), entry.key.name());
+    Err(Status::internal(format!("unable to transform key {}: {reason}", crate::api::field::go_quote(&path))))
+}
+
+/// Where Kubernetes keeps the object in etcd: its conflict texts name it.
+pub fn registry_path(row: &Row, namespace: &str, name: &str) -> String {
+    let resource = match (&*row.stored.group, &*row.stored.resource) {
+        ("", "nodes") => "minions",
+        ("", "replicationcontrollers") => "controllers",
+        ("", "services") => "services/specs",
+        ("", "endpoints") => "services/endpoints",
+        ("networking.k8s.io", "ingresses") => "ingress",
+        (_, resource) => resource,
+    };
+    let mut path = "/registry/".to_owned();
+    if row.custom || matches!(&*row.group, "apiextensions.k8s.io" | "apiregistration.k8s.io") {
+        path.push_str(&row.group);
+        path.push('/');
+    }
+    path.push_str(resource);
+    if row.namespaced {
+        path.push('/');
+        path.push_str(namespace);
+    }
+    path.push('/');
+    path.push_str(name);
+    path
 }

@@ -13,6 +13,7 @@ mod ctr;
 mod killall;
 pub mod kubectl;
 mod node_arguments;
+mod secrets_encrypt;
 mod server;
 mod snapshot;
 mod token;
@@ -47,6 +48,8 @@ enum Command {
     /// Save, list, prune and restore the state of a server
     #[command(alias = "etcd-snapshot")]
     Snapshot(snapshot::Args),
+    /// Exchange the keys that Secrets are encrypted with at rest
+    SecretsEncrypt(secrets_encrypt::Args),
     /// Say whether this machine can run orch, and how to mend what is missing
     CheckConfig(check_config::Args),
     /// End all pods of this node and remove what they left in the kernel
@@ -65,6 +68,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Ctr(args) => ctr::run(&args),
         Command::Token(args) => token::run(&args),
         Command::Snapshot(args) => snapshot::run(&args),
+        Command::SecretsEncrypt(args) => secrets_encrypt::run(&args),
         Command::CheckConfig(args) => check_config::run(&args),
         Command::Killall(args) => killall::run(*args),
         Command::Uninstall(args) => uninstall::run(*args),

@@ -3,10 +3,10 @@
 use super::node_arguments::NodeArguments;
 use crate::cluster::api_server_flags;
 use crate::cluster::options::{
-    AuditOptions, AuthenticationOptions, AuthorizationOptions, Cidr, ServerOptions, parse_key_value, parse_mode,
-    parse_port_range,
+    AuditOptions, AuthenticationOptions, AuthorizationOptions, Cidr, EncryptionOptions, ServerOptions, parse_key_value,
+    parse_mode, parse_port_range,
 };
-use crate::cluster::snapshots;
+use crate::cluster::{encryption, snapshots};
 use anyhow::{Context, Result};
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroUsize;
@@ -103,6 +103,12 @@ pub(super) struct Args {
     /// Save no snapshots but those that are asked for
     #[arg(long, alias = "etcd-disable-snapshots")]
     disable_snapshots: bool,
+    /// Encrypt Secrets on disk, with a key in the data directory
+    #[arg(long)]
+    secrets_encryption: bool,
+    /// What new keys for that are for
+    #[arg(long, value_name = "PROVIDER", default_value = "aescbc", value_parser = encryption::PROVIDERS)]
+    secrets_encryption_provider: String,
     /// Setting for the controllers, by the name of the flag in Kubernetes; may be given several times
     #[arg(long, value_name = "NAME=VALUE")]
     kube_controller_manager_arg: Vec<String>,
@@ -146,6 +152,11 @@ pub(super) fn run(args: Args) -> Result<ExitCode> {
             retention: args.snapshot_retention.get(),
         },
         audit: AuditOptions::default(),
+        encryption: EncryptionOptions {
+            secrets: args.secrets_encryption,
+            provider: args.secrets_encryption_provider,
+            file: None,
+        },
         controllers: args
             .kube_controller_manager_arg
             .iter()

@@ -109,6 +109,10 @@ const FLAGS: &[(&str, Set)] = &[
         options.enable_admission.extend(names(text));
         Ok(())
     }),
+    ("encryption-provider-config", |options, text| {
+        options.encryption.file = Some(text.into());
+        Ok(())
+    }),
     ("max-mutating-requests-inflight", |options, text| {
         options.flow_control.max_mutating = text.parse().context("not a number")?;
         Ok(())

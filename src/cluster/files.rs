@@ -35,6 +35,20 @@ impl Layout {
         self.root.join("server/token")
     }
 
+    /// The keys that Secrets are encrypted with at rest, as an EncryptionConfiguration.
+    pub fn encryption(&self) -> PathBuf {
+        self.credentials().join("encryption-config.json")
+    }
+
+    /// How far the exchange of those keys is.
+    pub fn encryption_state(&self) -> PathBuf {
+        self.credentials().join("encryption-state.json")
+    }
+
+    pub fn credentials(&self) -> PathBuf {
+        self.root.join("server/cred")
+    }
+
     /// Manifests that are applied at the start and on change.
     pub fn manifests(&self) -> PathBuf {
         self.root.join("server/manifests")
@@ -47,7 +61,9 @@ impl Layout {
 
     /// Make the directories, closed to everybody else.
     pub fn create(&self) -> Result<()> {
-        for directory in [self.store(), self.pki(), self.snapshots(), self.manifests(), self.agent()] {
+        for directory in
+            [self.store(), self.pki(), self.credentials(), self.snapshots(), self.manifests(), self.agent()]
+        {
             let mut builder = DirBuilder::new();
             let made = builder.recursive(true).mode(0o700).create(&directory);
             made.with_context(|| format!("make {}; choose another place with --data-dir", directory.display()))?;

@@ -7,6 +7,7 @@
 pub mod agent;
 pub mod api_server_flags;
 mod controller_flags;
+pub mod encryption;
 pub mod files;
 pub mod join;
 mod kubelet_access;

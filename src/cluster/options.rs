@@ -95,6 +95,17 @@ pub struct AuditOptions {
     pub webhook: crate::apiserver::audit::webhook::Options,
 }
 
+/// What of the store is encrypted on disk.
+#[derive(Clone, Debug, Default)]
+pub struct EncryptionOptions {
+    /// Secrets are, with keys of the server's own.
+    pub secrets: bool,
+    /// What those keys are for: one of [`super::encryption::PROVIDERS`].
+    pub provider: String,
+    /// An EncryptionConfiguration of the administrator's.
+    pub file: Option<PathBuf>,
+}
+
 /// Who is believed, beside the cluster's own credentials.
 #[derive(Clone, Debug)]
 pub struct AuthenticationOptions {
@@ -175,6 +186,7 @@ pub struct ServerOptions {
     pub sync_delay: Duration,
     pub snapshots: super::snapshots::Options,
     pub audit: AuditOptions,
+    pub encryption: EncryptionOptions,
     /// The controllers' flags by name.
     pub controllers: BTreeMap<String, String>,
     pub node: NodeOptions,

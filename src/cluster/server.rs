@@ -2,6 +2,7 @@
 
 use super::agent::serving_names;
 use super::controller_flags;
+use super::encryption;
 use super::files::{self, Layout};
 use super::join::AUTHORITIES_PATH;
 use super::join::ClusterNetwork;
@@ -110,6 +111,7 @@ async fn open_store(layout: &Layout, options: &ServerOptions) -> Result<Arc<Sqli
         // Without snapshots of the server's own there is none that it may go back to by itself.
         snapshots: (!options.snapshots.interval.is_zero()).then(|| directory.clone()),
         sync_delay: options.sync_delay,
+        encryption: Arc::new(encryption::of_disk(&options.encryption, layout)?),
         ..storage::Options::default()
     };
     let mend = || snapshots::mend(&options.data_directory, &directory);
@@ -127,6 +129,7 @@ async fn open_store(layout: &Layout, options: &ServerOptions) -> Result<Arc<Sqli
     if let Some(recovery) = store.recovery() {
         tracing::error!("{recovery}");
     }
+    encryption::begin(&options.encryption, layout, &store).await?;
     Ok(store)
 }
 
@@ -288,7 +291,8 @@ fn api_server(
     routes.extend(apiserver::routes::openid::routes(&service_accounts));
     let layout = Layout::new(&options.data_directory);
     let snapshots = options.snapshots.directory(&layout);
-    routes.extend(snapshots::routes(store.clone(), layout, snapshots));
+    routes.extend(snapshots::routes(store.clone(), layout.clone(), snapshots));
+    routes.extend(encryption::routes(store.clone(), layout, options.encryption.clone()));
     let audit = audit(options, &webhooks)?;
     Ok(Server::new(apiserver::Config {
         routes,

@@ -1,4 +1,4 @@
-//! Snapshots of a server: its database, certificates, keys and token in one file.
+//! Snapshots of a server: its database, certificates, keys (those of encryption at rest, too) and token in one file.
 //!
 //! A running server writes them itself, by the clock ([`keep`]) and asked over its API ([`routes`];
 //! by RBAC that is the administrator's alone), into its own directory and nowhere else. [`restore`]
@@ -28,6 +28,7 @@ pub const PATH: &str = "/v1-orch/snapshots";
 const LIMIT: usize = 4096;
 const PKI: &str = "tls/";
 const TOKEN: &str = "token";
+const CREDENTIALS: &str = "cred/";
 /// Of those that a user asked for.
 pub const ON_DEMAND: &str = "on-demand";
 /// How long a server runs before its first automatic snapshot, and between two that fail.
@@ -156,14 +157,15 @@ fn first_wait(newest: Option<Timestamp>, now: Timestamp, interval: Duration) -> 
 /// Everything beside the database that a cluster is made of: without its keys the database is that
 /// of a cluster that nobody can log in to.
 fn extra_files(layout: &Layout) -> Result<Vec<ExtraFile>> {
-    let directory = layout.pki();
-    let named = || format!("read {}", directory.display());
     let mut files = vec![ExtraFile { name: TOKEN.to_owned(), path: layout.token() }];
-    for entry in fs::read_dir(&directory).with_context(named)? {
-        let path = entry.with_context(named)?.path();
-        let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
-        if path.is_file() {
-            files.push(ExtraFile { name: format!("{PKI}{name}"), path });
+    for (prefix, directory) in [(PKI, layout.pki()), (CREDENTIALS, layout.credentials())] {
+        let named = || format!("read {}", directory.display());
+        for entry in fs::read_dir(&directory).with_context(named)? {
+            let path = entry.with_context(named)?.path();
+            let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
+            if path.is_file() {
+                files.push(ExtraFile { name: format!("{prefix}{name}"), path });
+            }
         }
     }
     files.sort_by(|a, b| a.name.cmp(&b.name));
@@ -176,8 +178,9 @@ pub fn restore(data_directory: &Path, path: &Path) -> Result<Restored> {
     snapshot::read_manifest(path)?;
     let layout = Layout::new(data_directory);
     layout.create()?;
-    let place = |name: &str| match name.strip_prefix(PKI) {
-        Some(file) if !file.contains('/') => Some(layout.pki().join(file)),
+    let place = |name: &str| match name.split_once('/') {
+        Some(("tls", file)) if !file.contains('/') => Some(layout.pki().join(file)),
+        Some(("cred", file)) if !file.contains('/') => Some(layout.credentials().join(file)),
         None if name == TOKEN => Some(layout.token()),
         _ => None,
     };

@@ -1,10 +1,10 @@
 //! The bytes of an object: its JSON without resourceVersion, and where that goes.
 
-use super::Revision;
+use super::{Key, Revision};
 use bytes::Bytes;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
-use serde_json::{Map, Value};
-use std::sync::OnceLock;
+use serde_json::{Map, Value, json};
+use std::sync::{Arc, OnceLock};
 
 /// What selectors and preconditions need of an object, without a parse.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,7 +30,17 @@ pub struct Body {
     metadata_end: u32,
     /// Hash of the type-table entry that made it: equal to the request's, its bytes are the reply.
     pub schema: u64,
-    index: std::sync::Arc<OnceLock<Index>>,
+    index: Arc<OnceLock<Index>>,
+    /// None: it is on disk as it is here.
+    sealed: Option<Arc<Sealed>>,
+}
+
+/// An object whose bytes on disk are encrypted.
+#[derive(Debug)]
+struct Sealed {
+    at_rest: Bytes,
+    /// Why nothing opens it.
+    unreadable: Option<String>,
 }
 
 const METADATA: &[u8] = b"\"metadata\":{";
@@ -69,7 +79,8 @@ impl Body {
             splice: offset(item + METADATA.len()),
             metadata_end: offset(metadata_end),
             schema,
-            index: std::sync::Arc::new(index.map_or_else(OnceLock::new, OnceLock::from)),
+            index: Arc::new(index.map_or_else(OnceLock::new, OnceLock::from)),
+            sealed: None,
         }
     }
 
@@ -83,11 +94,37 @@ impl Body {
             metadata_end: u32::try_from(end).ok()?,
             bytes,
             schema,
-            index: std::sync::Arc::default(),
+            index: Arc::default(),
+            sealed: None,
         })
     }
 
-    /// The bytes as they are stored.
+    /// What stands for an object that cannot be decrypted: its name, and nothing else.
+    pub(super) fn without_content(key: &Key, at_rest: Bytes, reason: String, schema: u64) -> Self {
+        let mut object = json!({ "metadata": { "name": key.name() } });
+        if !key.namespace().is_empty() {
+            object["metadata"]["namespace"] = key.namespace().into();
+        }
+        let sealed = Arc::new(Sealed { at_rest, unreadable: Some(reason) });
+        Self { sealed: Some(sealed), ..Self::from_value(&object, schema, None) }
+    }
+
+    /// The same object, with what is on disk of it; None: the same bytes.
+    pub(super) fn with_at_rest(self, at_rest: Option<Bytes>) -> Self {
+        Self { sealed: at_rest.map(|at_rest| Arc::new(Sealed { at_rest, unreadable: None })), ..self }
+    }
+
+    /// The bytes on disk.
+    pub fn at_rest(&self) -> &Bytes {
+        self.sealed.as_ref().map_or(&self.bytes, |sealed| &sealed.at_rest)
+    }
+
+    /// Why the object cannot be decrypted: then everything else here knows only its name.
+    pub fn unreadable(&self) -> Option<&str> {
+        self.sealed.as_ref()?.unreadable.as_deref()
+    }
+
+    /// The object's JSON without its resourceVersion.
     pub fn stored(&self) -> &Bytes {
         &self.bytes
     }

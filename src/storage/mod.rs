@@ -6,6 +6,7 @@
 //! durable. Nothing else in the tree opens the database.
 
 mod body;
+mod encryption;
 mod history;
 mod key;
 mod live;
@@ -13,6 +14,7 @@ mod pins;
 mod sqlite;
 
 pub use body::{Body, Index};
+pub use encryption::Encryption;
 pub use history::Limits;
 pub use key::{Key, Prefix};
 pub use sqlite::{Health, OpenError, Options, Recovery, Replaced, SqliteStorage, Synchronous, snapshot};
@@ -175,6 +177,8 @@ pub trait Storage: Send + Sync + 'static {
     /// Remove the state of revision `expected`; returns it and the revision of the removal.
     async fn delete(&self, key: Key, expected: Revision) -> Result<(Arc<Entry>, Revision)>;
 
+    /// Whether an object is on disk as a write would leave it now: else an update that changes nothing is written, too.
+    fn is_current(&self, entry: &Entry) -> bool;
     /// Changes after `from`. `Compacted` when the history does not reach back that far.
     fn watch(&self, prefix: Prefix, from: Revision) -> Result<Box<dyn Watch>>;
 }

@@ -25,6 +25,7 @@ mod conversion_webhook;
 mod corpus_replay;
 mod custom_resource_rules;
 mod custom_resources;
+mod encryption;
 mod fake_runtime;
 mod flow_control;
 mod kubectl;

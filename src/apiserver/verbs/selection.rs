@@ -69,6 +69,10 @@ impl Selection {
         {
             return false;
         }
+        // Nobody knows whether it would: the answer has to be that it cannot be read.
+        if entry.body.unreadable().is_some() {
+            return true;
+        }
         // What can be selected on is the row's own: an object of another version has it elsewhere.
         let selects =
             self.row.custom && self.options.fields.terms.iter().any(|term| !term.path.starts_with("metadata."));

@@ -10,7 +10,7 @@ use crate::apiserver::codec;
 use crate::apiserver::negotiate::{self, Allows, Format, Output, Transform};
 use crate::apiserver::options::{AtVersion, ListOptions};
 use crate::apiserver::respond::{self, Reply};
-use crate::apiserver::state::{State, storage_status, too_large_version};
+use crate::apiserver::state::{State, check_readable, storage_status, too_large_version};
 use crate::apiserver::table::{self, Include};
 use crate::resources::Row;
 use crate::schema::protobuf;
@@ -250,6 +250,8 @@ const BATCH: usize = 256;
 
 impl Initial {
     async fn new(selection: &Selection, snapshot: Arc<dyn Snapshot>) -> Result<Self, Status> {
+        // Who is told of all but one would take that for deleted.
+        snapshot.range(&selection.prefix, None).try_for_each(|entry| check_readable(&selection.row, entry))?;
         let mut initial = Self { snapshot, last: None, batch: VecDeque::new(), whole: false };
         if let Some(one) = &selection.one {
             initial.whole = true;

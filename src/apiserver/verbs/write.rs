@@ -8,7 +8,7 @@ use crate::api::{FieldError, GroupVersionKind, Path, Status, UserInfo};
 use crate::apiserver::admission::{Attributes, Operation};
 use crate::apiserver::options::{WriteKind, WriteOptions};
 use crate::apiserver::respond::{self, Reply};
-use crate::apiserver::state::{State, storage_status};
+use crate::apiserver::state::{State, registry_path, storage_status};
 use crate::apiserver::{codec, services};
 use crate::resources::pipeline::{self, deletion, metadata, metadata_str};
 use crate::resources::{Context, Row, Strategy, SubresourceHandler};
@@ -332,7 +332,7 @@ impl Writer<'_> {
         if self.options.dry_run {
             return Ok(Written::Unstored { object, created: false });
         }
-        if object == *old {
+        if object == *old && self.state.storage.is_current(entry) {
             return Ok(Written::Stored { entry: entry.clone(), created: false });
         }
         let durability = self.durability(Some((&object, old)));
@@ -524,29 +524,4 @@ fn generate_name(base: &str) -> String {
     let mut random = rand::rng();
     name.extend((0..5).map(|_| char::from(ALPHABET[random.random_range(0..ALPHABET.len())])));
     name
-}
-
-/// Where Kubernetes keeps the object in etcd: its conflict texts name it.
-fn registry_path(row: &Row, namespace: &str, name: &str) -> String {
-    let resource = match (&*row.stored.group, &*row.stored.resource) {
-        ("", "nodes") => "minions",
-        ("", "replicationcontrollers") => "controllers",
-        ("", "services") => "services/specs",
-        ("", "endpoints") => "services/endpoints",
-        ("networking.k8s.io", "ingresses") => "ingress",
-        (_, resource) => resource,
-    };
-    let mut path = "/registry/".to_owned();
-    if row.custom || matches!(&*row.group, "apiextensions.k8s.io" | "apiregistration.k8s.io") {
-        path.push_str(&row.group);
-        path.push('/');
-    }
-    path.push_str(resource);
-    if row.namespaced {
-        path.push('/');
-        path.push_str(namespace);
-    }
-    path.push('/');
-    path.push_str(name);
-    path
 }

@@ -229,7 +229,7 @@ impl Database {
                         integer(entry.revision.0),
                         integer(entry.body.schema),
                         checksum_of(entry),
-                        &entry.body.stored()[..],
+                        &entry.body.at_rest()[..],
                     ])?,
                     RowWrite::Remove { id } => remove.execute([integer(id)])?,
                 };

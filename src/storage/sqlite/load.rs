@@ -2,8 +2,8 @@
 
 use super::database::{Database, Unusable};
 use super::rows::{Meta, fingerprint, unsigned, verified};
-use crate::storage::Revision;
 use crate::storage::live::Tree;
+use crate::storage::{Encryption, Revision};
 use rusqlite::{OptionalExtension, Row};
 use std::sync::Arc;
 
@@ -32,8 +32,8 @@ struct Scan {
 }
 
 impl Database {
-    /// Reads and verifies everything.
-    pub fn load(&self) -> Result<Loaded, Unusable> {
+    /// Reads and verifies everything; what is encrypted with another key is without content, and no damage.
+    pub fn load(&self, encryption: &Encryption) -> Result<Loaded, Unusable> {
         let meta = self.load_meta();
         let mut damage = Vec::new();
         let meta = match meta {
@@ -45,7 +45,7 @@ impl Database {
             Err(other) => return Err(other),
         };
         let mut scan = Scan::default();
-        match self.scan(&mut scan).map_err(Unusable::from) {
+        match self.scan(&mut scan, encryption).map_err(Unusable::from) {
             Ok(()) => {}
             Err(Unusable::Damaged(what)) => scan.damage.push(what),
             Err(other) => return Err(other),
@@ -102,28 +102,28 @@ impl Database {
     }
 
     /// From the front, and where a page cannot be read, from the back to there.
-    fn scan(&self, scan: &mut Scan) -> rusqlite::Result<()> {
-        let Err(error) = self.walk(FORWARD, scan) else { return Ok(()) };
+    fn scan(&self, scan: &mut Scan, encryption: &Encryption) -> rusqlite::Result<()> {
+        let Err(error) = self.walk(FORWARD, scan, encryption) else { return Ok(()) };
         let end = scan.last;
         // The first error says what is wrong; here it only ends the walk.
-        let _ = self.walk(&format!("{BACKWARD_TO}{end} ORDER BY id DESC"), scan);
+        let _ = self.walk(&format!("{BACKWARD_TO}{end} ORDER BY id DESC"), scan, encryption);
         Err(error)
     }
 
-    fn walk(&self, query: &str, scan: &mut Scan) -> rusqlite::Result<()> {
+    fn walk(&self, query: &str, scan: &mut Scan, encryption: &Encryption) -> rusqlite::Result<()> {
         let mut statement = self.connection().prepare(query)?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
-            scan.take(row);
+            scan.take(row, encryption);
         }
         Ok(())
     }
 }
 
 impl Scan {
-    fn take(&mut self, row: &Row<'_>) {
+    fn take(&mut self, row: &Row<'_>, encryption: &Encryption) {
         self.last = row.get(0).unwrap_or(self.last);
-        match verified(row) {
+        match verified(row, encryption) {
             Ok(entry) if self.tree.find(&entry.key).is_some() => {
                 self.damage.push(format!("object {:?} is there twice", entry.key));
             }

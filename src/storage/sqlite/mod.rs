@@ -12,6 +12,7 @@ mod load;
 mod opening;
 mod plan;
 mod replace;
+mod rewrite;
 mod rows;
 mod sequence;
 pub mod snapshot;
@@ -20,7 +21,7 @@ mod writer;
 use super::history::{History, Limits};
 use super::live::Tree;
 use super::pins::Pins;
-use super::{Body, Durability, Entry, Error, Key, Prefix, Result, Revision, Snapshot, Storage, Watch};
+use super::{Body, Durability, Encryption, Entry, Error, Key, Prefix, Result, Revision, Snapshot, Storage, Watch};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use plan::{Operation, Outcome};
@@ -33,7 +34,7 @@ use tokio::sync::{oneshot, watch};
 use writer::Request;
 
 /// How a store is opened.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Options {
     pub synchronous: Synchronous,
     /// How long a lazy write may wait for a durable one to ride on.
@@ -53,6 +54,8 @@ pub struct Options {
     pub snapshots: Option<PathBuf>,
     /// Added to every sync, to see how a slow disk does.
     pub sync_delay: Duration,
+    /// What is encrypted on disk, and how; [`SqliteStorage::set_encryption`] changes it.
+    pub encryption: Arc<Encryption>,
     /// A registered SQLite VFS, for tests of failing disks.
     pub vfs: Option<String>,
 }
@@ -70,6 +73,7 @@ impl Default for Options {
             spare_bytes: 4 << 20,
             snapshots: None,
             sync_delay: Duration::ZERO,
+            encryption: Arc::default(),
             vfs: None,
         }
     }
@@ -148,6 +152,8 @@ struct Shared {
     tree: ArcSwap<Tree>,
     history: Arc<History>,
     pins: Pins,
+    /// Only the writer changes it: what was sealed before is written before.
+    encryption: ArcSwap<Encryption>,
     health: watch::Sender<Health>,
 }
 
@@ -220,6 +226,54 @@ impl SqliteStorage {
         self.ask(Request::Flush).await
     }
 
+    /// From now on writes are encrypted so, and what is there is read so. Nothing is written.
+    pub async fn set_encryption(&self, encryption: Arc<Encryption>) -> Result<()> {
+        self.ask(|reply| Request::Encrypt { encryption, reply }).await
+    }
+
+    /// The objects that no key opens, and why.
+    pub fn unreadable(&self) -> Vec<(Key, String)> {
+        let tree = self.shared.tree.load();
+        let found = tree.entries().filter_map(|entry| Some((entry.key.clone(), entry.body.unreadable()?.to_owned())));
+        found.collect()
+    }
+
+    /// Writes every object anew that is not on disk as it would be written now; how many that were. Those that
+    /// cannot be read stay as they are.
+    pub async fn reencrypt(&self) -> Result<usize> {
+        let tree = self.shared.tree.load_full();
+        let encryption = self.shared.encryption.load_full();
+        let mut written = 0;
+        let due = |entry: &Entry| entry.body.unreadable().is_none() && !encryption.is_current(entry);
+        for entry in tree.entries().filter(|entry| due(entry)) {
+            let mut entry = entry.clone();
+            loop {
+                let (key, body) = (entry.key.clone(), entry.body.clone());
+                match self.update(key, entry.revision, body, Durability::Durable).await {
+                    Ok(_) => written += 1,
+                    Err(Error::NotFound) => {}
+                    // Somebody else has written it: after the tree was taken, so with the new key, or with the old one
+                    // of a batch that was under way.
+                    Err(Error::Conflict { .. }) => match self.get(&entry.key).filter(|entry| due(entry)) {
+                        Some(current) => {
+                            entry = current;
+                            continue;
+                        }
+                        None => {}
+                    },
+                    Err(error) => return Err(error),
+                }
+                break;
+            }
+        }
+        Ok(written)
+    }
+
+    /// Writes the whole database anew: nothing of what was replaced or removed is left in the file.
+    pub async fn rewrite(&self) -> Result<()> {
+        self.ask(Request::Rewrite).await
+    }
+
     /// Flushes, ends every watch and lets the directory go. Writes after it fail.
     pub async fn close(&self) -> Result<()> {
         self.ask(Request::Close).await
@@ -290,6 +344,10 @@ impl Storage for SqliteStorage {
     async fn delete(&self, key: Key, expected: Revision) -> Result<(Arc<Entry>, Revision)> {
         let outcome = self.write(Operation::Delete { key, expected }).await?;
         Ok((outcome.entry, outcome.revision))
+    }
+
+    fn is_current(&self, entry: &Entry) -> bool {
+        self.shared.encryption.load().is_current(entry)
     }
 
     fn watch(&self, prefix: Prefix, from: Revision) -> Result<Box<dyn Watch>> {

@@ -133,6 +133,7 @@ fn share(tree: Tree, options: &Options, health: Health) -> Arc<Shared> {
         history: Arc::new(History::new(tree.revision, options.history)),
         tree: ArcSwap::from_pointee(tree),
         pins: Pins::new(options.pin),
+        encryption: ArcSwap::new(options.encryption.clone()),
         health: watch::Sender::new(health),
     })
 }
@@ -174,7 +175,7 @@ fn load(directory: &Directory, options: &Options) -> Result<Found, OpenError> {
         database.create(&first).map_err(|failure| failed(directory, failure))?;
         directory.sync().map_err(|source| OpenError::Io { path: place(directory), source })?;
     }
-    let mut loaded = match database.load() {
+    let mut loaded = match database.load(&options.encryption) {
         Ok(loaded) => loaded,
         Err(Unusable::Damaged(reason)) => return damaged(reason, Tree::default(), false),
         Err(other) => return Err(refuse(other)),

@@ -4,7 +4,7 @@
 
 use super::rows::fingerprint;
 use crate::storage::live::Tree;
-use crate::storage::{Body, Change, Durability, Entry, Error, Key, Result, Revision};
+use crate::storage::{Body, Change, Durability, Encryption, Entry, Error, Key, Result, Revision};
 use imbl::OrdMap;
 use std::sync::Arc;
 
@@ -57,7 +57,13 @@ pub struct Plan {
 impl Plan {
     /// Each operation against the state that the ones before it leave. `full`: what to answer to
     /// those that would need room.
-    pub fn new(tree: Tree, pending: Rows, operations: &[Operation], full: Option<&Error>) -> Self {
+    pub fn new(
+        tree: Tree,
+        pending: Rows,
+        operations: &[Operation],
+        full: Option<&Error>,
+        encryption: &Encryption,
+    ) -> Self {
         let mut plan = Self {
             tree,
             pending,
@@ -66,18 +72,18 @@ impl Plan {
             durable: false,
         };
         for operation in operations {
-            let outcome = check(&plan.tree, operation, full).map(|old| plan.apply(operation, old));
+            let outcome = check(&plan.tree, operation, full).map(|old| plan.apply(operation, old, encryption));
             plan.outcomes.push(outcome);
         }
         plan
     }
 
-    fn apply(&mut self, operation: &Operation, old: Option<Arc<Entry>>) -> Outcome {
+    fn apply(&mut self, operation: &Operation, old: Option<Arc<Entry>>, encryption: &Encryption) -> Outcome {
         let revision = Revision(self.tree.revision.0 + 1);
         self.tree.revision = revision;
         let (key, body, durability) = match operation {
             Operation::Create { key, body, durability } | Operation::Update { key, body, durability, .. } => {
-                (key, Some(body.clone()), *durability)
+                (key, Some(encryption.seal(key, body)), *durability)
             }
             Operation::Delete { key, .. } => (key, None, Durability::Durable),
         };

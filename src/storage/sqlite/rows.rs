@@ -1,6 +1,6 @@
 //! Rows: what is in them, and the checksums that show whether it is what was written.
 
-use crate::storage::{Body, Entry, Key, Revision};
+use crate::storage::{Encryption, Entry, Key, Revision};
 use bytes::Bytes;
 use rusqlite::Row;
 
@@ -39,7 +39,7 @@ fn checksum(id: u64, key: &str, revision: u64, schema: u64, body: &[u8]) -> u32 
 }
 
 pub fn checksum_of(entry: &Entry) -> u32 {
-    checksum(entry.created.0, entry.key.as_str(), entry.revision.0, entry.body.schema, entry.body.stored())
+    checksum(entry.created.0, entry.key.as_str(), entry.revision.0, entry.body.schema, entry.body.at_rest())
 }
 
 /// A row's part in the sum over all rows.
@@ -62,7 +62,7 @@ pub fn unsigned(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
 }
 
 /// The object of a row, or what is wrong with it.
-pub fn verified(row: &Row<'_>) -> Result<Entry, String> {
+pub fn verified(row: &Row<'_>, encryption: &Encryption) -> Result<Entry, String> {
     let id = unsigned(row, 0).map_err(|error| format!("a row: {error}"))?;
     let parts = || -> rusqlite::Result<_> {
         let key = row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?;
@@ -73,7 +73,9 @@ pub fn verified(row: &Row<'_>) -> Result<Entry, String> {
     if i64::from(checksum(id, key, revision, schema, body)) != stored {
         return Err(format!("object {key:?} (row {id}) does not match its checksum"));
     }
-    let body = Body::from_stored(Bytes::copy_from_slice(body), schema)
+    let key = Key::from_stored(key);
+    let body = encryption
+        .open(&key, Bytes::copy_from_slice(body), schema)
         .ok_or_else(|| format!("object {key:?} (row {id}) has no metadata"))?;
-    Ok(Entry { key: Key::from_stored(key), revision: Revision(revision), created: Revision(id), body })
+    Ok(Entry { key, revision: Revision(revision), created: Revision(id), body })
 }

@@ -13,8 +13,8 @@ use super::directory::{Directory, sync_directory};
 use super::replace::{Replaced, refused, replace};
 use super::rows::Meta;
 use super::{OpenError, SqliteStorage};
-use crate::storage::Revision;
 use crate::storage::live::Tree;
+use crate::storage::{Encryption, Revision};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -396,7 +396,8 @@ pub(super) fn verify(snapshot: &Path, directory: &Directory) -> Outcome<(Manifes
         return Err(damaged(snapshot, "a file of its manifest is missing"));
     }
     let loaded = Database::open_detached(&database.0)
-        .and_then(|database| database.load())
+        // Sealed objects go where they go as they are.
+        .and_then(|database| database.load(&Encryption::default()))
         .map_err(|unusable| refused(snapshot.to_owned(), unusable))?;
     if let Some(damage) = loaded.damage.first() {
         return Err(damaged(snapshot, damage));

@@ -11,7 +11,7 @@ use super::plan::{Operation, Outcome, Plan, Rows};
 use super::rows::{Meta, fingerprint};
 use super::sequence::{Committed, Sidecar};
 use super::{Health, Options, Shared};
-use crate::storage::{Error, Result, Revision};
+use crate::storage::{Encryption, Error, Result, Revision};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -34,6 +34,8 @@ const FULL_RETRY: Duration = Duration::from_secs(1);
 pub enum Request {
     Write { operation: Operation, reply: oneshot::Sender<Result<Outcome>> },
     Flush(oneshot::Sender<Result<()>>),
+    Encrypt { encryption: Arc<Encryption>, reply: oneshot::Sender<Result<()>> },
+    Rewrite(oneshot::Sender<Result<()>>),
     Close(oneshot::Sender<Result<()>>),
 }
 
@@ -75,11 +77,18 @@ pub struct Writer {
     directory: Directory,
 }
 
+enum After {
+    Encrypt(Arc<Encryption>, oneshot::Sender<Result<()>>),
+    Rewrite(oneshot::Sender<Result<()>>),
+}
+
 #[derive(Default)]
 struct Batch {
     operations: Vec<Operation>,
     replies: Vec<Reply>,
     flushes: Vec<oneshot::Sender<Result<()>>>,
+    /// What is done when the operations are.
+    after: Option<After>,
     close: Option<oneshot::Sender<Result<()>>>,
     bytes: usize,
 }
@@ -93,12 +102,14 @@ impl Batch {
                 self.replies.push(reply);
             }
             Request::Flush(reply) => self.flushes.push(reply),
+            Request::Encrypt { encryption, reply } => self.after = Some(After::Encrypt(encryption, reply)),
+            Request::Rewrite(reply) => self.after = Some(After::Rewrite(reply)),
             Request::Close(reply) => self.close = Some(reply),
         }
     }
 
     fn is_empty(&self) -> bool {
-        self.operations.is_empty() && self.flushes.is_empty() && self.close.is_none()
+        self.operations.is_empty() && self.flushes.is_empty() && self.after.is_none() && self.close.is_none()
     }
 
     /// What is there without waiting.
@@ -111,7 +122,7 @@ impl Batch {
     }
 
     fn has_room(&self) -> bool {
-        self.operations.len() < BATCH && self.bytes < BATCH_BYTES && self.close.is_none()
+        self.operations.len() < BATCH && self.bytes < BATCH_BYTES && self.after.is_none() && self.close.is_none()
     }
 }
 
@@ -208,7 +219,7 @@ impl Writer {
 
     /// Returns the request to close, where the batch has one.
     fn serve(&mut self, batch: Batch) -> Option<oneshot::Sender<Result<()>>> {
-        let Batch { operations, replies, flushes, close, .. } = batch;
+        let Batch { operations, replies, flushes, after, close, .. } = batch;
         self.look_for_space();
         self.answered = operations.len();
         let flush = !flushes.is_empty();
@@ -223,6 +234,14 @@ impl Writer {
         for reply in flushes {
             let _ = reply.send(flushed.clone());
         }
+        if let Some(after) = after {
+            let (done, reply) = match after {
+                After::Encrypt(encryption, reply) => (self.encrypt(encryption), reply),
+                After::Rewrite(reply) => (self.rewrite(), reply),
+            };
+            // Who asked may have gone away: it is done all the same.
+            let _ = reply.send(done);
+        }
         self.maintain();
         close
     }
@@ -235,7 +254,7 @@ impl Writer {
             }
             let full = self.full.is_some().then(|| self.full_error());
             let tree = (**self.shared.tree.load()).clone();
-            let plan = Plan::new(tree, self.pending.clone(), operations, full.as_ref());
+            let plan = Plan::new(tree, self.pending.clone(), operations, full.as_ref(), &self.shared.encryption.load());
             match self.write(&plan, flush) {
                 Ok(()) => return Ok(self.show(plan)),
                 Err(Failure::Full(reason)) => self.enter_full(reason),
@@ -327,6 +346,48 @@ impl Writer {
         }
     }
 
+    /// Reads with other keys from now on, and writes with them.
+    fn encrypt(&mut self, encryption: Arc<Encryption>) -> Result<()> {
+        let old = self.shared.tree.load_full();
+        let mut tree = (*old).clone();
+        for entry in old.entries() {
+            if let Some(entry) = encryption.reopened(entry) {
+                tree.insert(Arc::new(entry));
+            }
+        }
+        self.shared.encryption.store(encryption);
+        self.shared.tree.store(Arc::new(tree));
+        Ok(())
+    }
+
+    fn rewrite(&mut self) -> Result<()> {
+        let rewritten = self.commit(&self.pending.clone(), self.shared.history.revision(), false).and_then(|()| {
+            match std::mem::replace(&mut self.state, State::Shut(super::closed())) {
+                State::Shut(error) => {
+                    self.state = State::Shut(error.clone());
+                    Ok(Err(error))
+                }
+                State::Open(disk) => {
+                    let tree = self.shared.tree.load_full();
+                    let (disk, written) = disk.rewrite(&self.directory, &self.options, &tree, self.meta)?;
+                    self.state = State::Open(disk);
+                    Ok(written.map(|meta| self.meta = meta))
+                }
+            }
+        });
+        match rewritten {
+            Ok(done) => done,
+            Err(Failure::Full(reason)) => {
+                self.enter_full(reason);
+                Err(self.full_error())
+            }
+            Err(Failure::Fatal(reason)) => {
+                self.fail(reason.clone());
+                Err(Error::Unknown(reason))
+            }
+        }
+    }
+
     pub fn enter_full(&mut self, reason: String) {
         let State::Open(disk) = &mut self.state else { return };
         if self.full.is_none() {
@@ -390,7 +451,7 @@ impl Writer {
 }
 
 impl Disk {
-    fn note(&self, meta: &Meta) -> std::result::Result<(), Failure> {
+    pub(super) fn note(&self, meta: &Meta) -> std::result::Result<(), Failure> {
         let Some(sidecar) = &self.sidecar else { return Ok(()) };
         sidecar
             .note(Committed { sequence: meta.sequence, reserved: meta.reserved })
