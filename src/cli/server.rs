@@ -67,8 +67,8 @@ pub(super) struct Args {
     /// File that holds the secret that agents join with
     #[arg(long, env = "ORCH_TOKEN_FILE", value_name = "FILE", conflicts_with = "token")]
     token_file: Option<PathBuf>,
-    /// Component to leave out (dns, proxy); may be given several times
-    #[arg(long, value_name = "COMPONENT", value_delimiter = ',', value_parser = ["dns", "proxy"])]
+    /// Component to leave out (dns, metrics-server, proxy); may be given several times
+    #[arg(long, value_name = "COMPONENT", value_delimiter = ',', value_parser = ["dns", "metrics-server", "proxy"])]
     disable: Vec<String>,
     /// Run no node on this machine
     #[arg(long)]

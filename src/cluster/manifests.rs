@@ -3,7 +3,7 @@
 
 use crate::runtime::directory_watch::{DirectoryWatch, WatchFlags};
 use anyhow::{Context, Result, bail};
-use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::GroupVersionKind;
 use kube::discovery::{self, Scope};
 use serde_json::{Value, json};
@@ -44,8 +44,56 @@ pub fn cluster_dns(address: Ipv4Addr) -> Value {
     })
 }
 
+/// Who may read `metrics.k8s.io`, and that this server serves it; where an extension server does, its objects stay.
+pub fn resource_metrics() -> [Value; 2] {
+    let aggregate = |role: &str| (format!("rbac.authorization.k8s.io/aggregate-to-{role}"), json!("true"));
+    let labels: serde_json::Map<String, Value> = ["admin", "edit", "view"].map(aggregate).into_iter().collect();
+    [
+        json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "ClusterRole",
+            "metadata": { "name": "system:aggregated-metrics-reader", "labels": labels },
+            "rules": [{
+                "apiGroups": ["metrics.k8s.io"],
+                "resources": ["pods", "nodes"],
+                "verbs": ["get", "list", "watch"],
+            }],
+        }),
+        json!({
+            "apiVersion": "apiregistration.k8s.io/v1",
+            "kind": "APIService",
+            "metadata": { "name": "v1beta1.metrics.k8s.io" },
+            "spec": {
+                "group": "metrics.k8s.io",
+                "version": "v1beta1",
+                "groupPriorityMinimum": 100,
+                "versionPriority": 100,
+            },
+        }),
+    ]
+}
+
+/// Makes an object that is not there yet.
+pub async fn create(client: &kube::Client, object: &Value) -> Result<()> {
+    let (api, name) = find(client, object).await?;
+    let given: DynamicObject = serde_json::from_value(object.clone()).context("read the object")?;
+    match api.create(&PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() }, &given).await {
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+        made => made.map(drop).with_context(|| format!("create {name}")),
+    }
+}
+
 /// Server-side apply of one object.
 pub async fn apply(client: &kube::Client, object: &Value) -> Result<()> {
+    let (api, name) = find(client, object).await?;
+    let parameters = PatchParams::apply(MANAGER).force();
+    let kind = object["kind"].as_str().unwrap_or_default();
+    api.patch(name, &parameters, &Patch::Apply(object)).await.with_context(|| format!("apply {kind} {name}"))?;
+    Ok(())
+}
+
+/// Where an object belongs, and its name.
+async fn find<'a>(client: &kube::Client, object: &'a Value) -> Result<(Api<DynamicObject>, &'a str)> {
     let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
     let (api_version, kind, name) = (text("/apiVersion"), text("/kind"), text("/metadata/name"));
     if api_version.is_empty() || kind.is_empty() || name.is_empty() {
@@ -55,13 +103,11 @@ pub async fn apply(client: &kube::Client, object: &Value) -> Result<()> {
     let found = discovery::pinned_kind(client, &GroupVersionKind::gvk(group, version, kind)).await;
     let (resource, capabilities) = found.with_context(|| format!("kind {kind} of {api_version} is not served"))?;
     let namespace = Some(text("/metadata/namespace")).filter(|namespace| !namespace.is_empty()).unwrap_or("default");
-    let api: Api<DynamicObject> = match capabilities.scope {
+    let api = match capabilities.scope {
         Scope::Cluster => Api::all_with(client.clone(), &resource),
         Scope::Namespaced => Api::namespaced_with(client.clone(), namespace, &resource),
     };
-    let parameters = PatchParams::apply(MANAGER).force();
-    api.patch(name, &parameters, &Patch::Apply(object)).await.with_context(|| format!("apply {kind} {name}"))?;
-    Ok(())
+    Ok((api, name))
 }
 
 /// Apply the directory until the shutdown. A manifest that does not apply is reported, and tried

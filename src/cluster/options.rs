@@ -224,6 +224,11 @@ impl ServerOptions {
         Ok(())
     }
 
+    /// Whether `--disable` names a component.
+    pub fn is_disabled(&self, component: &str) -> bool {
+        self.disable.iter().any(|disabled| disabled == component)
+    }
+
     pub fn listen(&self) -> SocketAddr {
         SocketAddr::new(self.bind_address, self.port)
     }

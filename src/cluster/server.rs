@@ -37,6 +37,9 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+/// Of `--disable`: what nodes and pods use, as an API.
+const METRICS: &str = "metrics-server";
+
 /// Run until a signal.
 pub fn run(options: ServerOptions) -> Result<ExitCode> {
     process::run(|shutdown| serve(options, shutdown))
@@ -264,7 +267,10 @@ fn api_server(
     let webhook = authorization_webhook(&options.authorization, &webhooks)?;
     let (mut authorizers, rbac) = authz::of_modes(&storage, &options.authorization.modes, webhook);
     authorizers.insert(0, Arc::new(JoinAuthorizer));
-    let registry = Arc::new(Registry::built_in());
+    let registry = Arc::new(match options.is_disabled(METRICS) {
+        true => Registry::built_in(),
+        false => Registry::built_in_and(crate::resources::metrics::RESOURCES),
+    });
     let readiness = store.clone();
     let health: apiserver::Check = Arc::new(move || match readiness.health() {
         Health::Good | Health::Full(_) => Ok(()),
@@ -435,7 +441,12 @@ async fn start_manifests(
     server: &Server,
 ) -> Result<()> {
     let client = in_process(server.clone(), UserInfo::new("system:apiserver", &["system:masters"]));
-    if !options.disable.iter().any(|part| part == "dns") {
+    if !options.is_disabled(METRICS) {
+        for object in manifests::resource_metrics() {
+            manifests::create(&client, &object).await.context("the metrics of nodes and pods")?;
+        }
+    }
+    if !options.is_disabled("dns") {
         manifests::apply(&client, &manifests::cluster_dns(options.cluster_dns))
             .await
             .context("the cluster's DNS Service")?;

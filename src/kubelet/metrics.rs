@@ -11,6 +11,8 @@ struct Family<'a> {
     kind: &'a str,
     help: &'a str,
     samples: Vec<(String, f64)>,
+    /// When they were taken, milliseconds since the epoch; where it matters.
+    at: Option<i64>,
 }
 
 fn write(families: &[Family]) -> String {
@@ -18,8 +20,9 @@ fn write(families: &[Family]) -> String {
     for family in families {
         // Writing into a String cannot fail.
         let _ = writeln!(out, "# HELP {} {}\n# TYPE {} {}", family.name, family.help, family.name, family.kind);
+        let stamp = family.at.map(|at| format!(" {at}")).unwrap_or_default();
         for (labels, value) in &family.samples {
-            let _ = writeln!(out, "{}{labels} {value}", family.name);
+            let _ = writeln!(out, "{}{labels} {value}{stamp}", family.name);
         }
     }
     out
@@ -71,24 +74,28 @@ pub fn kubelet(context: &Context, pods: &Pods) -> String {
             kind: "gauge",
             help: "[ALPHA] The node's name. The count is always 1.",
             samples: vec![(labels(&[("node", &context.config.node_name)]), 1.0)],
+            at: None,
         },
         Family {
             name: "kubelet_running_pods",
             kind: "gauge",
             help: &format!("{alpha}Number of pods that have a running pod sandbox"),
             samples: one(running_pods),
+            at: None,
         },
         Family {
             name: "kubelet_running_containers",
             kind: "gauge",
             help: &format!("{alpha}Number of containers currently running"),
             samples: vec![by_state("exited", exited), by_state("running", running_containers)],
+            at: None,
         },
         Family {
             name: "kubelet_desired_pods",
             kind: "gauge",
             help: &format!("{alpha}The number of pods the kubelet is being instructed to run"),
             samples: one(all.len()),
+            at: None,
         },
     ];
     write(&families)
@@ -98,6 +105,7 @@ pub fn kubelet(context: &Context, pods: &Pods) -> String {
 pub async fn resource(context: &Context, pods: &Pods) -> Result<String, String> {
     let usage = stats::pods(context, pods).await?;
     let node = stats::node();
+    let at = Some(node.timestamp / 1_000_000);
     let of_pod = |pod: &PodUsage| labels(&[("namespace", &pod.key.namespace), ("pod", &pod.key.name)]);
     let working_set = node.memory_total.saturating_sub(node.memory_available);
     let started = |pod: &PodUsage| {
@@ -117,6 +125,7 @@ pub async fn resource(context: &Context, pods: &Pods) -> Result<String, String> 
             samples: containers(&usage, &[])
                 .map(|(labels, one)| (labels, seconds(one.cgroup.cpu_usage_core_nanos)))
                 .collect(),
+            at: at,
         },
         Family {
             name: "container_memory_working_set_bytes",
@@ -125,42 +134,49 @@ pub async fn resource(context: &Context, pods: &Pods) -> Result<String, String> 
             samples: containers(&usage, &[])
                 .map(|(labels, one)| (labels, one.cgroup.memory_working_set_bytes as f64))
                 .collect(),
+            at: at,
         },
         Family {
             name: "container_start_time_seconds",
             kind: "gauge",
             help: "[STABLE] Start time of the container since unix epoch in seconds",
             samples: usage.iter().flat_map(started).collect(),
+            at: at,
         },
         Family {
             name: "node_cpu_usage_seconds_total",
             kind: "counter",
             help: "[STABLE] Cumulative cpu time consumed by the node in core-seconds",
             samples: vec![(String::new(), seconds(node.cpu_nanoseconds))],
+            at: at,
         },
         Family {
             name: "node_memory_working_set_bytes",
             kind: "gauge",
             help: "[STABLE] Current working set of the node in bytes",
             samples: vec![(String::new(), working_set as f64)],
+            at: at,
         },
         Family {
             name: "pod_cpu_usage_seconds_total",
             kind: "counter",
             help: "[STABLE] Cumulative cpu time consumed by the pod in core-seconds",
             samples: usage.iter().map(|pod| (of_pod(pod), seconds(pod.stats.cgroup.cpu_usage_core_nanos))).collect(),
+            at: at,
         },
         Family {
             name: "pod_memory_working_set_bytes",
             kind: "gauge",
             help: "[STABLE] Current working set of the pod in bytes",
             samples: usage.iter().map(|pod| (of_pod(pod), pod.stats.cgroup.memory_working_set_bytes as f64)).collect(),
+            at: at,
         },
         Family {
             name: "resource_scrape_error",
             kind: "gauge",
             help: "[STABLE] 1 if there was an error while getting container metrics, 0 otherwise",
             samples: vec![(String::new(), 0.0)],
+            at: at,
         },
     ];
     Ok(write(&families))
@@ -187,48 +203,56 @@ pub async fn cadvisor(context: &Context, pods: &Pods) -> Result<String, String> 
             kind: "counter",
             help: "Cumulative cpu time consumed in seconds.",
             samples: sample(|one| seconds(one.cgroup.cpu_usage_core_nanos)),
+            at: None,
         },
         Family {
             name: "container_memory_usage_bytes",
             kind: "gauge",
             help: "Current memory usage in bytes, including all memory regardless of when it was accessed",
             samples: sample(|one| one.cgroup.memory_usage_bytes as f64),
+            at: None,
         },
         Family {
             name: "container_memory_working_set_bytes",
             kind: "gauge",
             help: "Current working set in bytes.",
             samples: sample(|one| one.cgroup.memory_working_set_bytes as f64),
+            at: None,
         },
         Family {
             name: "container_memory_rss",
             kind: "gauge",
             help: "Size of RSS in bytes.",
             samples: sample(|one| one.cgroup.memory_rss_bytes as f64),
+            at: None,
         },
         Family {
             name: "container_fs_usage_bytes",
             kind: "gauge",
             help: "Number of bytes that are consumed by the container on this filesystem.",
             samples: sample(|one| one.rootfs_used_bytes as f64),
+            at: None,
         },
         Family {
             name: "container_processes",
             kind: "gauge",
             help: "Number of processes running inside the container.",
             samples: sample(|one| one.cgroup.process_count as f64),
+            at: None,
         },
         Family {
             name: "container_network_receive_bytes_total",
             kind: "counter",
             help: "Cumulative count of bytes received",
             samples: network(|stats| stats.rx_bytes),
+            at: None,
         },
         Family {
             name: "container_network_transmit_bytes_total",
             kind: "counter",
             help: "Cumulative count of bytes transmitted",
             samples: network(|stats| stats.tx_bytes),
+            at: None,
         },
     ];
     Ok(write(&families))
@@ -241,7 +265,7 @@ mod tests {
     #[test]
     fn label_values_are_escaped() {
         assert_eq!(labels(&[("a", "x\"y\\z\n")]), "{a=\"x\\\"y\\\\z\\n\"}");
-        let family = Family { name: "n", kind: "gauge", help: "h", samples: vec![(String::new(), 1.5)] };
+        let family = Family { name: "n", kind: "gauge", help: "h", samples: vec![(String::new(), 1.5)], at: None };
         assert_eq!(write(&[family]), "# HELP n h\n# TYPE n gauge\nn 1.5\n");
     }
 }

@@ -34,6 +34,7 @@ pub mod discovery;
 pub mod events;
 pub mod flow_control;
 pub mod labels;
+pub mod metrics;
 pub mod networking;
 pub mod node;
 pub mod policy;
@@ -307,6 +308,11 @@ pub trait Strategy: Send + Sync + 'static {
     /// As [`Strategy::selectable_fields`], of a kind whose fields are known at run time only.
     fn selectable(&self) -> &[Selectable] {
         &[]
+    }
+
+    /// Who answers instead of the store, where that is not named after the plural.
+    fn handler(&self) -> Option<&'static str> {
+        None
     }
 
     /// The cells of a Table row, one per column of the row's `columns`. None: Name and Created At.

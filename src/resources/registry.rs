@@ -187,6 +187,11 @@ impl Registry {
         Self::of(RESOURCES.iter().map(|row| row()))
     }
 
+    /// With those that a composition adds.
+    pub fn built_in_and(others: &[fn() -> Resource]) -> Self {
+        Self::of(RESOURCES.iter().chain(others).map(|row| row()))
+    }
+
     /// Of the given rows: for tests and tools.
     pub fn of(resources: impl Iterator<Item = Resource>) -> Self {
         let rows = Rows::build(resources.map(|resource| Arc::new(Row::new_built_in(resource))), 1);

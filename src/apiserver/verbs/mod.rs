@@ -78,7 +78,8 @@ async fn dispatch(call: Call<'_>) -> Result<Reply, Status> {
         return subresource(call).await;
     }
     let verb = served_verb(info.verb).ok_or_else(no_such_verb)?;
-    if let Some(handler) = call.state.handlers.get(&*call.row.plural).cloned() {
+    let handler = call.row.strategy.handler().unwrap_or(&call.row.plural);
+    if let Some(handler) = call.state.handlers.get(handler).cloned() {
         if !call.row.verbs.contains(&verb) {
             return Err(no_such_verb());
         }
