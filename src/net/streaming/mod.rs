@@ -10,8 +10,8 @@ mod activity;
 mod log;
 mod port_forward;
 mod remote_command;
-mod socket;
-mod spdy;
+pub mod socket;
+pub mod spdy;
 mod websocket;
 
 pub use log::{LogSocket, accept_log};

@@ -1,0 +1,7 @@
+//! What is fuzzed, by what it reads.
+
+pub mod cel;
+pub mod objects;
+pub mod requests;
+pub mod selectors;
+pub mod streams;
