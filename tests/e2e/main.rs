@@ -1,6 +1,7 @@
 //! End to end: the real binary with real containers, in throw-away network and mount namespaces.
 
 mod binary;
+mod clients;
 mod cluster;
 mod commands;
 mod container;

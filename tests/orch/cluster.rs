@@ -165,11 +165,16 @@ pub async fn control_plane() -> Server {
 }
 
 pub async fn control_plane_with(composed: Composed) -> Server {
-    let storage: Arc<dyn Storage> = SqliteStorage::in_memory().await;
     let directory = tempfile::tempdir().expect("a directory");
     let options = PkiOptions::new([10, 43, 0, 1].into(), "cluster.local");
     let pki = Pki::open_or_create(directory.path(), options).expect("certificates");
-    let server = api_server(&storage, &pki, composed);
+    control_plane_of(&pki, composed).await
+}
+
+/// One that knows those whom the CAs signed.
+pub async fn control_plane_of(pki: &Pki, composed: Composed) -> Server {
+    let storage: Arc<dyn Storage> = SqliteStorage::in_memory().await;
+    let server = api_server(&storage, pki, composed);
     bootstrap::reconcile(server.clone()).await.expect("the default objects are written");
     server
 }
