@@ -29,6 +29,7 @@ pub mod services;
 mod state;
 pub mod subresources;
 mod table;
+pub mod traces;
 pub mod verbs;
 pub mod webhook;
 
@@ -75,6 +76,11 @@ impl Server {
         &self.state
     }
 
+    /// From now on requests are recorded as spans; only the first tracer counts.
+    pub fn trace(&self, tracer: Arc<traces::Tracer>) {
+        self.state.tracer.get_or_init(|| tracer);
+    }
+
     /// Ends all watches and other long-running requests; new ones are refused with 503.
     pub fn shut_down(&self) {
         self.state.shutdown.cancel();
@@ -104,6 +110,7 @@ async fn answer(state: Arc<State>, mut request: Request<Body>) -> Reply {
     let inflight = state.metrics.begin(&info);
     let audit_id = audit::id(request.headers());
     let (mut trail, mut flow) = (None, None);
+    let dry_run = query.get("dryRun").is_some_and(|given| !given.is_empty());
     let handled = handle(&state, &info, query, &mut request, &audit_id, &mut trail, &mut flow);
     let result = if long_running {
         handled.await
@@ -127,7 +134,7 @@ async fn answer(state: Arc<State>, mut request: Request<Body>) -> Reply {
         reply = trail.finish(&info, reply).await;
     }
     reply.headers_mut().insert(audit::AUDIT_ID, audit_id);
-    state.metrics.end(inflight, &info, reply.status(), started.elapsed());
+    state.metrics.end(inflight, &info, dry_run, &reply, started.elapsed());
     reply
 }
 
@@ -143,7 +150,10 @@ async fn handle(
     let begin = |user: &UserInfo, request: &Request<Body>| {
         state.audit.as_ref().and_then(|audit| audit.begin(user, info, request, audit_id))
     };
-    let user = match authenticate(state, request).await {
+    let since = Instant::now();
+    let authenticated = authenticate(state, request).await;
+    state.metrics.access.authenticated(authenticated.as_ref().ok(), since.elapsed());
+    let user = match authenticated {
         Ok(user) => user,
         Err(status) => {
             *trail = begin(&UserInfo::default(), request);
@@ -151,9 +161,16 @@ async fn handle(
         }
     };
     *trail = begin(&user, request);
-    let Some(trail) = trail else { return serve(state, info, query, user, request, None, flow).await };
-    trail.take_body(info, request).await?;
-    trail.clone().follow(serve(state, info, query, user, request, Some(trail), flow)).await
+    let followed = traces::begin(state.tracer.get(), &user, info, request);
+    let served = async {
+        let Some(trail) = trail else { return serve(state, info, query, user, request, None, flow).await };
+        trail.take_body(info, request).await?;
+        trail.clone().follow(serve(state, info, query, user, request, Some(trail), flow)).await
+    };
+    match followed {
+        None => served.await,
+        Some(followed) => Box::pin(followed.follow(served)).await,
+    }
 }
 
 /// A request whose sender is known.
@@ -202,7 +219,10 @@ async fn serve(
 }
 
 async fn authorize(state: &State, attributes: &authz::Attributes<'_>) -> Result<(), Status> {
-    match authz::decide(&state.authorizers, attributes).await {
+    let since = Instant::now();
+    let decision = authz::decide(&state.authorizers, attributes).await;
+    state.metrics.access.authorized(matches!(decision, authz::Decision::Allow(_)), since.elapsed());
+    match decision {
         authz::Decision::Allow(reason) => {
             audit::authorized("allow", reason);
             Ok(())

@@ -8,13 +8,13 @@ use super::authz::Authorizer;
 use super::definitions::Definitions;
 use super::flow_control::{self, FlowControl};
 use super::messages::Messages;
-use super::metrics::Metrics;
-use super::{discovery, openapi, routes, services, subresources, webhook};
+use super::metrics::{self, Metrics};
+use super::{discovery, openapi, routes, services, subresources, traces, webhook};
 use crate::api::Status;
 use crate::resources::{Registry, Row};
 use crate::storage::{self, Entry, Key, Revision, Storage};
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -65,6 +65,8 @@ pub struct State {
     pub(super) audit: Option<Arc<Audit>>,
     pub(super) messages: Messages,
     pub(super) metrics: Metrics,
+    /// Set once, if at all.
+    pub(super) tracer: OnceLock<Arc<traces::Tracer>>,
     pub(super) discovery: discovery::Cache,
     pub(super) openapi: openapi::Cache,
     pub shutdown: CancellationToken,
@@ -78,9 +80,11 @@ impl State {
             subresources::SUBRESOURCES.iter().map(|(name, handler)| (*name, handler())).collect();
         handlers.extend(config.handlers);
         let flow_control = FlowControl::new(config.flow_control, &config.storage);
+        let metrics = Metrics::new(&flow_control, &config.admission);
+        let measured = metrics::Measured { storage: config.storage, writes: metrics.writes.clone() };
         Self {
             services: services::Allocator::new(config.services),
-            storage: config.storage,
+            storage: Arc::new(measured),
             registry: config.registry,
             authenticators: config.authenticators,
             authorizers: config.authorizers,
@@ -92,7 +96,8 @@ impl State {
             ready: config.ready,
             audit: config.audit.map(Arc::new),
             messages: Messages::default(),
-            metrics: Metrics::new(&flow_control, &config.admission),
+            metrics,
+            tracer: OnceLock::new(),
             admission: config.admission,
             flow_control,
             discovery: discovery::Cache::default(),

@@ -8,6 +8,7 @@ mod kubeconfig;
 pub use answers::Answers;
 
 use super::subresources::connect::service_endpoint;
+use super::traces;
 use crate::api::Fields;
 use crate::api::field::go_quote;
 use crate::client::dialer::{Connection, Destination, Dialer, Direct};
@@ -167,8 +168,11 @@ impl Client {
         if let Some(authorization) = &target.authorization {
             request.headers_mut().insert(AUTHORIZATION, authorization.clone());
         }
+        let method = request.method().clone();
+        let mut call = traces::call(request.headers_mut(), &method, &target.server_name);
         let exchange = async {
             let (parts, body) = sender.send_request(request).await.map_err(told)?.into_parts();
+            call.iter_mut().for_each(|call| call.answered(parts.status.as_u16()));
             let body = Limited::new(body, REPLY_LIMIT).collect().await.map_err(|error| error.to_string())?;
             Ok((parts.status, body.to_bytes()))
         };

@@ -157,6 +157,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode> {
             provider: args.secrets_encryption_provider,
             file: None,
         },
+        tracing: None,
         controllers: args
             .kube_controller_manager_arg
             .iter()

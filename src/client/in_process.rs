@@ -4,6 +4,7 @@
 //! set. A request that asks for an upgrade (exec, attach, port-forward) gets a real HTTP/1
 //! connection over a pair of in-memory pipes, since hyper upgrades connections, not requests.
 
+use super::metrics;
 use crate::api::UserInfo;
 use axum::body::Body;
 use futures::future::BoxFuture;
@@ -56,7 +57,12 @@ where
             return Box::pin(upgrade(service, user, request));
         }
         request.extensions_mut().insert(user);
-        Box::pin(async move { service.oneshot(request).await.map_err(Into::into) })
+        Box::pin(async move {
+            let method = request.method().clone();
+            let response = service.oneshot(request).await.map_err(Into::into)?;
+            metrics::answered(&method, response.status());
+            Ok(response)
+        })
     }
 }
 

@@ -9,6 +9,7 @@ pub mod dialer;
 mod in_process;
 mod kind;
 pub mod kubeconfig;
+pub mod metrics;
 mod objects;
 mod tls;
 

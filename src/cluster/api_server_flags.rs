@@ -167,6 +167,10 @@ const FLAGS: &[(&str, Set)] = &[
         options.node_port_range = parse_port_range(text)?;
         Ok(())
     }),
+    ("tracing-config-file", |options, text| {
+        options.tracing = Some(text.into());
+        Ok(())
+    }),
 ];
 
 fn names(text: &str) -> impl Iterator<Item = String> {

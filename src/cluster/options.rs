@@ -187,6 +187,8 @@ pub struct ServerOptions {
     pub snapshots: super::snapshots::Options,
     pub audit: AuditOptions,
     pub encryption: EncryptionOptions,
+    /// A TracingConfiguration; None: nothing is recorded.
+    pub tracing: Option<PathBuf>,
     /// The controllers' flags by name.
     pub controllers: BTreeMap<String, String>,
     pub node: NodeOptions,

@@ -19,7 +19,7 @@ use super::supervisor::Supervisor;
 use super::token::{Role, Token};
 use crate::api::UserInfo;
 use crate::api::ip::Cidr;
-use crate::apiserver::{self, Limits, Server, admission, audit, authn, authz, bootstrap, subresources};
+use crate::apiserver::{self, Limits, Server, admission, audit, authn, authz, bootstrap, subresources, traces};
 use crate::client::dialer::{Direct, Kubelet as KubeletDialer};
 use crate::client::in_process;
 use crate::net::addresses::{self, MachineAddresses};
@@ -30,6 +30,7 @@ use crate::{controllers, scheduler};
 use anyhow::{Context, Result, anyhow, bail};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -71,6 +72,9 @@ async fn serve(options: ServerOptions, shutdown: CancellationToken) -> Result<()
         disabled: options.disable.clone(),
     };
     let server = api_server(&options, &pki, &store, &tokens, &network)?;
+    if let Some(path) = &options.tracing {
+        server.trace(tracer(path, &options)?);
+    }
     let mut supervisor = Supervisor::new(shutdown.clone());
     supervisor.spawn("store", watch_store(store.clone(), shutdown.clone()));
     {
@@ -321,6 +325,15 @@ fn api_server(
         ready: vec![("storage", health)],
         audit,
     }))
+}
+
+fn tracer(path: &Path, options: &ServerOptions) -> Result<Arc<traces::Tracer>> {
+    let configuration = std::fs::read_to_string(path).map_err(anyhow::Error::from);
+    let configuration =
+        configuration.and_then(|text| traces::Configuration::parse(&text).map_err(|error| anyhow!(error)));
+    let configuration =
+        configuration.with_context(|| format!("--kube-apiserver-arg tracing-config-file={}", path.display()))?;
+    Ok(traces::Tracer::start(configuration, node::name(&options.node)?))
 }
 
 /// Where nobody in particular may ask: about health, and for the authorities that an agent joins with.

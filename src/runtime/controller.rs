@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use std::fmt::Display;
 use std::hash::Hash;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 /// What to do after a reconcile that succeeded.
@@ -44,12 +44,15 @@ pub trait Controller: Send + Sync + 'static {
 /// again with growing delays. A panic in a reconcile ends the process's controllers: it is a bug.
 pub async fn run<C: Controller>(controller: Arc<C>, queue: Arc<WorkQueue<C::Key>>, workers: usize) {
     let mut tasks = JoinSet::new();
+    queue.measure(controller.name());
     for _ in 0..workers {
         let (controller, queue) = (controller.clone(), queue.clone());
         tasks.spawn(async move {
             loop {
                 let key = queue.next().await;
+                let since = Instant::now();
                 work(&*controller, &queue, &key).await;
+                queue.worked(since.elapsed());
                 queue.done(&key);
             }
         });

@@ -14,6 +14,7 @@ mod expectations;
 mod informer;
 mod informers;
 mod key;
+pub mod metrics;
 mod projection;
 mod queue;
 mod selector;

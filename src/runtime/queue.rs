@@ -4,9 +4,11 @@
 //! it is done, so no two workers hold the same key. Adds can be delayed, and a key that fails backs
 //! off exponentially on its own. Waiting costs nothing.
 
+use super::metrics::Series;
 use parking_lot::Mutex;
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::hash::Hash;
+use std::sync::OnceLock;
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -20,6 +22,8 @@ pub struct WorkQueue<K> {
     /// A key became ready, or an earlier deadline was set.
     ready: Notify,
     idle: Notify,
+    /// Set when somebody works it off.
+    series: OnceLock<Series>,
 }
 
 struct State<K> {
@@ -45,6 +49,7 @@ impl<K> Default for WorkQueue<K> {
             }),
             ready: Notify::new(),
             idle: Notify::new(),
+            series: OnceLock::new(),
         }
     }
 }
@@ -96,8 +101,35 @@ impl<K: Clone + Eq + Hash + Ord> State<K> {
 }
 
 impl<K: Clone + Eq + Hash + Ord> WorkQueue<K> {
+    /// From now on it is measured under this name.
+    pub(super) fn measure(&self, name: &'static str) {
+        self.series.get_or_init(|| Series::of(name));
+    }
+
+    /// How long a key was worked on.
+    pub(super) fn worked(&self, time: Duration) {
+        if let Some(series) = self.series.get() {
+            series.work.observe(time.as_secs_f64());
+        }
+    }
+
+    fn note_depth(&self, state: &State<K>) {
+        if let Some(series) = self.series.get() {
+            series.depth.set(state.order.len() as i64);
+        }
+    }
+
     pub fn add(&self, key: K) {
-        if self.state.lock().add(key) {
+        let mut state = self.state.lock();
+        let added = state.add(key);
+        if added {
+            self.note_depth(&state);
+        }
+        drop(state);
+        if let Some(series) = self.series.get() {
+            series.adds.inc();
+        }
+        if added {
             self.ready.notify_one();
         }
     }
@@ -114,6 +146,9 @@ impl<K: Clone + Eq + Hash + Ord> WorkQueue<K> {
 
     /// Add it after its own growing delay; [`WorkQueue::forget`] resets that.
     pub fn add_rate_limited(&self, key: K) {
+        if let Some(series) = self.series.get() {
+            series.retries.inc();
+        }
         let delay = self.state.lock().failed(&key);
         self.add_after(key, delay);
     }
@@ -138,6 +173,7 @@ impl<K: Clone + Eq + Hash + Ord> WorkQueue<K> {
                 if let Some(key) = state.order.pop_front() {
                     state.dirty.remove(&key);
                     state.processing.insert(key.clone());
+                    self.note_depth(&state);
                     if !state.order.is_empty() {
                         self.ready.notify_one();
                     }

@@ -179,6 +179,8 @@ pub trait Storage: Send + Sync + 'static {
 
     /// Whether an object is on disk as a write would leave it now: else an update that changes nothing is written, too.
     fn is_current(&self, entry: &Entry) -> bool;
+    /// Of the file on disk; None: there is none.
+    fn size_bytes(&self) -> Option<u64>;
     /// Changes after `from`. `Compacted` when the history does not reach back that far.
     fn watch(&self, prefix: Prefix, from: Revision) -> Result<Box<dyn Watch>>;
 }

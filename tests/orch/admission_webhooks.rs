@@ -23,6 +23,8 @@ pub struct Hooks {
     pub url: String,
     pub bundle: String,
     asked: Arc<Mutex<Vec<(String, Value)>>>,
+    /// The trace that each request said it belongs to.
+    pub traces: Arc<Mutex<Vec<Option<String>>>>,
     _tasks: JoinSet<()>,
 }
 
@@ -48,20 +50,26 @@ impl Hooks {
         let answer: Arc<Answers> = Arc::new(answer);
         let mut tasks = JoinSet::new();
         let seen = asked.clone();
+        let traces: Arc<Mutex<Vec<Option<String>>>> = Arc::default();
+        let told = traces.clone();
         tasks.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                let (acceptor, answer, seen) = (acceptor.clone(), answer.clone(), seen.clone());
+                let (acceptor, answer, seen, told) = (acceptor.clone(), answer.clone(), seen.clone(), told.clone());
                 connections.spawn(async move {
                     let Ok(stream) = acceptor.accept(stream).await else { return };
-                    let service = service_fn(move |request| serve(request, answer.clone(), seen.clone()));
+                    let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
+                        let trace = request.headers().get("traceparent").and_then(|trace| trace.to_str().ok());
+                        told.lock().push(trace.map(str::to_owned));
+                        serve(request, answer.clone(), seen.clone())
+                    });
                     let server = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
                     // The API server closes when it has its answer.
                     let _ = server.serve_connection(TokioIo::new(stream), service).await;
                 });
             }
         });
-        Self { url, bundle, asked, _tasks: tasks }
+        Self { url, bundle, asked, traces, _tasks: tasks }
     }
 
     pub fn client(&self, path: &str) -> Value {

@@ -67,5 +67,50 @@ async fn metrics_count_requests_under_kubernetes_names() {
     let line = |start: &str| metrics.lines().find(|line| line.starts_with(start)).map(str::to_owned);
     let posts = line("apiserver_request_total{verb=\"POST\",group=\"\",version=\"v1\",resource=\"configmaps\"");
     assert!(posts.as_deref().is_some_and(|line| line.ends_with(" 1")), "{posts:?}");
-    assert!(line("apiserver_request_duration_seconds_bucket{").is_some());
+    let answer = api.get("/metrics").await;
+    assert_eq!(answer.headers["content-type"], "text/plain; version=0.0.4; charset=utf-8");
+    let metrics = answer.text;
+    for (line, value) in [
+        ("apiserver_storage_objects{resource=\"configmaps\"} ", 1),
+        ("apiserver_resource_objects{group=\"\",resource=\"configmaps\"} ", 1),
+        ("etcd_requests_total{operation=\"create\",group=\"\",resource=\"configmaps\"} ", 1),
+    ] {
+        let wanted = format!("{line}{value}");
+        assert!(metrics.lines().any(|line| line == wanted), "{wanted} is not in:\n{metrics}");
+    }
+    // Each family has its type under its own name, once, before its samples.
+    let typed: Vec<&str> = metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
+    for name in [
+        "apiserver_request_total counter",
+        "apiserver_request_duration_seconds histogram",
+        "apiserver_response_sizes histogram",
+        "apiserver_current_inflight_requests gauge",
+        "apiserver_longrunning_requests gauge",
+        "apiserver_watch_events_total counter",
+        "apiserver_watch_events_sizes histogram",
+        "authentication_attempts counter",
+        "authentication_duration_seconds histogram",
+        "authenticated_user_requests counter",
+        "authorization_attempts_total counter",
+        "authorization_duration_seconds histogram",
+        "apiserver_flowcontrol_dispatched_requests_total counter",
+        "etcd_request_duration_seconds histogram",
+        "workqueue_adds_total counter",
+        "workqueue_depth gauge",
+        "rest_client_requests_total counter",
+        "process_resident_memory_bytes gauge",
+        "process_cpu_seconds_total counter",
+        "kubernetes_build_info gauge",
+    ] {
+        assert_eq!(typed.iter().filter(|typed| **typed == name).count(), 1, "{name}: {typed:?}");
+    }
+    for line in metrics.lines().filter(|line| !line.starts_with('#')) {
+        let name = line.split(['{', ' ']).next().expect("a name");
+        let known = |typed: &&&str| {
+            let family = typed.split(' ').next().expect("a name");
+            let rest = name.strip_prefix(family);
+            rest.is_some_and(|rest| ["", "_bucket", "_sum", "_count"].contains(&rest))
+        };
+        assert!(typed.iter().find(known).is_some(), "{line} has no type");
+    }
 }

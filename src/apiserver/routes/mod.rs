@@ -48,9 +48,8 @@ fn answer(state: &Arc<State>, query: &Query, request: &Request<Body>, path: &str
         "/version" | "/version/" => return Some(Ok(respond::json(StatusCode::OK, &version::info()))),
         "/metrics" => {
             state.flow_control.measure();
-            let content_type =
-                http::HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
-            return Some(Ok(respond::bytes(StatusCode::OK, content_type, state.metrics.text())));
+            let content_type = http::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+            return Some(Ok(respond::bytes(StatusCode::OK, content_type, state.metrics.text(state))));
         }
         _ => {}
     }

@@ -7,6 +7,7 @@ use super::Call;
 use super::selection::Selection;
 use crate::api::Status;
 use crate::apiserver::codec;
+use crate::apiserver::metrics;
 use crate::apiserver::negotiate::{self, Allows, Format, Output, Transform};
 use crate::apiserver::options::{AtVersion, ListOptions};
 use crate::apiserver::respond::{self, Reply};
@@ -303,6 +304,7 @@ pub struct Watcher {
     /// Of the last event or bookmark.
     told: Revision,
     deadline: Instant,
+    sent: metrics::Events,
 }
 
 impl Watcher {
@@ -342,6 +344,7 @@ impl Watcher {
             receiver
         });
         Ok(Self {
+            sent: state.metrics.watches.of(&row.gvr),
             state: state.clone(),
             row,
             encoder,
@@ -365,6 +368,7 @@ impl Watcher {
     ) -> Result<Self, Status> {
         let encoder = Encoder { output, include };
         Ok(Self {
+            sent: state.metrics.watches.of(&call.row.gvr),
             state: state.clone(),
             row: call.row.clone(),
             encoder,
@@ -389,6 +393,7 @@ impl Watcher {
         while chunk.len() < CHUNK
             && let Some(frame) = self.ready.pop_front()
         {
+            self.sent.sent(frame.len());
             chunk.extend_from_slice(&frame);
         }
         Some(chunk.into())
@@ -398,6 +403,7 @@ impl Watcher {
     pub async fn frame(&mut self) -> Option<Bytes> {
         loop {
             if let Some(frame) = self.ready.pop_front() {
+                self.sent.sent(frame.len());
                 return Some(frame);
             }
             if self.initial.is_some() {

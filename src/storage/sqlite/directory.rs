@@ -58,7 +58,7 @@ impl Directory {
     }
 
     pub fn database(&self) -> Option<PathBuf> {
-        self.file("orch.db")
+        self.path.as_deref().map(database)
     }
 
     /// The sidecar with the sequence of the last commit.
@@ -74,6 +74,11 @@ impl Directory {
     pub fn sync(&self) -> std::io::Result<()> {
         self.path.as_deref().map_or(Ok(()), sync_directory)
     }
+}
+
+/// The database of a store.
+pub fn database(store: &Path) -> PathBuf {
+    store.join("orch.db")
 }
 
 /// Makes the names in a directory durable.

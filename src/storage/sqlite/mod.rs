@@ -159,6 +159,8 @@ struct Shared {
 
 /// The store of one server on its own disk.
 pub struct SqliteStorage {
+    /// None: in memory.
+    directory: Option<PathBuf>,
     shared: Arc<Shared>,
     recovery: Option<Recovery>,
     requests: mpsc::Sender<Request>,
@@ -178,6 +180,7 @@ impl SqliteStorage {
     async fn start(directory: Option<PathBuf>, options: Options) -> std::result::Result<Arc<Self>, OpenError> {
         let (requests, inbox) = mpsc::channel();
         let (opened, opening) = oneshot::channel();
+        let on_disk = directory.clone();
         let name = directory.clone().unwrap_or_default();
         let io = |source| OpenError::Io { path: name.clone(), source };
         std::thread::Builder::new()
@@ -195,7 +198,7 @@ impl SqliteStorage {
             .map_err(io)?;
         let (shared, recovery) =
             opening.await.map_err(|_| io(std::io::Error::other("the writer thread panicked")))??;
-        Ok(Arc::new(Self { shared, recovery, requests }))
+        Ok(Arc::new(Self { directory: on_disk, shared, recovery, requests }))
     }
 
     /// What was damaged, where the store did not start from its database as it was.
@@ -348,6 +351,11 @@ impl Storage for SqliteStorage {
 
     fn is_current(&self, entry: &Entry) -> bool {
         self.shared.encryption.load().is_current(entry)
+    }
+
+    fn size_bytes(&self) -> Option<u64> {
+        let path = directory::database(self.directory.as_ref()?);
+        std::fs::metadata(path).ok().map(|metadata| metadata.len())
     }
 
     fn watch(&self, prefix: Prefix, from: Revision) -> Result<Box<dyn Watch>> {

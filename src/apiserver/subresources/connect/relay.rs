@@ -3,6 +3,7 @@
 use crate::api::Status;
 use crate::apiserver::audit;
 use crate::apiserver::respond::Reply;
+use crate::apiserver::traces;
 use crate::client::dialer::Connection;
 use axum::body::Body;
 use http::header::{CONNECTION, HOST, UPGRADE};
@@ -40,7 +41,9 @@ pub async fn relay(
 ) -> Result<Reply, Status> {
     let upgrade = is_upgrade(request.headers());
     let client_side = upgrade.then(|| hyper::upgrade::on(&mut request));
-    let outgoing = outgoing(request, path_and_query, host, upgrade)?;
+    let mut outgoing = outgoing(request, path_and_query, host, upgrade)?;
+    let method = outgoing.method().clone();
+    let mut call = traces::call(outgoing.headers_mut(), &method, host);
     let failed = |error: hyper::Error| Status::service_unavailable(format!("error trying to reach service: {error}"));
     let (mut sender, driver) = hyper::client::conn::http1::handshake(TokioIo::new(connection)).await.map_err(failed)?;
     // Ends with the body of the answer, or with the upgraded streams.
@@ -50,6 +53,7 @@ pub async fn relay(
         }
     });
     let mut answer = sender.send_request(outgoing).await.map_err(failed)?;
+    call.iter_mut().for_each(|call| call.answered(answer.status().as_u16()));
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS
         && let Some(client_side) = client_side
     {

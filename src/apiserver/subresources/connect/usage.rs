@@ -9,7 +9,7 @@ mod scrape;
 use super::location::Locator;
 use super::relay::relay;
 use crate::api::quantity::{Format, Quantity};
-use crate::api::{Fields, GroupResource, Status, time};
+use crate::api::{Fields, GroupResource, GroupVersionKind, Status, time};
 use crate::apiserver::negotiate::{self, Allows, Output, Transform};
 use crate::apiserver::options::ListOptions;
 use crate::apiserver::request::{Query, RequestInfo};
@@ -18,6 +18,7 @@ use crate::apiserver::subresources::Handler;
 use crate::apiserver::verbs::Call;
 use crate::apiserver::{codec, no_such_resource, table};
 use crate::resources::Row;
+use crate::schema;
 use crate::storage::Prefix;
 use async_trait::async_trait;
 use axum::body::Body;
@@ -281,7 +282,8 @@ impl Metrics {
             "items": items,
         });
         let json = list.to_string();
-        match codec::protobuf_list(row, json.as_bytes()) {
+        let schema = schema::builtin_schema(&GroupVersionKind::new(&row.group, &row.version, &row.list_kind));
+        match codec::protobuf(schema.as_ref(), json.as_bytes()) {
             Some(protobuf) if output.format == negotiate::Format::Protobuf => {
                 Ok(respond::bytes(StatusCode::OK, respond::PROTOBUF, protobuf))
             }

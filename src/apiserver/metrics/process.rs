@@ -1,0 +1,36 @@
+//! The process itself, as every exporter tells of it.
+
+use crate::api::version;
+use std::fmt::Write;
+
+fn family(out: &mut String, name: &str, kind: &str, help: &str, value: f64) {
+    write!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n").expect("a String takes it");
+}
+
+pub fn write(out: &mut String) {
+    let (version, major, minor) = (version::KUBERNETES, version::MAJOR, version::MINOR);
+    write!(
+        out,
+        "# HELP kubernetes_build_info [ALPHA] A metric with a constant '1' value labeled by major, minor, git version.\n\
+         # TYPE kubernetes_build_info gauge\n\
+         kubernetes_build_info{{git_version=\"{version}\",major=\"{major}\",minor=\"{minor}\"}} 1\n"
+    )
+    .expect("a String takes it");
+    let Ok(process) = procfs::process::Process::myself() else { return };
+    if let Ok(stat) = process.stat() {
+        let seconds = |ticks: u64| ticks as f64 / procfs::ticks_per_second() as f64;
+        let busy = seconds(stat.utime + stat.stime);
+        family(out, "process_cpu_seconds_total", "counter", "Total user and system CPU time spent in seconds.", busy);
+        let resident = (stat.rss * procfs::page_size()) as f64;
+        family(out, "process_resident_memory_bytes", "gauge", "Resident memory size in bytes.", resident);
+        family(out, "process_virtual_memory_bytes", "gauge", "Virtual memory size in bytes.", stat.vsize as f64);
+        if let Ok(boot) = procfs::boot_time_secs() {
+            let started = boot as f64 + seconds(stat.starttime);
+            let help = "Start time of the process since unix epoch in seconds.";
+            family(out, "process_start_time_seconds", "gauge", help, started);
+        }
+    }
+    if let Ok(count) = process.fd_count() {
+        family(out, "process_open_fds", "gauge", "Number of open file descriptors.", count as f64);
+    }
+}
