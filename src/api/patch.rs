@@ -65,8 +65,27 @@ pub fn json_patch(original: &Value, patch: &[u8]) -> Result<Value, Status> {
     let patch: json_patch::Patch =
         serde_json::from_value(Value::Array(operations)).map_err(|error| Status::bad_request(error.to_string()))?;
     let mut object = original.clone();
-    json_patch::patch(&mut object, &patch).map_err(|_| rejected())?;
+    let mut rest = &patch.0[..];
+    while let Some(at) = rest.iter().position(|operation| absent(operation).is_some()) {
+        json_patch::patch(&mut object, &rest[..at]).map_err(|_| rejected())?;
+        let path = absent(&rest[at]).unwrap_or_default();
+        let (parent, _) = path.rsplit_once('/').unwrap_or_default();
+        let missing = object.pointer(path).is_none() && object.pointer(parent).is_some_and(Value::is_object);
+        if !missing {
+            json_patch::patch(&mut object, &rest[at..=at]).map_err(|_| rejected())?;
+        }
+        rest = &rest[at + 1..];
+    }
+    json_patch::patch(&mut object, rest).map_err(|_| rejected())?;
     Ok(object)
+}
+
+/// The path of a test for null: in Kubernetes what is not there passes it, too.
+fn absent(operation: &json_patch::PatchOperation) -> Option<&str> {
+    match operation {
+        json_patch::PatchOperation::Test(test) if test.value.is_null() => Some(test.path.as_str()),
+        _ => None,
+    }
 }
 
 /// Kubernetes counts negative indices from the end of the list, as the object is before the patch.
@@ -109,6 +128,22 @@ mod tests {
         ]));
         let expected = json!({"metadata": {"name": "x", "labels": {"b/c": "2", "z": "1"}}, "list": [1, 2, 9]});
         assert_eq!(patched, Ok(expected));
+    }
+
+    /// As kube-rs adds a finalizer.
+    #[test]
+    fn what_is_not_there_is_null_to_a_test() {
+        let add = |path: &str| {
+            check(json!([
+                {"op": "test", "path": path, "value": null},
+                {"op": "add", "path": path, "value": ["f"]},
+                {"op": "test", "path": path, "value": ["f"]},
+            ]))
+        };
+        assert_eq!(add("/metadata/finalizers").expect("it fits")["metadata"]["finalizers"], json!(["f"]));
+        for path in ["/metadata/name", "/nowhere/finalizers"] {
+            assert_eq!(add(path).map_err(|(code, _)| code), Err(422), "{path}");
+        }
     }
 
     #[test]

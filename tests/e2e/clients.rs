@@ -53,7 +53,7 @@ fn javascript(space: &Space) {
 fn clients_of_other_languages_find_a_kubernetes() {
     need_machine!();
     let mut machine = Machine::new();
-    machine.add_images(&["busybox"]);
+    machine.add_images(&["busybox", "nginx"]);
     machine.start(&[]);
     machine.wait_ready();
     check_all(&machine, &[("python client", python), ("javascript client", javascript)]);

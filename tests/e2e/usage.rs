@@ -57,4 +57,17 @@ fn top_shows_what_is_used_now() {
     // Who may see the pods of a namespace may see what they use.
     machine.kubectl(&["create", "rolebinding", "viewer", "--clusterrole=view", "--user=viewer"]);
     machine.wait("the right is given", || machine.try_kubectl(&["top", "pod", "busy", "--as=viewer"]).status.success());
+
+    // What the components of the process do is told with the rest.
+    let metrics = machine.kubectl(&["get", "--raw", "/metrics"]);
+    for line in [
+        "workqueue_adds_total{name=\"deployment-controller\"}",
+        "workqueue_depth{name=\"deployment-controller\"}",
+        "workqueue_work_duration_seconds_count{name=\"deployment-controller\"}",
+        "rest_client_requests_total{code=\"200\"",
+        "apiserver_storage_size_bytes{",
+        "authentication_attempts{result=\"success\"}",
+    ] {
+        assert!(metrics.lines().any(|found| found.starts_with(line)), "{line} is not in:\n{metrics}");
+    }
 }

@@ -1,3 +1,5 @@
+//! Encryption at rest: forms, keys that come and go, configurations.
+
 use super::*;
 use crate::storage::Revision;
 use serde_json::{Value, json};

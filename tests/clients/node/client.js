@@ -73,14 +73,17 @@ function ready(name) {
   const list = () => core.listNamespacedPod({ namespace, labelSelector });
   const informer = k8s.makeInformer(config, path, list, labelSelector);
   return new Promise((resolve, reject) => {
+    let found = false;
     const look = (pod) => {
-      if (pod.status?.containerStatuses?.[0]?.ready) {
+      if (!found && pod.status?.containerStatuses?.[0]?.ready) {
+        found = true;
         informer.stop().then(resolve, reject);
       }
     };
     informer.on('add', look);
     informer.on('update', look);
-    informer.on('error', reject);
+    // The end that was asked for comes as one.
+    informer.on('error', (error) => found || reject(error));
     informer.start().catch(reject);
   });
 }

@@ -4,13 +4,13 @@ Run with KUBECONFIG set; prints "ok" when all of it worked.
 """
 
 import threading
+import time
 
 from kubernetes import client, config, dynamic, utils, watch
 from kubernetes.client.rest import ApiException
 from kubernetes.stream import portforward, stream
 
 NAMESPACE = "default"
-SERVER = "while true; do printf 'HTTP/1.1 200 OK\\r\\nContent-Length: 3\\r\\nConnection: close\\r\\n\\r\\nhi\\n' | nc -l -p 8080; done"
 
 
 def pod(name, command):
@@ -20,7 +20,10 @@ def pod(name, command):
         "metadata": {"name": name, "labels": {"app": name}},
         "spec": {
             "terminationGracePeriodSeconds": 1,
-            "containers": [{"name": "main", "image": "busybox:1.35", "command": ["sh", "-c", command]}],
+            "containers": [
+                {"name": "main", "image": "busybox:1.35", "command": ["sh", "-c", command]},
+                {"name": "web", "image": "nginx:1.22"},
+            ],
         },
     }
 
@@ -86,37 +89,47 @@ def running(core, name, command):
     selector = f"metadata.name={name}"
     for event in watcher.stream(core.list_namespaced_pod, NAMESPACE, field_selector=selector, timeout_seconds=90):
         statuses = event["object"].status.container_statuses or []
-        if statuses and statuses[0].ready:
+        if statuses and all(one.ready for one in statuses):
             watcher.stop()
             return
     raise AssertionError(f"{name} does not run")
 
 
+def forwarded(core):
+    """What the web server answers through a port-forward; empty: it does not."""
+    forward = portforward(core.connect_get_namespaced_pod_portforward, "streams", NAMESPACE, ports="80")
+    socket = forward.socket(80)
+    socket.setblocking(True)
+    socket.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    text = b""
+    while part := socket.recv(4096):
+        text += part
+    socket.close()
+    assert text == b"" or forward.error(80) is None, forward.error(80)
+    return text
+
+
 def streams(core):
     """Logs, exec with input and exit code, port-forward."""
-    running(core, "streams", f"echo begun; {SERVER}")
-    assert core.read_namespaced_pod_log("streams", NAMESPACE) == "begun\n"
+    running(core, "streams", "echo begun; exec sleep 1000")
+    assert core.read_namespaced_pod_log("streams", NAMESPACE, container="main") == "begun\n"
     connect = core.connect_get_namespaced_pod_exec
-    said = stream(connect, "streams", NAMESPACE, command=["echo", "hello"], stdout=True, stderr=True)
+    said = stream(connect, "streams", NAMESPACE, container="main", command=["echo", "hello"], stdout=True, stderr=True)
     assert said == "hello\n", said
     shell = stream(
-        connect, "streams", NAMESPACE, command=["sh", "-c", "read line; echo got $line; echo bad >&2; exit 3"],
+        connect, "streams", NAMESPACE, container="main", command=["sh", "-c", "read line; echo got $line; echo bad >&2; exit 3"],
         stdin=True, stdout=True, stderr=True, _preload_content=False,
     )
     shell.write_stdin("this\n")
     shell.run_forever(timeout=30)
     assert (shell.read_stdout(), shell.read_stderr(), shell.returncode) == ("got this\n", "bad\n", 3)
-    forward = portforward(core.connect_get_namespaced_pod_portforward, "streams", NAMESPACE, ports="8080")
-    socket = forward.socket(8080)
-    socket.setblocking(True)
-    socket.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-    text = b""
-    while not text.endswith(b"hi\n"):
-        part = socket.recv(1024)
-        assert part, text
-        text += part
-    socket.close()
-    assert forward.error(8080) is None, forward.error(8080)
+    for _ in range(100):
+        text = forwarded(core)
+        if text:
+            break
+        # It runs before it listens.
+        time.sleep(0.1)
+    assert b" 200 OK" in text and b"Welcome to nginx" in text, text
     core.delete_namespaced_pod("streams", NAMESPACE, grace_period_seconds=0)
 
 
