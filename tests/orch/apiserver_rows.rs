@@ -1,11 +1,16 @@
 //! A new kind is a row: every verb works on it, and it goes again.
 
 use crate::apiserver::Api;
+use axum::body::Body;
 use http::Method;
-use orch::api::{GroupResource, GroupVersionKind};
+use orch::api::{GroupResource, GroupVersionKind, Status};
+use orch::apiserver::subresources::Handler;
+use orch::apiserver::verbs::Call;
+use orch::apiserver::{Reply, respond};
 use orch::resources::{Column, Resource, Subresource};
 use orch::schema::{Schema, builtin_schema};
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 const GADGETS: &str = "/apis/example.com/v1/namespaces/a/gadgets";
 
@@ -136,4 +141,39 @@ async fn a_review_is_no_table() {
     api.answer(request("application/json;as=Table;v=v1;g=meta.k8s.io")).await.is(406);
     let either = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
     assert_eq!(api.answer(request(either)).await.ok()["kind"], "SelfSubjectAccessReview");
+}
+
+/// Tells which method reached it.
+struct Echo {
+    passes_on: bool,
+}
+
+#[async_trait::async_trait]
+impl Handler for Echo {
+    async fn handle(&self, call: Call<'_>) -> Result<Reply, Status> {
+        Ok(respond::json(http::StatusCode::OK, &json!({ "method": call.request.method().as_str() })))
+    }
+
+    fn passes_on(&self) -> bool {
+        self.passes_on
+    }
+}
+
+#[tokio::test]
+async fn what_is_passed_on_takes_any_method() {
+    let api = Api::with(|config| {
+        config.handlers.push(("pods/proxy", Arc::new(Echo { passes_on: true })));
+        config.handlers.push(("pods/exec", Arc::new(Echo { passes_on: false })));
+    })
+    .await;
+    let call = |method: &str, subresource: &str| {
+        let path = format!("/api/v1/namespaces/a/pods/web/{subresource}");
+        let request = api.request(method.parse().expect("a method"), &path).body(Body::empty()).expect("a request");
+        api.answer(request)
+    };
+    for method in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] {
+        assert_eq!(call(method, "proxy/some/path").await.ok()["method"], method);
+    }
+    call("OPTIONS", "exec").await.is(405);
+    call("OPTIONS", "status").await.is(405);
 }

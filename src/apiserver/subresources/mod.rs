@@ -26,6 +26,11 @@ use std::sync::Arc;
 #[async_trait]
 pub trait Handler: Send + Sync + 'static {
     async fn handle(&self, call: Call<'_>) -> Result<Reply, Status>;
+
+    /// Requests that no verb stands for (OPTIONS) are its affair, too: it passes them on.
+    fn passes_on(&self) -> bool {
+        false
+    }
 }
 
 /// Those that need nothing but the store; composition adds others.

@@ -18,7 +18,7 @@ use super::{no_such_resource, no_such_verb, subresources};
 use crate::api::{Status, UserInfo};
 use crate::resources::{Row, SubresourceHandler, Verb};
 use axum::body::Body;
-use http::{HeaderMap, Request};
+use http::{HeaderMap, Method, Request};
 use std::sync::Arc;
 
 /// One request for a resource, on its way to a handler.
@@ -122,9 +122,15 @@ async fn subresource(call: Call<'_>) -> Result<Reply, Status> {
     if info.name.is_empty() || call.row.namespaced == info.namespace.is_empty() && &*call.row.plural != "namespaces" {
         return Err(no_such_resource());
     }
-    let verb = served_verb(info.verb).ok_or_else(no_such_verb)?;
     let name = format!("{}/{}", call.row.plural, subresource.name);
     let handler = call.state.handlers.get(name.as_str()).cloned();
+    if let Some(handler) = &handler
+        && handler.passes_on()
+        && *call.request.method() == Method::OPTIONS
+    {
+        return handler.handle(call).await;
+    }
+    let verb = served_verb(info.verb).ok_or_else(no_such_verb)?;
     if let Some(handler) = handler {
         if !subresource.verbs.contains(&verb) {
             return Err(no_such_verb());

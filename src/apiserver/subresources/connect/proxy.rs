@@ -71,6 +71,10 @@ impl Handler for Proxy {
         };
         relay(connection, call.request, &target, &host).await
     }
+
+    fn passes_on(&self) -> bool {
+        true
+    }
 }
 
 /// What follows `/proxy`, as it was sent: `/api/v1/namespaces/<ns>/pods/<id>/proxy/…`.
