@@ -12,6 +12,9 @@ use std::io::Write;
 use std::process::Stdio;
 use std::sync::Mutex;
 
+/// Files that cases name.
+const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/kustomization");
+
 const CASES: &[(&str, &str)] = &[
     ("create", include_str!("kubectl_cases/create.txt")),
     ("change", include_str!("kubectl_cases/change.txt")),
@@ -19,6 +22,7 @@ const CASES: &[(&str, &str)] = &[
     ("discovery", include_str!("kubectl_cases/discovery.txt")),
     ("config", include_str!("kubectl_cases/config.txt")),
     ("work", include_str!("kubectl_cases/work.txt")),
+    ("kustomize", include_str!("kubectl_cases/kustomize.txt")),
 ];
 
 /// The kubectl that the cases were taken from; others word some of them differently.
@@ -84,7 +88,11 @@ impl<'a> Side<'a> {
         if !line.starts_with("config") {
             command.args(["-n", &self.namespace]);
         }
-        command.args(words(line)).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .args(words(&line.replace("FIXTURES", FIXTURES)))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = command.spawn().expect("it starts");
         // One that reads nothing may be gone already.
         let _ = child.stdin.take().expect("an input").write_all(input.as_bytes());

@@ -244,3 +244,79 @@ async fn files_that_are_wrong_are_told_and_the_others_done() {
     let said = refused(&cluster, &apply, elsewhere).await;
     assert_eq!(said, "Error from server (NotFound): error when creating \"STDIN\": namespaces \"other\" not found");
 }
+
+#[tokio::test]
+async fn verbs_that_change_objects() {
+    let mut cluster = TestCluster::start().await;
+    cluster.add_node("n1").await;
+    let say = async |line: &[&str]| must(&cluster, line, "").await;
+    assert_eq!(
+        say(&["create", "deployment", "web", "--image=nginx", "--replicas=2"]).await,
+        "deployment.apps/web created\n"
+    );
+    let again = refused(&cluster, &["create", "deployment", "web", "--image=nginx"], "").await;
+    assert_eq!(again, "error: failed to create deployment: deployments.apps \"web\" already exists");
+    assert_eq!(
+        say(&["rollout", "status", "deployment/web"]).await.lines().last(),
+        Some("deployment \"web\" successfully rolled out")
+    );
+    assert_eq!(say(&["set", "image", "deployment/web", "nginx=nginx:2"]).await, "deployment.apps/web image updated\n");
+    assert_eq!(say(&["set", "env", "deploy/web", "A=b", "C-"]).await, "deployment.apps/web env updated\n");
+    assert_eq!(say(&["set", "env", "deploy/web", "--list"]).await, "# Deployment web, container nginx\nA=b\n");
+    say(&["rollout", "status", "deployment/web"]).await;
+    let history = say(&["rollout", "history", "deployment/web"]).await;
+    assert!(history.starts_with("deployment.apps/web \nREVISION  CHANGE-CAUSE\n1         <none>\n"), "{history}");
+    assert_eq!(say(&["rollout", "undo", "deploy/web", "--to-revision=1"]).await, "deployment.apps/web rolled back\n");
+    let image = "jsonpath={.spec.template.spec.containers[0].image}";
+    assert_eq!(say(&["get", "deploy", "web", "-o", image]).await, "nginx");
+    assert_eq!(say(&["label", "deploy", "web", "tier=front"]).await, "deployment.apps/web labeled\n");
+    assert_eq!(say(&["label", "deploy", "web", "tier=front"]).await, "deployment.apps/web not labeled\n");
+    let kept = refused(&cluster, &["label", "deploy", "web", "tier=back"], "").await;
+    assert_eq!(kept, "error: 'tier' already has a value (front), and --overwrite is false");
+    assert_eq!(say(&["expose", "deploy", "web", "--port=80"]).await, "service/web exposed\n");
+    assert_eq!(say(&["scale", "deploy/web", "--replicas=1"]).await, "deployment.apps/web scaled\n");
+    let other = refused(&cluster, &["scale", "deploy/web", "--replicas=2", "--current-replicas=7"], "").await;
+    assert_eq!(other, "error: Expected replicas to be 7, was 1");
+    assert_eq!(say(&["patch", "svc", "web", "-p", "spec: {type: NodePort}"]).await, "service/web patched\n");
+    assert_eq!(say(&["wait", "svc/web", "--for=jsonpath={.spec.type}=NodePort"]).await, "service/web condition met\n");
+    let late = refused(&cluster, &["wait", "svc/web", "--for=condition=Ready", "--timeout=50ms"], "").await;
+    assert_eq!(late, "error: timed out waiting for the condition on services/web");
+    assert_eq!(say(&["cordon", "n1"]).await, "node/n1 cordoned\n");
+    assert_eq!(say(&["taint", "nodes", "n1", "a=b:NoSchedule"]).await, "node/n1 tainted\n");
+    assert_eq!(say(&["taint", "nodes", "n1", "a-"]).await, "node/n1 untainted\n");
+    assert_eq!(say(&["auth", "can-i", "create", "pods"]).await, "yes\n");
+    assert!(say(&["explain", "deploy.spec.replicas"]).await.contains("FIELD: replicas <integer>\n"));
+    assert!(say(&["api-versions"]).await.lines().any(|line| line == "apps/v1"));
+    let wrong = refused(&cluster, &["scale", "deploy/web"], "").await;
+    assert_eq!(wrong, "error: required flag(s) \"replicas\" not set");
+    let unknown = refused(&cluster, &["get", "--bogus"], "").await;
+    assert_eq!(unknown, "error: unknown flag: --bogus\nSee 'kubectl get --help' for usage.");
+}
+
+#[tokio::test]
+async fn kustomizations_are_built() {
+    let cluster = TestCluster::start().await;
+    let directory = tempfile::tempdir().expect("a directory");
+    let write = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        std::fs::create_dir_all(path.parent().expect("it is below")).expect("made");
+        std::fs::write(path, text).expect("written");
+    };
+    write("base/kustomization.yaml", "resources: [pod.yaml]\nconfigMapGenerator: [{name: c, literals: [a=b]}]\n");
+    write(
+        "base/pod.yaml",
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {containers: [{name: a, image: x:1, envFrom: [{configMapRef: {name: c}}]}]}\n",
+    );
+    write("over/kustomization.yaml", "resources: [../base]\nnamePrefix: my-\nimages: [{name: x, newTag: \"2\"}]\n");
+    let path = directory.path().join("over").display().to_string();
+    let built = must(&cluster, &["kustomize", &path], "").await;
+    let name = built.lines().find_map(|line| line.strip_prefix("  name: my-c-")).expect("a hash").to_owned();
+    assert!(built.contains(&format!("        name: my-c-{name}\n    image: x:2\n")), "{built}");
+    let created = must(&cluster, &["create", "-k", &path], "").await;
+    assert_eq!(created, format!("configmap/my-c-{name} created\npod/my-p created\n"));
+    write("bad/kustomization.yaml", "helmCharts: []\n");
+    let bad = directory.path().join("bad").display().to_string();
+    assert!(refused(&cluster, &["kustomize", &bad], "").await.contains("\"helmCharts\" is not supported"));
+    write("bad/kustomization.yaml", "resources: [../base/pod.yaml]\n");
+    assert!(refused(&cluster, &["kustomize", &bad], "").await.contains("security; file"));
+}

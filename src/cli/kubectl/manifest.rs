@@ -4,6 +4,7 @@
 use super::discovery::{Discovery, Resource};
 use super::failure::{Failure, Outcome};
 use super::flags::{Arguments, Flag, slice, switch, text};
+use super::kustomize;
 use super::session::Session;
 use crate::api::field::go_quote;
 use crate::api::{Fields, FieldsMut};
@@ -83,8 +84,17 @@ pub async fn read(
 ) -> Outcome<(Vec<Manifest>, Vec<Failure>)> {
     let mut manifests = Vec::new();
     let mut failures = Vec::new();
-    if files.kustomize.is_some() {
-        return Err(Failure::local("-k: kustomizations are not built yet"));
+    if let Some(directory) = &files.kustomize {
+        let built = kustomize::build(directory)?;
+        for warning in &built.warnings {
+            session.say(warning).await?;
+        }
+        for object in built.objects {
+            match place(object, directory, session, discovery) {
+                Ok(manifest) => manifests.push(manifest),
+                Err(failure) => failures.push(failure),
+            }
+        }
     }
     for file in &files.files {
         for (source, text) in texts(file, files.recursive, session).await? {

@@ -35,6 +35,7 @@ mod failure;
 mod flags;
 mod following;
 mod get;
+mod kustomize;
 mod label;
 mod last_applied;
 mod logs;
@@ -101,6 +102,7 @@ const VERBS: &[&Verb] = &[
     &delete::VERB,
     &logs::VERB,
     &diff::VERB,
+    &kustomize::VERB,
     &exec::VERB,
     &debug::VERB,
     &top::VERB,

@@ -34,8 +34,10 @@ use crate::client::Kind;
 use serde_json::{Value, json};
 
 pub(super) use bindings::SUBJECTS;
+pub(super) use config_map::fill as fill_config_map;
 pub(super) use pod_disruption_budget::selector_of;
 pub(super) use quota::quantities;
+pub(super) use secret::fill as fill_secret;
 
 const GENERATORS: &[&Verb] = &[
     &bindings::CLUSTER_ROLE_BINDING,
