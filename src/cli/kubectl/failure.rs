@@ -97,7 +97,11 @@ impl fmt::Display for Failure {
             Self::Several(failures) => {
                 for (at, failure) in failures.iter().enumerate() {
                     let separator = if at == 0 { "" } else { "\n" };
-                    write!(f, "{separator}{failure}")?;
+                    match failure {
+                        // Only one that stands alone is called an error.
+                        Self::Local(error) => write!(f, "{separator}{error:#}")?,
+                        failure => write!(f, "{separator}{failure}")?,
+                    }
                 }
                 Ok(())
             }

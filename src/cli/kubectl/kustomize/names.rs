@@ -12,6 +12,8 @@ pub fn add_hashes(resources: &mut [Resource]) {
         let mut hashed = resource.object.clone();
         // What holds nothing counts as an empty text.
         hashed.set_default("data", "");
+        // Unlike kubectl's own, this hash is of the content alone: a prefix does not change it.
+        hashed.object_mut("metadata").set("name", "");
         let hash = match resource.kind() {
             "Secret" => content_hash::of_secret(&hashed),
             _ => content_hash::of_config_map(&hashed),
