@@ -1,6 +1,6 @@
 //! CEL: expressions of whoever may write a definition or a policy.
 
-use orch::cel::{Bindings, Declared, Environment, Semantics, Type, compile};
+use orch::cel::{Bindings, Declared, Environment, Type, compile};
 use serde_json::{Value, json};
 use std::sync::LazyLock;
 
