@@ -240,11 +240,14 @@ async fn forward(server: Server, namespace: &str, pod: &str, mut request: Reques
                             port.relay(&name, connect(runtime, sandbox, number)).await;
                         });
                     }
-                    None => return,
+                    None => break,
                 },
                 Some(_) = ports.join_next() => {}
             }
         }
+        // Those that are open go on.
+        while ports.join_next().await.is_some() {}
+        client.finish().await;
     });
     response
 }

@@ -35,16 +35,21 @@ impl Default for PortForwardOptions {
 pub struct PortForward {
     incoming: mpsc::Receiver<ForwardedPort>,
     gone: CancellationToken,
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 impl PortForward {
-    /// The next connection that the client opens; None: the client has gone away.
+    /// The next connection that the client opens; None: it opens no more, or has gone away.
     pub async fn next(&mut self) -> Option<ForwardedPort> {
         tokio::select! {
             port = self.incoming.recv() => port,
             () = self.gone.cancelled() => None,
         }
+    }
+
+    /// Ends when all that was sent is out and the connection is closed: after the last port's end.
+    pub async fn finish(mut self) {
+        while self.tasks.join_next().await.is_some() {}
     }
 }
 
@@ -94,7 +99,7 @@ fn over_session(session: Session, options: &PortForwardOptions) -> PortForward {
     let gone = session.gone();
     let mut tasks = JoinSet::new();
     tasks.spawn(pairs::run(session, sender, options.creation_timeout));
-    PortForward { incoming, gone, _tasks: tasks }
+    PortForward { incoming, gone, tasks }
 }
 
 /// Accept a port-forward request: SPDY, SPDY in a WebSocket, or WebSocket channels (whose ports are

@@ -89,5 +89,5 @@ where
             _ = all_ended.recv() => socket.close().await,
         }
     });
-    PortForward { incoming, gone, _tasks: tasks }
+    PortForward { incoming, gone, tasks }
 }
