@@ -2,7 +2,8 @@
 //! answered with the same output, the same errors and the same exit code.
 //!
 //! Each of the two works in a namespace of its own, with a kubeconfig of its own. A line that begins with `<`
-//! is the input of the one behind it; of one with `~` the order of lines does not count. What differs from run to run (times, UIDs, addresses) is made the same.
+//! is the input of the one behind it; of one with `~` the order of lines does not count. What differs from run
+//! to run (times, UIDs, addresses) is made the same.
 
 use crate::cluster::{Machine, ORCH};
 use crate::need_machine;
