@@ -29,7 +29,7 @@ async fn creates(store: &Arc<SqliteStorage>, callers: usize, each: usize) -> f64
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a benchmark"]
+#[ignore = "a benchmark: cargo test --release --test orch storage_bench -- --ignored --nocapture"]
 async fn durable_creates() {
     let home = tempfile::tempdir().unwrap();
     for (delay, each) in [(Duration::ZERO, 1000), (Duration::from_millis(30), 30)] {
@@ -53,7 +53,7 @@ fn resident_megabytes() -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a benchmark"]
+#[ignore = "a benchmark: cargo test --release --test orch storage_bench -- --ignored --nocapture"]
 async fn a_hundred_thousand_objects() {
     let home = tempfile::tempdir().unwrap();
     let options = || Options { synchronous: Synchronous::Off, ..Options::default() };
