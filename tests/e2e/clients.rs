@@ -16,10 +16,11 @@ fn script(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(path)
 }
 
-/// Run a script in the machine; it says `ok` when all of it worked.
+/// Run a script in the machine, on a namespace of its own; it says `ok` when all of it worked.
 fn passes(space: &Space, program: &Path, script: &Path) {
     let machine = space.machine;
-    let output = machine.command("timeout").arg("150").arg(program).arg(script).output().expect("it starts");
+    let output =
+        machine.command("timeout").arg("150").arg(program).arg(script).arg(&space.name).output().expect("it starts");
     let said = both(&output);
     assert!(output.status.success() && said.ends_with("ok\n"), "{}: {}: {said}", script.display(), output.status);
 }

@@ -1,11 +1,11 @@
 // What users of the JavaScript client do: objects, patches, watches, informers, exec, logs.
-// Run with KUBECONFIG set; prints "ok" when all of it worked.
+// Run with KUBECONFIG set and an empty namespace; prints "ok" when all of it worked.
 
 import assert from 'node:assert/strict';
 import { PassThrough, Writable } from 'node:stream';
 import * as k8s from '@kubernetes/client-node';
 
-const namespace = 'default';
+const namespace = process.argv[2];
 const config = new k8s.KubeConfig();
 config.loadFromDefault();
 const core = config.makeApiClient(k8s.CoreV1Api);
@@ -123,7 +123,7 @@ async function streams() {
 /** Any kind by its YAML, as `kubectl apply` has it. */
 async function anyKind() {
   const client = k8s.KubernetesObjectApi.makeApiClient(config);
-  const [object] = k8s.loadAllYaml('apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: node-web, namespace: default}\nspec: {replicas: 0, selector: {matchLabels: {a: b}}, template: {metadata: {labels: {a: b}}, spec: {containers: [{name: c, image: i}]}}}\n');
+  const [object] = k8s.loadAllYaml(`apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: node-web, namespace: ${namespace}}\nspec: {replicas: 0, selector: {matchLabels: {a: b}}, template: {metadata: {labels: {a: b}}, spec: {containers: [{name: c, image: i}]}}}\n`);
   const made = await client.create(object);
   assert.equal(made.spec.replicas, 0);
   const read = await client.read({ apiVersion: 'apps/v1', kind: 'Deployment', metadata: { name: 'node-web', namespace } });

@@ -1,15 +1,16 @@
 """What users of the Python client do: objects, patches, watches, exec, the dynamic client.
 
-Run with KUBECONFIG set; prints "ok" when all of it worked.
+Run with KUBECONFIG set and an empty namespace; prints "ok" when all of it worked.
 """
 
+import sys
 import threading
 
 from kubernetes import client, config, dynamic, utils, watch
 from kubernetes.client.rest import ApiException
 from kubernetes.stream import stream
 
-NAMESPACE = "default"
+NAMESPACE = sys.argv[1]
 
 
 def pod(name, command):
