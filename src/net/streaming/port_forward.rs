@@ -60,19 +60,31 @@ pub struct ForwardedPort {
     pub data: Box<dyn Duplex>,
     /// Text that the client shows; closed without a byte: all went well.
     pub error: OutputStream,
+    /// Each side may say that it has no more to send, and still be sent to.
+    half_closes: bool,
     gone: CancellationToken,
     /// Dropped with the connection: the transport may end with its last one.
     _alive: Option<mpsc::Sender<Infallible>>,
 }
 
 impl ForwardedPort {
-    /// Connect and copy in both directions until both are done or the client is gone. What goes
-    /// wrong goes to the client, with `pod` (`web, uid 1234…`) named in it.
+    /// Connect and copy in both directions until both are done or the client is gone. Where the
+    /// client cannot say that it is done, the pod's end is the end. What goes wrong goes to the
+    /// client, with `pod` (`web, uid 1234…`) named in it.
     pub async fn relay<T: Duplex>(self, pod: &str, connect: impl Future<Output = std::io::Result<T>>) {
-        let Self { port, mut data, mut error, gone, _alive } = self;
+        let Self { port, mut data, mut error, half_closes, gone, _alive } = self;
         let copy = async {
             let mut target = connect.await?;
-            tokio::io::copy_bidirectional(&mut data, &mut target).await
+            if half_closes {
+                tokio::io::copy_bidirectional(&mut data, &mut target).await?;
+                return Ok(());
+            }
+            let (mut from_client, mut to_client) = tokio::io::split(&mut data);
+            let (mut from_pod, mut to_pod) = tokio::io::split(target);
+            tokio::select! {
+                read = tokio::io::copy(&mut from_pod, &mut to_client) => read.map(drop),
+                Err(failure) = tokio::io::copy(&mut from_client, &mut to_pod) => Err(failure),
+            }
         };
         let result = tokio::select! {
             result = copy => result,

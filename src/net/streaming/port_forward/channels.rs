@@ -74,6 +74,7 @@ where
             port,
             data: Box::new(tokio::io::join(input, socket.output(data))),
             error: socket.output(error),
+            half_closes: false,
             gone: gone.clone(),
             _alive: Some(alive.clone()),
         };

@@ -66,8 +66,14 @@ pub async fn run(mut session: Session, complete: mpsc::Sender<ForwardedPort>, ti
             && half.data.is_some()
             && let Some(Half { error: Some(error), data: Some(data), .. }) = halves.remove(&id)
         {
-            let port =
-                ForwardedPort { port, data: Box::new(data), error: Box::new(error), gone: gone.clone(), _alive: None };
+            let port = ForwardedPort {
+                port,
+                data: Box::new(data),
+                error: Box::new(error),
+                half_closes: true,
+                gone: gone.clone(),
+                _alive: None,
+            };
             if complete.send(port).await.is_err() {
                 return;
             }

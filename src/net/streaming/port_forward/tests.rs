@@ -145,6 +145,33 @@ async fn channels_of_a_websocket_are_connections() {
     server.await.unwrap();
 }
 
+/// Channels have no end of their own: a client that waits for one, as Python's, waits for the socket's.
+#[tokio::test]
+async fn over_channels_the_pods_end_is_the_end() {
+    let (near, far) = tokio::io::duplex(1 << 16);
+    let (_, coding) = channels::negotiate(&["v4.channel.k8s.io"]).unwrap();
+    let mut forward = channels::open(near, coding, vec![80], &PortForwardOptions::default()).await;
+    let port = forward.next().await.unwrap();
+    let (to_relay, mut pod) = tokio::io::duplex(1 << 16);
+    let relay = tokio::spawn(async move { port.relay("web, uid 1", async { Ok(to_relay) }).await });
+    let mut client = WebSocketStream::from_raw_socket(far, Role::Client, None).await;
+    client.send(Message::binary(b"\x00hello".to_vec())).await.unwrap();
+    let mut request = [0; 5];
+    pod.read_exact(&mut request).await.unwrap();
+    pod.write_all(&request.to_ascii_uppercase()).await.unwrap();
+    drop(pod);
+    relay.await.unwrap();
+    assert!(forward.next().await.is_none());
+    let finish = tokio::spawn(forward.finish());
+    let mut seen = Vec::new();
+    while let Some(Ok(Message::Binary(data))) = client.next().await {
+        seen.push(data.to_vec());
+    }
+    assert_eq!(seen, [b"\x00\x50\x00".to_vec(), b"\x01\x50\x00".to_vec(), b"\x00HELLO".to_vec()]);
+    drop(client);
+    finish.await.unwrap();
+}
+
 #[tokio::test]
 async fn spdy_goes_through_a_websocket() {
     let (near, far) = tokio::io::duplex(1 << 16);
