@@ -16,6 +16,7 @@ pub mod definitions;
 pub mod discovery;
 pub mod flow_control;
 pub mod follow;
+mod indent;
 mod listener;
 mod messages;
 mod metrics;

@@ -1,8 +1,9 @@
 //! Replies: objects, lists and statuses in the negotiated form.
 //!
-//! JSON of stored objects is spliced, never parsed; YAML, pretty JSON and protobuf are made from
-//! the same bytes.
+//! JSON of stored objects is spliced, never parsed, and indented as it goes out; YAML and protobuf
+//! are made from the same bytes.
 
+use super::indent::Indented;
 use super::negotiate::{Format, Output, Transform};
 use super::table;
 use crate::api::{GroupVersionKind, Status, field, yaml};
@@ -14,6 +15,7 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WARNING};
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
+use std::convert::Infallible;
 
 pub type Reply = Response<Body>;
 
@@ -192,8 +194,13 @@ pub fn meta_bytes(code: StatusCode, output: Output, json: impl Into<Bytes>) -> R
         return bytes(code, YAML, yaml::print(&value));
     }
     if output.pretty {
-        let value: Value = serde_json::from_slice(&json).expect("our own JSON");
-        return bytes(code, JSON, serde_json::to_vec_pretty(&value).expect("a value prints"));
+        let mut pieces = Indented::new(json);
+        let first = pieces.next().unwrap_or_default();
+        let Some(second) = pieces.next() else { return bytes(code, JSON, first) };
+        let mut reply = bytes(code, JSON, Bytes::new());
+        let pieces = [first, second].into_iter().chain(pieces).map(Ok::<_, Infallible>);
+        *reply.body_mut() = Body::from_stream(futures::stream::iter(pieces));
+        return reply;
     }
     bytes(code, JSON, json)
 }
