@@ -1,14 +1,15 @@
-"""What users of the Python client do: objects, patches, watches, exec, the dynamic client.
+"""What users of the Python client do: objects, patches, watches, exec, port-forward, the dynamic client.
 
 Run with KUBECONFIG set and an empty namespace; prints "ok" when all of it worked.
 """
 
 import sys
 import threading
+import time
 
 from kubernetes import client, config, dynamic, utils, watch
 from kubernetes.client.rest import ApiException
-from kubernetes.stream import stream
+from kubernetes.stream import portforward, stream
 
 NAMESPACE = sys.argv[1]
 
@@ -22,6 +23,7 @@ def pod(name, command):
             "terminationGracePeriodSeconds": 1,
             "containers": [
                 {"name": "main", "image": "busybox:1.35", "command": ["sh", "-c", command]},
+                {"name": "web", "image": "nginx:1.22"},
             ],
         },
     }
@@ -94,8 +96,22 @@ def running(core, name, command):
     raise AssertionError(f"{name} does not run")
 
 
+def forwarded(core):
+    """What the web server answers through a port-forward; empty: it does not."""
+    forward = portforward(core.connect_get_namespaced_pod_portforward, "streams", NAMESPACE, ports="80")
+    socket = forward.socket(80)
+    socket.setblocking(True)
+    socket.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    text = b""
+    while part := socket.recv(4096):
+        text += part
+    socket.close()
+    assert text == b"" or forward.error(80) is None, forward.error(80)
+    return text
+
+
 def streams(core):
-    """Logs, exec with input and exit code."""
+    """Logs, exec with input and exit code, port-forward."""
     running(core, "streams", "echo begun; exec sleep 1000")
     assert core.read_namespaced_pod_log("streams", NAMESPACE, container="main") == "begun\n"
     connect = core.connect_get_namespaced_pod_exec
@@ -108,6 +124,13 @@ def streams(core):
     shell.write_stdin("this\n")
     shell.run_forever(timeout=30)
     assert (shell.read_stdout(), shell.read_stderr(), shell.returncode) == ("got this\n", "bad\n", 3)
+    for _ in range(100):
+        text = forwarded(core)
+        if text:
+            break
+        # It runs before it listens.
+        time.sleep(0.1)
+    assert b" 200 OK" in text and b"Welcome to nginx" in text, text
     core.delete_namespaced_pod("streams", NAMESPACE, grace_period_seconds=0)
 
 
