@@ -210,6 +210,15 @@ pub(super) fn verb_name(verb: Verb) -> &'static str {
     }
 }
 
+/// What a row takes; of a kind that goes away, objects are to be looked at and deleted.
+fn verbs_of(row: &Row) -> Vec<&'static str> {
+    let mut verbs = row.verbs.to_vec();
+    if row.strategy.refuses_create().is_some() {
+        verbs.retain(|verb| !matches!(verb, Verb::Create | Verb::Patch | Verb::Update));
+    }
+    verb_names(&verbs)
+}
+
 fn verb_names(verbs: &[Verb]) -> Vec<&'static str> {
     verbs.iter().map(|verb| verb_name(*verb)).collect()
 }
@@ -236,7 +245,7 @@ fn resource_list(group: &str, version: &Version) -> Value {
             "singularName": row.singular,
             "namespaced": row.namespaced,
             "kind": row.kind,
-            "verbs": verb_names(row.verbs),
+            "verbs": verbs_of(row),
         });
         if !row.short_names.is_empty() {
             resource["shortNames"] = json!(row.short_names);
@@ -313,7 +322,7 @@ fn aggregated_version(version: &Version) -> Value {
                 "responseKind": response_kind(&row.group, &row.version, &row.kind),
                 "scope": if row.namespaced { "Namespaced" } else { "Cluster" },
                 "singularResource": row.singular,
-                "verbs": verb_names(row.verbs),
+                "verbs": verbs_of(row),
             });
             if !row.short_names.is_empty() {
                 resource["shortNames"] = json!(row.short_names);

@@ -217,6 +217,14 @@ impl Registry {
         self.replace(resource, Vec::new());
     }
 
+    /// What a row tells of itself has changed: what was made of the rows is made anew.
+    pub fn touch(&self) {
+        let _one_writer = self.write.lock();
+        let current = self.rows.load();
+        let rows = Rows::build(current.iter().cloned().collect::<Vec<_>>().into_iter(), current.generation + 1);
+        self.rows.store(Arc::new(rows));
+    }
+
     fn replace(&self, resource: &GroupResource, versions: Vec<Arc<Row>>) {
         let _one_writer = self.write.lock();
         let current = self.rows.load();

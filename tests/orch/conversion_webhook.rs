@@ -300,4 +300,7 @@ async fn services_are_found_and_certificates_are_checked() {
         message.contains("tls: failed to verify certificate: x509: certificate signed by unknown authority"),
         "{message}"
     );
+    // A bundle that changes counts at once.
+    api.merge(&path, client(json!({ "caBundle": world.bundle }))).await.ok();
+    assert_eq!(address(api.get(&format!("{V2}/w")).await), "a:1");
 }

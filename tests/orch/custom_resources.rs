@@ -8,8 +8,8 @@ use http_body_util::BodyExt;
 use orch::api::{Fields, UserInfo};
 use serde_json::{Value, json};
 
-const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
-const WIDGETS: &str = "/apis/example.com/v1/namespaces/default/widgets";
+pub const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+pub const WIDGETS: &str = "/apis/example.com/v1/namespaces/default/widgets";
 
 /// An API server with its default objects.
 pub async fn api() -> Api {
@@ -85,6 +85,8 @@ async fn a_definition_is_served_at_once_and_withdrawn_at_once() {
     api.delete(&format!("{DEFINITIONS}/widgets.example.com"), None).await.ok();
     let terminating = api.get(&format!("{DEFINITIONS}/widgets.example.com")).await.ok();
     assert_eq!(terminating["metadata"]["finalizers"], json!(["customresourcecleanup.apiextensions.k8s.io"]));
+    let told = api.get("/apis/example.com/v1").await.ok()["resources"][0].clone();
+    assert_eq!(told["verbs"], json!(["delete", "deletecollection", "get", "list", "watch"]));
     let refused = api.post(WIDGETS, widget("b", json!({}))).await;
     assert_eq!(
         refused.refused(),

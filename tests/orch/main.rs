@@ -24,6 +24,7 @@ mod controllers_deployment;
 mod conversion_webhook;
 mod corpus_replay;
 mod custom_resource_rules;
+mod custom_resource_schemas;
 mod custom_resources;
 mod encryption;
 mod fake_runtime;

@@ -2,7 +2,7 @@
 
 use crate::admission_webhooks::until;
 use crate::apiserver::Api;
-use crate::custom_resources::api;
+use crate::custom_resources::{DEFINITIONS, WIDGETS, api, spec, widget, widgets};
 use serde_json::{Value, json};
 
 const QUOTAS: &str = "/api/v1/namespaces/default/resourcequotas";
@@ -123,6 +123,27 @@ async fn objects_of_any_kind_are_counted() {
     api.delete("/api/v1/namespaces/default/configmaps/a", None).await.ok();
     used(&api, "objects", |used| used["configmaps"] == "1").await;
     post("configmaps", named("b")).await.ok();
+}
+
+#[tokio::test]
+async fn custom_resources_are_counted() {
+    let api = api().await;
+    let count = "count/widgets.example.com";
+    // The quota may be there before the kind is.
+    quota(&api, "few", json!({ "hard": { count: "1" } })).await;
+    api.post(DEFINITIONS, widgets(spec(json!({})))).await.ok();
+    api.post(WIDGETS, widget("a", json!({}))).await.ok();
+    used(&api, "few", |used| used[count] == "1").await;
+    let refused = api.post(WIDGETS, widget("b", json!({}))).await.refused();
+    let text = "widgets.example.com \"b\" is forbidden: exceeded quota: few, requested: count/widgets.example.com=1, \
+                used: count/widgets.example.com=1, limited: count/widgets.example.com=1";
+    assert_eq!(refused, (403, text.to_owned()));
+    api.delete(&format!("{WIDGETS}/a"), None).await.ok();
+    used(&api, "few", |used| used[count] == "0").await;
+    api.post(WIDGETS, widget("b", json!({}))).await.ok();
+    // The kind goes, and its objects with it.
+    api.delete(&format!("{DEFINITIONS}/widgets.example.com"), None).await.ok();
+    used(&api, "few", |used| used[count] == "0").await;
 }
 
 #[tokio::test]

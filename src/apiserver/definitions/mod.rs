@@ -249,7 +249,8 @@ fn defined(definition: &Value) -> GroupResource {
 
 /// Rows as the definition has them now; old ones stay when nothing of them changed.
 fn publish(state: &Arc<State>, known: &mut Known) {
-    known.terminating.store(is_being_deleted(&known.object), Ordering::Relaxed);
+    let terminating = is_being_deleted(&known.object);
+    let changed = known.terminating.swap(terminating, Ordering::Relaxed) != terminating;
     let accepted = status::is_true(&known.object, "NamesAccepted") || status::is_true(&known.object, "Established");
     let resource = defined(&known.object);
     if !accepted {
@@ -260,6 +261,9 @@ fn publish(state: &Arc<State>, known: &mut Known) {
     }
     let made_of = json!([known.object.at("spec"), names_of(&known.object)]);
     if known.served.as_ref() == Some(&made_of) {
+        if changed {
+            state.registry.touch();
+        }
         return;
     }
     let conversion = conversion::of(state, &known.object).map(|webhook| Arc::new(webhook) as Arc<dyn Conversion>);

@@ -211,7 +211,7 @@ fn schema(version: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     }
     let mut own = ErrorList::new();
     structural::validate(schema, path, &mut own);
-    json_schema::validate(schema, path, &mut own);
+    json_schema::validate_root(schema, path, &mut own);
     if own.is_empty() {
         rules::check::validate(schema, path, &mut own);
     }
@@ -233,7 +233,7 @@ fn at_root(field: &str) -> bool {
 }
 
 /// As Go leaves a field that is not set.
-fn is_zero(value: &Value) -> bool {
+pub fn is_zero(value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::Bool(flag) => !flag,

@@ -9,7 +9,7 @@ use serde_json::Value;
 pub const TYPES: &[&str] = &["array", "boolean", "integer", "number", "object", "string"];
 const LIST_TYPES: &[&str] = &["atomic", "set", "map"];
 const MAP_TYPES: &[&str] = &["atomic", "granular"];
-const UNSUPPORTED: &[&str] = &["id", "additionalItems", "patternProperties", "definitions", "dependencies", "$ref"];
+pub const UNSUPPORTED: &[&str] = &["id", "additionalItems", "patternProperties", "definitions", "dependencies", "$ref"];
 const REASONS: &[&str] = &["FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired"];
 const LIST_TYPE: &str = "x-kubernetes-list-type";
 const MAP_KEYS: &str = "x-kubernetes-list-map-keys";
@@ -20,8 +20,23 @@ pub fn item_schema(schema: &Value) -> Option<&Value> {
     schema.get_set("items").filter(|items| items.is_object())
 }
 
-pub fn validate(schema: &Value, path: &Path<'_>, errors: &mut ErrorList) {
-    standard(schema, path, errors);
+/// Where in a resource a schema stands.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    root: bool,
+    /// In `apiVersion`, `kind` or `metadata` of the resource, or of one embedded in it.
+    inside_metadata: bool,
+    /// Why no default may stand here.
+    no_defaults: Option<&'a str>,
+}
+
+pub fn validate_root(schema: &Value, path: &Path<'_>, errors: &mut ErrorList) {
+    validate(schema, Place { root: true, inside_metadata: false, no_defaults: None }, path, errors);
+}
+
+fn validate(schema: &Value, place: Place<'_>, path: &Path<'_>, errors: &mut ErrorList) {
+    let below = Place { root: false, ..place };
+    standard(schema, place, path, errors);
     if schema.bool_at("uniqueItems") {
         let detail = "uniqueItems cannot be set to true since the runtime complexity becomes quadratic";
         errors.forbidden(&path.child("uniqueItems"), detail);
@@ -32,25 +47,33 @@ pub fn validate(schema: &Value, path: &Path<'_>, errors: &mut ErrorList) {
             errors.forbidden(&path.child("additionalProperties"), detail);
         }
         if additional.is_object() {
-            validate(additional, &path.child("additionalProperties"), errors);
+            // What is pruned is known by the values alone, then.
+            let reason = "inside additionalProperties applying to object metadata";
+            let no_defaults = if place.inside_metadata { Some(reason) } else { place.no_defaults };
+            validate(additional, Place { no_defaults, ..below }, &path.child("additionalProperties"), errors);
         }
     }
+    let is_object = place.root || schema.bool_at("x-kubernetes-embedded-resource");
     for (name, property) in schema.map_at("properties") {
-        validate(property, &path.child("properties").key(name), errors);
+        let is_metadata = is_object && matches!(name.as_str(), "apiVersion" | "kind" | "metadata");
+        let reason = format!("in top-level {name}");
+        let no_defaults = if is_metadata && place.root { Some(reason.as_str()) } else { place.no_defaults };
+        let place = Place { inside_metadata: place.inside_metadata || is_metadata, no_defaults, ..below };
+        validate(property, place, &path.child("properties").key(name), errors);
     }
     if let Some(not) = schema.get_set("not") {
-        validate(not, &path.child("not"), errors);
+        validate(not, below, &path.child("not"), errors);
     }
     for field in ["allOf", "oneOf", "anyOf"] {
         for (index, part) in schema.list_at(field).iter().enumerate() {
-            validate(part, &path.child(field).index(index), errors);
+            validate(part, below, &path.child(field).index(index), errors);
         }
     }
     match schema.at("items") {
-        Value::Object(_) => validate(schema.at("items"), &path.child("items"), errors),
+        Value::Object(_) => validate(schema.at("items"), below, &path.child("items"), errors),
         Value::Array(items) => {
             for (index, item) in items.iter().enumerate() {
-                validate(item, &path.child("items").index(index), errors);
+                validate(item, below, &path.child("items").index(index), errors);
             }
         }
         _ => {}
@@ -67,10 +90,15 @@ pub fn validate(schema: &Value, path: &Path<'_>, errors: &mut ErrorList) {
 }
 
 /// What OpenAPI v3 has, as far as custom resources take it.
-fn standard(schema: &Value, path: &Path<'_>, errors: &mut ErrorList) {
+fn standard(schema: &Value, place: Place<'_>, path: &Path<'_>, errors: &mut ErrorList) {
     let kind = schema.str_at("type");
     if !kind.is_empty() {
         errors.one_of(&path.child("type"), kind, TYPES);
+    }
+    if let Some(reason) = place.no_defaults
+        && schema.has("default")
+    {
+        errors.forbidden(&path.child("default"), format!("must not be set {reason}"));
     }
     for field in UNSUPPORTED {
         if schema.has(field) && schema.at(field) != "" {
@@ -83,6 +111,10 @@ fn standard(schema: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     }
     if schema.at("items").as_array().is_some_and(|items| !items.is_empty()) {
         errors.forbidden(&path.child("items"), "items must be a schema object and not an array");
+    }
+    if place.inside_metadata && schema.bool_at("x-kubernetes-embedded-resource") {
+        let at = path.child("x-kubernetes-embedded-resource");
+        errors.forbidden(&at, "must not be used inside of resource meta");
     }
 }
 
@@ -147,7 +179,8 @@ fn map_keys(schema: &Value, path: &Path<'_>, errors: &mut ErrorList) {
         Value::Null => return errors.required(&at_items, "must have a schema if x-kubernetes-list-type is map"),
         items @ Value::Object(_) => items,
         other => {
-            let schemas = if other.items().is_empty() { "[]".to_owned() } else { other.to_string() };
+            // What is neither a schema nor a list of them is nothing.
+            let schemas = if other.is_array() { other.to_string() } else { "null".to_owned() };
             let shown = Some(format!("{{\"Schema\":null,\"JSONSchemas\":{schemas}}}"));
             let detail = "must only have a single schema if x-kubernetes-list-type is map";
             return errors.push(FieldError { shown, ..FieldError::invalid(&at_items, Value::Null, detail) });

@@ -1,5 +1,6 @@
 //! `apiextensions.k8s.io/v1`.
 
+mod completeness;
 pub mod custom_resource;
 pub mod custom_resource_definition;
 mod defaults;

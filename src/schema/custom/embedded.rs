@@ -36,7 +36,7 @@ pub(super) fn read_metadata(metadata: &Value, unknown: &mut dyn FnMut(&str)) -> 
 }
 
 /// Reads the metadata of all embedded objects below the root; unknown fields of it are listed.
-pub(super) fn coerce(value: &mut Value, schema: &Structural, unknown: &mut Vec<String>) -> Result<(), String> {
+pub fn coerce(value: &mut Value, schema: &Structural, unknown: &mut Vec<String>) -> Result<(), String> {
     if !schema.any(&|node| node.embedded) {
         return Ok(());
     }
