@@ -104,22 +104,30 @@ impl Template {
 
     pub fn print(&self, value: &Value) -> String {
         let mut out = String::new();
-        print_segments(&self.0, value, value, &mut out);
+        let mut print = |values: Vec<Value>| {
+            let texts: Vec<String> = values.iter().map(to_text).collect();
+            out.push_str(&texts.join(" "));
+        };
+        each_part(&self.0, value, value, &mut print);
         out
+    }
+
+    /// A list per text and expression, of what it selects.
+    pub fn parts(&self, value: &Value) -> Vec<Value> {
+        let mut parts = Vec::new();
+        each_part(&self.0, value, value, &mut |values| parts.push(Value::Array(values)));
+        parts
     }
 }
 
-fn print_segments(segments: &[Segment], root: &Value, current: &Value, out: &mut String) {
+fn each_part(segments: &[Segment], root: &Value, current: &Value, take: &mut dyn FnMut(Vec<Value>)) {
     for segment in segments {
         match segment {
-            Segment::Text(text) => out.push_str(text),
-            Segment::Values(expression) => {
-                let texts: Vec<String> = expression.walk(root, current).iter().map(to_text).collect();
-                out.push_str(&texts.join(" "));
-            }
+            Segment::Text(text) => take(vec![text.as_str().into()]),
+            Segment::Values(expression) => take(expression.walk(root, current)),
             Segment::Range(over, body) => {
                 for item in over.walk(root, current) {
-                    print_segments(body, root, &item, out);
+                    each_part(body, root, &item, take);
                 }
             }
         }

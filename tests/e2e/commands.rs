@@ -459,5 +459,8 @@ fn help_and_completion_know_every_command() {
     // What is kubectl's own, kubectl says.
     let output = std::process::Command::new(ORCH).args(["kubectl", "got"]).output().expect("orch starts");
     assert_eq!(output.status.code(), Some(1));
-    assert_eq!(text(&output.stderr), "error: unknown command \"got\" for \"kubectl\"\n");
+    assert_eq!(
+        text(&output.stderr),
+        "error: unknown command \"got\" for \"kubectl\"\n\nDid you mean this?\n\tset\n\tget\n\ttop\n"
+    );
 }

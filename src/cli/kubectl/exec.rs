@@ -1,8 +1,10 @@
 //! `kubectl exec`: a command in a container, with its input, output, terminal and exit code.
 
+use super::discovery::Discovery;
 use super::failure::{Failure, Outcome};
 use super::flags::{Arguments, Run, Verb, switch, text};
-use super::manifest;
+use super::manifest::{self, FileArguments};
+use super::output::name_in;
 use super::pods::{self, name_of};
 use super::process;
 use super::session::Session;
@@ -29,7 +31,9 @@ pub(super) const VERB: Verb = Verb {
 };
 
 struct Args {
-    target: String,
+    /// None: the files say it.
+    target: Option<String>,
+    files: FileArguments,
     container: Option<String>,
     stdin: bool,
     tty: bool,
@@ -48,14 +52,16 @@ impl Args {
                 "exec [POD] [COMMAND] is not supported anymore. Use exec [POD] -- [COMMAND] instead\nSee 'kubectl exec -h' for help and examples",
             ));
         }
-        let Some(target) = target else {
+        let files = FileArguments::of(arguments);
+        if target.is_none() && files.is_empty() {
             return Err(Failure::local("pod, type/name or --filename must be specified"));
-        };
+        }
         if command.is_empty() {
             return Err(Failure::local("you must specify at least one command for the container"));
         }
         Ok(Self {
             target,
+            files,
             container: arguments.text("container").filter(|name| !name.is_empty()).map(str::to_owned),
             stdin: arguments.on("stdin"),
             tty: arguments.on("tty"),
@@ -65,10 +71,25 @@ impl Args {
     }
 }
 
+/// The one object that the files name.
+async fn in_files(files: &FileArguments, session: &Session) -> Outcome<String> {
+    let discovery = Discovery::fetch(session).await?;
+    let (manifests, failures) = manifest::read(files, session, &discovery).await?;
+    Failure::all(failures)?;
+    match &manifests[..] {
+        [one] => Ok(name_in(&one.resource.kind, one.name())),
+        several => Err(Failure::local(format!("the files name {} objects, not one", several.len()))),
+    }
+}
+
 async fn run(arguments: &Arguments, session: &Session) -> Outcome<()> {
     let args = Args::of(arguments)?;
-    let found = pods::find(session, &args.target).await?;
-    let pod = found.first().ok_or_else(|| Failure::local(format!("no pods found for {}", args.target)))?;
+    let target = match &args.target {
+        Some(target) => target.clone(),
+        None => in_files(&args.files, session).await?,
+    };
+    let found = pods::find(session, &target).await?;
+    let pod = found.first().ok_or_else(|| Failure::local(format!("no pods found for {target}")))?;
     if let phase @ ("Succeeded" | "Failed") = pod.at("status").str_at("phase") {
         return Err(Failure::local(format!(
             "cannot exec into a container in a completed pod; current phase is {phase}"

@@ -1,11 +1,11 @@
-//! Objects in files: `-f file`, `-f directory` with `-R`, `-f -`; YAML or JSON, several per file,
+//! Objects in files: `-f file`, `-f directory` with `-R`, `-f https://…`, `-f -`; YAML or JSON, several per file,
 //! lists taken apart.
 
 use super::discovery::{Discovery, Resource};
 use super::failure::{Failure, Outcome};
 use super::flags::{Arguments, Flag, slice, switch, text};
-use super::kustomize;
 use super::session::Session;
+use super::{address, kustomize};
 use crate::api::field::go_quote;
 use crate::api::{Fields, FieldsMut};
 use anyhow::{Context, anyhow};
@@ -132,8 +132,8 @@ async fn texts(file: &str, recursive: bool, session: &Session) -> Outcome<Vec<(S
         let text = String::from_utf8(session.terminal.input().await?).context("read standard input")?;
         return Ok(vec![("STDIN".to_owned(), text)]);
     }
-    if file.starts_with("http://") || file.starts_with("https://") {
-        return Err(Failure::local(format!("{file}: addresses are not read: fetch it first, then give the file")));
+    if address::is_one(file) {
+        return Ok(vec![(file.to_owned(), address::read(file, session).await?)]);
     }
     let path = Path::new(file);
     if !path.exists() {

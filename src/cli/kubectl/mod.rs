@@ -6,6 +6,7 @@
 //! know some kinds keep them in a table (`describe`, `create`). Errors are kubectl's own
 //! ([`failure`]), the exit code is 1.
 
+mod address;
 mod annotate;
 mod api_resources;
 mod api_versions;
@@ -56,6 +57,7 @@ mod scale;
 mod session;
 mod set;
 mod suffix;
+mod suggestions;
 mod tab_writer;
 mod taint;
 mod targets;
@@ -75,45 +77,46 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+/// In kubectl's order: of help, and of what may have been meant.
 const VERBS: &[&Verb] = &[
-    &get::VERB,
-    &describe::VERB,
     &create::VERB,
-    &edit::VERB,
-    &patch::VERB,
-    &replace::VERB,
-    &label::VERB,
-    &annotate::VERB,
-    &scale::VERB,
     &expose::VERB,
     &run::VERB,
-    &autoscale::VERB,
-    &rollout::VERB,
     &set::VERB,
-    &wait::VERB,
     &explain::VERB,
-    &api_resources::VERB,
-    &api_versions::VERB,
-    &auth::VERB,
-    &cluster_info::VERB,
-    &config::VERB,
-    &version::VERB,
-    &apply::VERB,
+    &get::VERB,
+    &edit::VERB,
     &delete::VERB,
-    &logs::VERB,
-    &diff::VERB,
-    &kustomize::VERB,
-    &exec::VERB,
-    &debug::VERB,
+    &rollout::VERB,
+    &scale::VERB,
+    &autoscale::VERB,
+    &cluster_info::VERB,
     &top::VERB,
-    &attach::VERB,
-    &port_forward::VERB,
-    &cp::VERB,
-    &events::VERB,
-    &taint::VERB,
     &cordon::CORDON,
     &cordon::UNCORDON,
     &drain::VERB,
+    &taint::VERB,
+    &describe::VERB,
+    &logs::VERB,
+    &attach::VERB,
+    &exec::VERB,
+    &port_forward::VERB,
+    &cp::VERB,
+    &auth::VERB,
+    &debug::VERB,
+    &events::VERB,
+    &diff::VERB,
+    &apply::VERB,
+    &patch::VERB,
+    &replace::VERB,
+    &wait::VERB,
+    &kustomize::VERB,
+    &label::VERB,
+    &annotate::VERB,
+    &config::VERB,
+    &version::VERB,
+    &api_versions::VERB,
+    &api_resources::VERB,
 ];
 
 /// A command line behind `orch kubectl`.
@@ -230,7 +233,7 @@ fn wrong_line<'a>(error: &clap::Error, words: impl Iterator<Item = &'a str>) -> 
 
 fn unknown(path: &str, word: &str) -> Failure {
     Failure::local(match path {
-        "kubectl" => format!("unknown command {word:?} for {path:?}"),
+        "kubectl" => format!("unknown command {word:?} for {path:?}{}", suggestions::of(word, VERBS)),
         path => format!("unknown command {word:?}\nSee '{path} -h' for help and examples"),
     })
 }

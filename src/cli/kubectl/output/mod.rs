@@ -15,7 +15,8 @@ use serde_json::{Value, json};
 
 /// The flags of the form.
 pub const FLAGS: &[Flag] = &[
-    text("output", "FORMAT", "Form of the output: name, json, yaml, jsonpath=…, custom-columns=…").short('o'),
+    text("output", "FORMAT", "Form of the output: name, json, yaml, jsonpath=…, jsonpath-as-json=…, custom-columns=…")
+        .short('o'),
     text("template", "TEMPLATE", "Template, or its file, of -o jsonpath and jsonpath-file"),
     switch("show-managed-fields", "Show managedFields in JSON and YAML"),
     switch("allow-missing-template-keys", "Fields that a template names need not be there").default("true"),
@@ -30,6 +31,8 @@ pub enum Format {
     Json,
     Yaml,
     JsonPath(Template),
+    /// What each part of the template selects, as a list.
+    JsonPathAsJson(Template),
     Columns(Columns),
 }
 
@@ -52,7 +55,9 @@ impl Format {
         };
         let needs = || {
             argument.filter(|argument| !argument.is_empty()).ok_or_else(|| match name {
-                "jsonpath" | "jsonpath-file" => Failure::local("template format specified but no template given"),
+                "jsonpath" | "jsonpath-as-json" | "jsonpath-file" => {
+                    Failure::local("template format specified but no template given")
+                }
                 _ => Failure::local("custom-columns format specified but no custom columns given"),
             })
         };
@@ -60,9 +65,7 @@ impl Format {
             std::fs::read_to_string(path).map_err(|error| Failure::local(format!("error reading {path}: {error}")))
         };
         let template = |text: &str| {
-            Template::parse(text)
-                .map(Self::JsonPath)
-                .map_err(|error| Failure::local(format!("error parsing jsonpath {text}, {error}")))
+            Template::parse(text).map_err(|error| Failure::local(format!("error parsing jsonpath {text}, {error}")))
         };
         match name {
             "" => Ok(Self::Default),
@@ -70,12 +73,13 @@ impl Format {
             "name" => Ok(Self::Name),
             "json" => Ok(Self::Json),
             "yaml" => Ok(Self::Yaml),
-            "jsonpath" => template(needs()?),
-            "jsonpath-file" => template(&file(needs()?)?),
+            "jsonpath" => template(needs()?).map(Self::JsonPath),
+            "jsonpath-as-json" => template(needs()?).map(Self::JsonPathAsJson),
+            "jsonpath-file" => template(&file(needs()?)?).map(Self::JsonPath),
             "custom-columns" => Ok(Self::Columns(Columns::parse(needs()?, no_headers)?)),
             "custom-columns-file" => Ok(Self::Columns(Columns::parse_file(&file(needs()?)?, no_headers)?)),
             other => Err(Failure::local(format!(
-                "unable to match a printer suitable for the output format {}, allowed formats are: custom-columns,custom-columns-file,json,jsonpath,jsonpath-file,name,wide,yaml",
+                "unable to match a printer suitable for the output format {}, allowed formats are: custom-columns,custom-columns-file,json,jsonpath,jsonpath-as-json,jsonpath-file,name,wide,yaml",
                 go_quote(other)
             ))),
         }
@@ -94,6 +98,7 @@ impl Format {
             Self::Json => json_text(object),
             Self::Yaml => crate::api::yaml::print(object),
             Self::JsonPath(template) => template.print(object),
+            Self::JsonPathAsJson(template) => template.parts(object).iter().map(json_text).collect(),
             Self::Columns(columns) => columns.print(items(object)),
         }
     }
@@ -188,6 +193,9 @@ mod tests {
         "#]]
         .assert_eq(&print("json", &object));
         assert_eq!(print("jsonpath={.metadata.name}", &object), "web");
+        let parts = "jsonpath-as-json=x{.metadata}{range .metadata.*}{@}{end}{.nope}";
+        let lists = ["[\n    \"x\"\n]", "[\n    {\n        \"name\": \"web\"\n    }\n]", "[\n    \"web\"\n]", "[]"];
+        assert_eq!(print(parts, &object), lists.join("\n") + "\n");
         let list = list_of(vec![object.clone(), json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}})]);
         assert_eq!(print("name", &list), "deployment.apps/web\npod/p\n");
         expect![[r#"
