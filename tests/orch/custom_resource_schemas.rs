@@ -151,13 +151,6 @@ async fn what_values_are_is_said_once() {
             json!({ "type": "object", "properties": { "metadata": { "type": "object" } }, "allOf": [{ "properties": { "metadata": {} } }] }),
             "$.allOf[0].properties[metadata]: Forbidden: must not be specified in a nested context",
         ),
-        (
-            below_spec(
-                json!({ "type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"], "items": "x" }),
-            ),
-            "[$.properties[spec].items: Required value: must be specified, $.properties[spec].items: Invalid value: \
-             {\"Schema\":null,\"JSONSchemas\":null}: must only have a single schema if x-kubernetes-list-type is map]",
-        ),
         // Only at the root, as in Kubernetes.
         (below_spec(json!({ "type": "object", "anyOf": [{ "properties": { "a": { "minLength": 1 } } }] })), ""),
         // What cannot be read as a structural schema is only told why.
