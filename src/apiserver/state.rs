@@ -7,8 +7,8 @@ use super::authn::Authenticator;
 use super::authz::Authorizer;
 use super::definitions::Definitions;
 use super::flow_control::{self, FlowControl};
-use super::messages::Messages;
 use super::metrics::{self, Metrics};
+use super::renderings::Renderings;
 use super::{discovery, openapi, routes, services, subresources, traces, webhook};
 use crate::api::Status;
 use crate::resources::{Registry, Row};
@@ -63,7 +63,7 @@ pub struct State {
     pub(super) flow_control: Arc<FlowControl>,
     pub(super) ready: Vec<(&'static str, Check)>,
     pub(super) audit: Option<Arc<Audit>>,
-    pub(super) messages: Messages,
+    pub(super) renderings: Renderings,
     pub(super) metrics: Metrics,
     /// Set once, if at all.
     pub(super) tracer: OnceLock<Arc<traces::Tracer>>,
@@ -95,7 +95,7 @@ impl State {
             aggregator: Aggregator::new(config.aggregation),
             ready: config.ready,
             audit: config.audit.map(Arc::new),
-            messages: Messages::default(),
+            renderings: Renderings::default(),
             metrics,
             tracer: OnceLock::new(),
             admission: config.admission,

@@ -1,9 +1,11 @@
 //! `meta.k8s.io` Tables: what `kubectl get` shows, made by the row's columns and cells.
 
 use super::negotiate::Output;
+use super::renderings::Renderings;
+use crate::resources::cells::Clock;
 use crate::resources::pipeline::metadata_str;
 use crate::resources::{Column, Row};
-use crate::storage::{Body, Revision};
+use crate::storage::{Entry, Revision};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -33,7 +35,7 @@ pub fn of<'a>(
     objects: impl Iterator<Item = (&'a Value, Option<Value>)>,
     metadata: Value,
 ) -> Value {
-    let now = Timestamp::now();
+    let now = Clock::now();
     let rows: Vec<Value> = objects
         .map(|(object, shown)| {
             let shown = shown.unwrap_or_else(|| {
@@ -43,7 +45,7 @@ pub fn of<'a>(
                     "metadata": super::respond::metadata_of(row, object),
                 })
             });
-            json!({ "cells": cells(row, object, now), "object": shown })
+            json!({ "cells": cells(row, object, &now), "object": shown })
         })
         .collect();
     json!({
@@ -81,7 +83,8 @@ pub fn columns(row: &Row) -> Value {
     row.columns.iter().map(definition).collect()
 }
 
-fn cells(row: &Row, object: &Value, now: Timestamp) -> Value {
+/// A row's `cells`.
+pub fn cells(row: &Row, object: &Value, now: &Clock) -> Value {
     match row.strategy.cells(object, now) {
         Some(cells) => Value::Array(cells),
         None => json!([metadata_str(object, "name"), object["metadata"]["creationTimestamp"]]),
@@ -90,6 +93,7 @@ fn cells(row: &Row, object: &Value, now: Timestamp) -> Value {
 
 /// Writes rows of stored objects, without a copy of an object.
 pub struct Rows<'a> {
+    renderings: &'a Renderings,
     row: &'a Row,
     include: Include,
     /// What each object begins with.
@@ -98,15 +102,16 @@ pub struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
-    pub fn new(row: &'a Row, output: Output, include: Include) -> Self {
+    pub fn new(renderings: &'a Renderings, row: &'a Row, output: Output, include: Include) -> Self {
         let head = super::respond::partial_head("PartialObjectMetadata", output);
-        Self { row, include, head, now: Timestamp::now() }
+        Self { renderings, row, include, head, now: Timestamp::now() }
     }
 
-    pub fn write(&self, body: &Body, revision: Revision, out: &mut Vec<u8>) {
-        let object = body.parse_shown();
+    /// An object with a revision: its own, or that of its removal.
+    pub fn write(&self, entry: &Entry, revision: Revision, out: &mut Vec<u8>) {
+        let body = super::respond::current(self.row, &entry.body);
         out.extend_from_slice(b"{\"cells\":");
-        serde_json::to_writer(&mut *out, &cells(self.row, &object, self.now)).expect("a Vec takes it");
+        out.extend_from_slice(&self.renderings.cells(self.row, entry, self.now));
         match self.include {
             Include::None => out.extend_from_slice(b",\"object\":null}"),
             Include::Object => {
@@ -117,7 +122,7 @@ impl<'a> Rows<'a> {
             Include::Metadata => {
                 out.extend_from_slice(b",\"object\":");
                 out.extend_from_slice(&self.head);
-                super::respond::write_metadata(self.row, body, revision, out);
+                super::respond::write_metadata(self.row, &body, revision, out);
                 out.extend_from_slice(b"}}");
             }
         }

@@ -5,6 +5,7 @@
 use crate::api::Fields;
 use jiff::Timestamp;
 use serde_json::Value;
+use std::cell::Cell;
 
 pub const NONE: &str = "<none>";
 pub const UNKNOWN: &str = "<unknown>";
@@ -19,17 +20,44 @@ pub fn name(object: &Value) -> Value {
     object.at("metadata").str_at("name").into()
 }
 
+/// The time that ages are counted to. It remembers until when all that was said with it stays true.
+#[derive(Debug)]
+pub struct Clock {
+    /// In seconds, as `until` is.
+    now: i64,
+    until: Cell<i64>,
+}
+
+impl Clock {
+    pub fn new(now: Timestamp) -> Self {
+        Self { now: now.as_second(), until: Cell::new(i64::MAX) }
+    }
+
+    pub fn now() -> Self {
+        Self::new(Timestamp::now())
+    }
+
+    /// The second since 1970 at which the first of the texts made with it changes; `i64::MAX`: never.
+    pub fn until(&self) -> i64 {
+        self.until.get()
+    }
+
+    /// How long ago a time was.
+    pub fn passed(&self, time: Timestamp) -> String {
+        let seconds = self.now - time.as_second();
+        self.until.set(self.until.get().min(self.now + steady(seconds)));
+        duration(seconds)
+    }
+}
+
 /// How old the object is.
-pub fn age(object: &Value, now: Timestamp) -> Value {
+pub fn age(object: &Value, now: &Clock) -> Value {
     since(object.at("metadata").str_at("creationTimestamp"), now).into()
 }
 
 /// How long ago a time was; `<unknown>` where there is none.
-pub fn since(time: &str, now: Timestamp) -> String {
-    match time.parse::<Timestamp>() {
-        Ok(time) => duration(now.as_second() - time.as_second()),
-        Err(_) => UNKNOWN.to_owned(),
-    }
+pub fn since(time: &str, now: &Clock) -> String {
+    time.parse().map_or_else(|_| UNKNOWN.to_owned(), |time| now.passed(time))
 }
 
 /// A duration in two units at most: `5m30s`, `3d4h`, `2y`.
@@ -52,6 +80,18 @@ pub fn duration(seconds: i64) -> String {
         _ if days < 2920 => two(days / 365, "y", days % 365, "d"),
         _ => format!("{}y", days / 365),
     }
+}
+
+/// How many seconds [`duration`] says the same of a duration that grows.
+fn steady(seconds: i64) -> i64 {
+    let step = match seconds {
+        ..-1 => return -1 - seconds,
+        ..600 => return 1,
+        ..28_800 => 60,
+        ..691_200 => 3600,
+        _ => 86_400,
+    };
+    step - seconds % step
 }
 
 /// Names and images of containers, each list joined by commas.
@@ -114,5 +154,22 @@ mod tests {
         ] {
             assert_eq!(duration(seconds), text);
         }
+    }
+
+    #[test]
+    fn a_clock_knows_until_when_an_age_is_true() {
+        let time = Timestamp::from_second(1_000_000).expect("a time");
+        let mut said = 0;
+        for age in (-30..100_000).chain((100_000..900_000).step_by(7)) {
+            let clock = |age: i64| Clock::new(Timestamp::from_second(1_000_000 + age).expect("a time"));
+            let now = clock(age);
+            let text = now.passed(time);
+            let left = now.until() - (1_000_000 + age);
+            assert!(left > 0, "{age}");
+            assert_eq!(clock(age + left - 1).passed(time), text, "{age}: it is said for {left} seconds");
+            said = said.max(left);
+        }
+        assert_eq!(said, 86_400);
+        assert_eq!(Clock::now().until(), i64::MAX);
     }
 }

@@ -316,7 +316,7 @@ pub trait Strategy: Send + Sync + 'static {
     }
 
     /// The cells of a Table row, one per column of the row's `columns`. None: Name and Created At.
-    fn cells(&self, _object: &Value, _now: jiff::Timestamp) -> Option<Vec<Value>> {
+    fn cells(&self, _object: &Value, _now: &cells::Clock) -> Option<Vec<Value>> {
         None
     }
 

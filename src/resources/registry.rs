@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use tokio_util::sync::CancellationToken;
 
 /// A row of the table with the coordinates that requests need of it.
@@ -25,6 +26,8 @@ pub struct Row {
     pub stored: GroupResource,
     /// From a CustomResourceDefinition.
     pub custom: bool,
+    /// No two rows of a process have the same: what was made by one is not taken for another's.
+    pub number: u64,
     /// None: the kind is not in the type table (kinds of tests).
     pub schema: Option<Schema>,
     /// Cancelled when the row is no longer the one that is served.
@@ -47,6 +50,7 @@ impl Row {
     }
 
     fn new(resource: Resource, schema: Option<Schema>, custom: bool) -> Self {
+        static ROWS: AtomicU64 = AtomicU64::new(0);
         let group_resource = resource.group_resource();
         let stored = resource.stored_as.as_ref().map_or_else(|| group_resource.clone(), |gvr| gvr.group_resource());
         let gvk = resource.gvk();
@@ -63,6 +67,7 @@ impl Row {
             group_resource,
             stored,
             custom,
+            number: ROWS.fetch_add(1, Relaxed),
             schema,
             withdrawn: CancellationToken::new(),
             stored_hash,

@@ -411,6 +411,40 @@ async fn status_and_scale_have_ends_of_their_own() {
     );
 }
 
+async fn table(api: &Api, path: &str) -> Value {
+    let request = api.request(Method::GET, path).header("accept", "application/json;as=Table;v=v1;g=meta.k8s.io");
+    api.answer(request.body(Body::empty()).expect("a request")).await.ok()
+}
+
+#[tokio::test]
+async fn cells_are_those_of_the_object_the_version_and_the_definition_of_now() {
+    let api = api().await;
+    let mut own = full();
+    let mut beta = own["spec"]["versions"][0].clone();
+    beta["name"] = "v1beta1".into();
+    beta["storage"] = false.into();
+    beta["additionalPrinterColumns"] = json!([{ "name": "Color", "type": "string", "jsonPath": ".metadata.name" }]);
+    own["spec"]["versions"].as_array_mut().expect("a list").push(beta);
+    define(&api, own).await;
+    api.post(WIDGETS, widget("a", json!({ "color": "red" }))).await.ok();
+    let path = format!("{WIDGETS}/a");
+    let color = async |path: &str| table(&api, path).await["rows"][0]["cells"][1].clone();
+    // Twice: what was shown is kept.
+    for _ in 0..2 {
+        assert_eq!(color(&path).await, "red");
+        assert_eq!(color(WIDGETS).await, "red");
+        assert_eq!(color(&path.replace("/v1/", "/v1beta1/")).await, "a");
+    }
+    patch(&api, &path, MERGE, &json!({ "spec": { "color": "blue" } })).await.ok();
+    assert_eq!((color(&path).await, color(WIDGETS).await), (json!("blue"), json!("blue")));
+    let definition = api.get(&format!("{DEFINITIONS}/widgets.example.com")).await.ok();
+    let mut versions = definition["spec"]["versions"].clone();
+    versions[0]["additionalPrinterColumns"][0]["jsonPath"] = ".spec.replicas".into();
+    let change = json!({ "spec": { "versions": versions } });
+    patch(&api, &format!("{DEFINITIONS}/widgets.example.com"), MERGE, &change).await.ok();
+    assert_eq!((color(&path).await, color(WIDGETS).await), (Value::Null, Value::Null));
+}
+
 #[tokio::test]
 async fn tables_and_selectors_go_by_the_definition() {
     let api = api().await;
@@ -418,8 +452,7 @@ async fn tables_and_selectors_go_by_the_definition() {
     for (name, color) in [("a", "red"), ("b", "blue"), ("c", "red")] {
         api.post(WIDGETS, widget(name, json!({ "color": color, "replicas": 3 }))).await.ok();
     }
-    let request = api.request(Method::GET, WIDGETS).header("accept", "application/json;as=Table;v=v1;g=meta.k8s.io");
-    let table = api.answer(request.body(Body::empty()).expect("a request")).await.ok();
+    let table = table(&api, WIDGETS).await;
     let columns: Vec<_> =
         table.list_at("columnDefinitions").iter().map(|one| (one.str_at("name"), one.int_at("priority"))).collect();
     assert_eq!(columns, [("Name", 0), ("Color", 0), ("Replicas", 1), ("Age", 0)]);

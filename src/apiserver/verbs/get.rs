@@ -28,7 +28,15 @@ pub async fn get(call: Call<'_>) -> Result<Reply, Status> {
     let entry = codec::converted(row, entry).await?;
     if output.transform == Transform::Table {
         let include = table::Include::parse(query.get("includeObject"));
-        return Ok(super::list::table(row, output, include, &[entry.clone()], &entry.revision.0.to_string(), None));
+        return Ok(super::list::table(
+            state,
+            row,
+            output,
+            include,
+            &[entry.clone()],
+            &entry.revision.0.to_string(),
+            None,
+        ));
     }
     Ok(respond::entry(StatusCode::OK, output, row, &entry))
 }

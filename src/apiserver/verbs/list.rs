@@ -226,7 +226,7 @@ pub fn write(call: &Call<'_>, output: Output, page: &Page) -> Reply {
     match output.transform {
         Transform::Table => {
             let include = Include::parse(call.query.get("includeObject"));
-            table(row, output, include, &page.entries, &revision, next)
+            table(call.state, row, output, include, &page.entries, &revision, next)
         }
         Transform::PartialMetadata => {
             let mut out = head("PartialObjectMetadataList", output.meta_version(), &revision, next);
@@ -256,7 +256,7 @@ pub fn write(call: &Call<'_>, output: Output, page: &Page) -> Reply {
 
 /// The list as protobuf. None: the kind has no such form.
 fn messages(state: &State, row: &Row, entries: &[Arc<Entry>], revision: &str, next: Option<&Next>) -> Option<Vec<u8>> {
-    let items: Vec<Bytes> = entries.iter().map(|entry| state.messages.of(row, entry)).collect::<Option<_>>()?;
+    let items: Vec<Bytes> = entries.iter().map(|entry| state.renderings.message(row, entry)).collect::<Option<_>>()?;
     let mut head = Vec::with_capacity(128);
     head.push(b'{');
     write_metadata(revision, next, &mut head);
@@ -300,6 +300,7 @@ fn write_items(entries: &[Arc<Entry>], out: &mut Vec<u8>, mut write: impl FnMut(
 }
 
 pub fn table(
+    state: &State,
     row: &Row,
     output: Output,
     include: Include,
@@ -311,12 +312,12 @@ pub fn table(
     out.extend_from_slice(b",\"columnDefinitions\":");
     serde_json::to_writer(&mut out, &table::columns(row)).expect("a Vec takes it");
     out.extend_from_slice(b",\"rows\":[");
-    let rows = table::Rows::new(row, output, include);
+    let rows = table::Rows::new(&state.renderings, row, output, include);
     for (index, entry) in entries.iter().enumerate() {
         if index > 0 {
             out.push(b',');
         }
-        rows.write(&respond::current(row, &entry.body), entry.revision, &mut out);
+        rows.write(entry, entry.revision, &mut out);
     }
     out.extend_from_slice(b"]}");
     respond::meta_bytes(StatusCode::OK, output, out)

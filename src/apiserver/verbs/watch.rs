@@ -128,11 +128,7 @@ impl Encoder {
     /// What a shared frame depends on.
     fn key(self, row: &Row, kind: EventKind) -> u64 {
         let mut hasher = std::hash::DefaultHasher::new();
-        (self.output, self.include as u8, kind, row.schema_hash()).hash(&mut hasher);
-        if row.custom && self.output.transform == Transform::Table {
-            row.columns.iter().for_each(|column| (&column.name, &column.kind, &column.description).hash(&mut hasher));
-        }
-        row.gvr.hash(&mut hasher);
+        (self.output, self.include as u8, kind, row.number).hash(&mut hasher);
         hasher.finish()
     }
 
@@ -166,7 +162,7 @@ impl Encoder {
                     table::columns(row)
                 );
                 out.extend_from_slice(head.as_bytes());
-                table::Rows::new(row, self.output, self.include).write(&body, revision, out);
+                table::Rows::new(&state.renderings, row, self.output, self.include).write(entry, revision, out);
                 out.extend_from_slice(b"]}");
             }
         })
@@ -179,7 +175,7 @@ impl Encoder {
             let last = respond::current(row, &entry.body).render(revision);
             return codec::protobuf_event(row.schema.as_ref(), kind.name(), &last);
         }
-        let message = state.messages.of(row, entry)?;
+        let message = state.renderings.message(row, entry)?;
         Some(protobuf::encode_object_event(kind.name(), &row.gvk, &message).into())
     }
 

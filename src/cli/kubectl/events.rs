@@ -109,7 +109,7 @@ fn time(event: &Value) -> &str {
     }
 }
 
-fn interval(event: &Value, now: jiff::Timestamp) -> String {
+fn interval(event: &Value, now: &cells::Clock) -> String {
     let since = |time: &str| if time.is_empty() { "<unknown>".to_owned() } else { cells::since(time, now) };
     let first = match event.str_at("eventTime") {
         "" => since(event.str_at("firstTimestamp")),
@@ -139,7 +139,7 @@ impl Table {
         if self.headers {
             lines.push(format!("{}LAST SEEN\tTYPE\tREASON\tOBJECT\tMESSAGE", namespace("NAMESPACE")));
         }
-        let now = jiff::Timestamp::now();
+        let now = &cells::Clock::now();
         for event in events {
             let object = event.at("involvedObject");
             lines.push(format!(

@@ -56,7 +56,7 @@ impl Strategy for Binding {
         false
     }
 
-    fn cells(&self, object: &Value, now: jiff::Timestamp) -> Option<Vec<Value>> {
+    fn cells(&self, object: &Value, now: &cells::Clock) -> Option<Vec<Value>> {
         let spec = object.at("spec");
         let reference = spec.get_set("paramRef").map(|reference| match reference.str_at("namespace") {
             "" => format!("*/{}", reference.str_at("name")),

@@ -76,7 +76,7 @@ impl Strategy for ValidatingAdmissionPolicy {
         Some(&Status)
     }
 
-    fn cells(&self, object: &Value, now: jiff::Timestamp) -> Option<Vec<Value>> {
+    fn cells(&self, object: &Value, now: &cells::Clock) -> Option<Vec<Value>> {
         let count = object.at("spec").list_at("validations").len();
         let parameters = policy::parameter_cell(object);
         Some(vec![cells::name(object), count.into(), parameters.into(), cells::age(object, now)])

@@ -64,7 +64,7 @@ impl Strategy for Configuration {
         false
     }
 
-    fn cells(&self, object: &Value, now: jiff::Timestamp) -> Option<Vec<Value>> {
+    fn cells(&self, object: &Value, now: &cells::Clock) -> Option<Vec<Value>> {
         Some(vec![cells::name(object), object.list_at("webhooks").len().into(), cells::age(object, now)])
     }
 }

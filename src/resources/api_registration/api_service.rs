@@ -76,7 +76,7 @@ impl Strategy for ApiService {
         Some(&Status)
     }
 
-    fn cells(&self, object: &Value, now: jiff::Timestamp) -> Option<Vec<Value>> {
+    fn cells(&self, object: &Value, now: &cells::Clock) -> Option<Vec<Value>> {
         let service = object.at("spec").get_set("service");
         let service = service.map(|service| format!("{}/{}", service.str_at("namespace"), service.str_at("name")));
         let conditions = object.at("status").list_at("conditions").iter();

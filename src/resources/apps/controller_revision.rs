@@ -39,7 +39,7 @@ impl Strategy for ControllerRevision {
         errors
     }
 
-    fn cells(&self, object: &Value, now: jiff::Timestamp) -> Option<Vec<Value>> {
+    fn cells(&self, object: &Value, now: &cells::Clock) -> Option<Vec<Value>> {
         let owners = object.at("metadata").list_at("ownerReferences");
         let owner = owners.iter().find(|owner| owner.bool_at("controller")).map(|owner| {
             let (group, _) = gvk::split_api_version(owner.str_at("apiVersion"));

@@ -126,7 +126,7 @@ impl Strategy for DaemonSet {
         Some(&Status)
     }
 
-    fn cells(&self, object: &Value, now: jiff::Timestamp) -> Option<Vec<Value>> {
+    fn cells(&self, object: &Value, now: &cells::Clock) -> Option<Vec<Value>> {
         let (spec, status) = (object.at("spec"), object.at("status"));
         let pod = spec.at("template").at("spec");
         let [names, images] = cells::containers(pod);

@@ -76,7 +76,7 @@ impl Strategy for ReplicaSet {
         &[("status.replicas", |set| set.at("status").int_at("replicas").to_string())]
     }
 
-    fn cells(&self, object: &Value, now: jiff::Timestamp) -> Option<Vec<Value>> {
+    fn cells(&self, object: &Value, now: &cells::Clock) -> Option<Vec<Value>> {
         let (spec, status) = (object.at("spec"), object.at("status"));
         let [names, images] = cells::containers(spec.at("template").at("spec"));
         Some(vec![

@@ -109,7 +109,7 @@ impl Strategy for StatefulSet {
         Some(&Status)
     }
 
-    fn cells(&self, object: &Value, now: jiff::Timestamp) -> Option<Vec<Value>> {
+    fn cells(&self, object: &Value, now: &cells::Clock) -> Option<Vec<Value>> {
         let (spec, status) = (object.at("spec"), object.at("status"));
         let [names, images] = cells::containers(spec.at("template").at("spec"));
         Some(vec![

@@ -72,7 +72,7 @@ impl Strategy for HorizontalPodAutoscaler {
         Some(&Status)
     }
 
-    fn cells(&self, object: &Value, now: jiff::Timestamp) -> Option<Vec<Value>> {
+    fn cells(&self, object: &Value, now: &cells::Clock) -> Option<Vec<Value>> {
         let (spec, status) = (object.at("spec"), object.at("status"));
         let target = spec.at("scaleTargetRef");
         let least = spec.optional_int("minReplicas").map(|count| count.to_string());

@@ -45,7 +45,7 @@ impl Strategy for Older {
         Some(&v2::Status)
     }
 
-    fn cells(&self, object: &Value, now: jiff::Timestamp) -> Option<Vec<Value>> {
+    fn cells(&self, object: &Value, now: &crate::resources::cells::Clock) -> Option<Vec<Value>> {
         let mut newer = object.clone();
         to_v2(&mut newer);
         HorizontalPodAutoscaler.cells(&newer, now)

@@ -96,7 +96,7 @@ impl Strategy for CronJob {
         Some(&Status)
     }
 
-    fn cells(&self, object: &Value, now: jiff::Timestamp) -> Option<Vec<Value>> {
+    fn cells(&self, object: &Value, now: &cells::Clock) -> Option<Vec<Value>> {
         let (spec, status) = (object.at("spec"), object.at("status"));
         let [names, images] = cells::containers(pods(object).at("spec"));
         let suspend = match spec.optional_bool("suspend") {

@@ -133,7 +133,7 @@ impl Strategy for Job {
         true
     }
 
-    fn cells(&self, object: &Value, now: jiff::Timestamp) -> Option<Vec<Value>> {
+    fn cells(&self, object: &Value, now: &cells::Clock) -> Option<Vec<Value>> {
         let (spec, status) = (object.at("spec"), object.at("status"));
         let [names, images] = cells::containers(spec.at("template").at("spec"));
         let done = status.int_at("succeeded");
@@ -163,10 +163,12 @@ fn default_labels(object: &mut Value) {
     }
 }
 
-fn duration(status: &Value, now: jiff::Timestamp) -> String {
+fn duration(status: &Value, now: &cells::Clock) -> String {
     let Ok(start) = status.str_at("startTime").parse::<jiff::Timestamp>() else { return String::new() };
-    let end = status.str_at("completionTime").parse().unwrap_or(now);
-    cells::duration(end.as_second() - start.as_second())
+    match status.str_at("completionTime").parse::<jiff::Timestamp>() {
+        Ok(end) => cells::duration(end.as_second() - start.as_second()),
+        Err(_) => now.passed(start),
+    }
 }
 
 fn state(object: &Value) -> &'static str {

@@ -120,7 +120,7 @@ impl Strategy for CertificateSigningRequest {
         &[("spec.signerName", |request| request.at("spec").str_at("signerName").to_owned())]
     }
 
-    fn cells(&self, object: &Value, now: jiff::Timestamp) -> Option<Vec<Value>> {
+    fn cells(&self, object: &Value, now: &cells::Clock) -> Option<Vec<Value>> {
         let spec = object.at("spec");
         let duration = spec.optional_int("expirationSeconds").map(cells::duration);
         Some(vec![

@@ -39,7 +39,7 @@ impl Strategy for Lease {
         false
     }
 
-    fn cells(&self, object: &Value, now: jiff::Timestamp) -> Option<Vec<Value>> {
+    fn cells(&self, object: &Value, now: &cells::Clock) -> Option<Vec<Value>> {
         let holder = object.at("spec").str_at("holderIdentity");
         Some(vec![cells::name(object), holder.into(), cells::age(object, now)])
     }

@@ -51,7 +51,7 @@ impl Strategy for ConfigMap {
         errors
     }
 
-    fn cells(&self, object: &Value, now: jiff::Timestamp) -> Option<Vec<Value>> {
+    fn cells(&self, object: &Value, now: &cells::Clock) -> Option<Vec<Value>> {
         let count = object.map_at("data").len() + object.map_at("binaryData").len();
         Some(vec![cells::name(object), count.into(), cells::age(object, now)])
     }

@@ -68,7 +68,7 @@ impl Strategy for Endpoints {
         true
     }
 
-    fn cells(&self, object: &Value, now: jiff::Timestamp) -> Option<Vec<Value>> {
+    fn cells(&self, object: &Value, now: &cells::Clock) -> Option<Vec<Value>> {
         Some(vec![cells::name(object), summary(object).into(), cells::age(object, now)])
     }
 }

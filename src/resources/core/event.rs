@@ -54,7 +54,7 @@ impl Strategy for Event {
         SELECTABLE_FIELDS
     }
 
-    fn cells(&self, object: &Value, now: jiff::Timestamp) -> Option<Vec<Value>> {
+    fn cells(&self, object: &Value, now: &cells::Clock) -> Option<Vec<Value>> {
         Some(cells(object, now))
     }
 }
@@ -123,7 +123,7 @@ fn at_most(event: &Value, field: &str, limit: usize, errors: &mut ErrorList) {
 }
 
 /// The row of an event in its core form.
-pub fn cells(event: &Value, now: jiff::Timestamp) -> Vec<Value> {
+pub fn cells(event: &Value, now: &cells::Clock) -> Vec<Value> {
     let first = [event.str_at("firstTimestamp"), event.str_at("eventTime")];
     let first = cells::since(first.into_iter().find(|time| !time.is_empty()).unwrap_or_default(), now);
     let last = event.str_at("lastTimestamp");

@@ -85,7 +85,7 @@ impl Strategy for Namespace {
         ]
     }
 
-    fn cells(&self, object: &Value, now: jiff::Timestamp) -> Option<Vec<Value>> {
+    fn cells(&self, object: &Value, now: &cells::Clock) -> Option<Vec<Value>> {
         Some(vec![cells::name(object), object.at("status").str_at("phase").into(), cells::age(object, now)])
     }
 

@@ -116,7 +116,7 @@ impl Strategy for Node {
         &[("spec.unschedulable", |node| node.at("spec").bool_at("unschedulable").to_string())]
     }
 
-    fn cells(&self, object: &Value, now: jiff::Timestamp) -> Option<Vec<Value>> {
+    fn cells(&self, object: &Value, now: &cells::Clock) -> Option<Vec<Value>> {
         let (status, info) = (object.at("status"), object.at("status").at("nodeInfo"));
         let ready = status.list_at("conditions").iter().rfind(|condition| condition.str_at("type") == "Ready");
         let mut state = match ready.map(|condition| condition.str_at("status")) {

@@ -170,7 +170,7 @@ impl Strategy for PersistentVolumeClaim {
         true
     }
 
-    fn cells(&self, object: &Value, now: jiff::Timestamp) -> Option<Vec<Value>> {
+    fn cells(&self, object: &Value, now: &cells::Clock) -> Option<Vec<Value>> {
         let (spec, status) = (object.at("spec"), object.at("status"));
         let phase = if object.at("metadata").has("deletionTimestamp") { "Terminating" } else { status.str_at("phase") };
         let bound = !spec.str_at("volumeName").is_empty();

@@ -146,7 +146,7 @@ impl Strategy for Pod {
         ]
     }
 
-    fn cells(&self, object: &Value, now: jiff::Timestamp) -> Option<Vec<Value>> {
+    fn cells(&self, object: &Value, now: &crate::resources::cells::Clock) -> Option<Vec<Value>> {
         Some(pod_cells::cells(object, now))
     }
 

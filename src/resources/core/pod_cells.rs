@@ -5,7 +5,7 @@ use crate::api::Fields;
 use crate::resources::cells::{self, or_none};
 use serde_json::Value;
 
-pub fn cells(pod: &Value, now: jiff::Timestamp) -> Vec<Value> {
+pub fn cells(pod: &Value, now: &cells::Clock) -> Vec<Value> {
     let (spec, status) = (pod.at("spec"), pod.at("status"));
     let summary = summary(pod);
     let restarts = match summary.last_restart {

@@ -54,7 +54,7 @@ impl Strategy for PodTemplate {
         out
     }
 
-    fn cells(&self, object: &Value, _: jiff::Timestamp) -> Option<Vec<Value>> {
+    fn cells(&self, object: &Value, _: &cells::Clock) -> Option<Vec<Value>> {
         let template = object.at("template");
         let [names, images] = cells::containers(template.at("spec"));
         let labels = cells::labels(template.at("metadata").at("labels"));

@@ -124,7 +124,7 @@ impl Strategy for ResourceQuota {
         true
     }
 
-    fn cells(&self, object: &Value, now: jiff::Timestamp) -> Option<Vec<Value>> {
+    fn cells(&self, object: &Value, now: &cells::Clock) -> Option<Vec<Value>> {
         let status = object.at("status");
         let shown = |limits: bool| {
             let names = status.map_at("hard").keys().filter(|name| name.starts_with("limits") == limits);

@@ -69,7 +69,7 @@ impl Strategy for Secret {
         &[("type", |secret| secret.str_at("type").to_owned())]
     }
 
-    fn cells(&self, object: &Value, now: jiff::Timestamp) -> Option<Vec<Value>> {
+    fn cells(&self, object: &Value, now: &cells::Clock) -> Option<Vec<Value>> {
         let count = object.map_at("data").len();
         Some(vec![cells::name(object), object.str_at("type").into(), count.into(), cells::age(object, now)])
     }

@@ -168,7 +168,7 @@ impl Strategy for Service {
         ]
     }
 
-    fn cells(&self, object: &Value, now: jiff::Timestamp) -> Option<Vec<Value>> {
+    fn cells(&self, object: &Value, now: &cells::Clock) -> Option<Vec<Value>> {
         let spec = object.at("spec");
         let address = spec.list_at("clusterIPs").first().and_then(Value::as_str).unwrap_or(cells::NONE);
         let ports: Vec<String> = spec.list_at("ports").iter().map(port_cell).collect();

@@ -22,7 +22,7 @@ pub fn resource() -> Resource {
 struct ServiceAccount;
 
 impl Strategy for ServiceAccount {
-    fn cells(&self, object: &Value, now: jiff::Timestamp) -> Option<Vec<Value>> {
+    fn cells(&self, object: &Value, now: &cells::Clock) -> Option<Vec<Value>> {
         Some(vec![cells::name(object), cells::age(object, now)])
     }
 

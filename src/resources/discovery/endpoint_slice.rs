@@ -86,7 +86,7 @@ impl Strategy for EndpointSlice {
         out
     }
 
-    fn cells(&self, object: &Value, now: jiff::Timestamp) -> Option<Vec<Value>> {
+    fn cells(&self, object: &Value, now: &cells::Clock) -> Option<Vec<Value>> {
         let ports = object.list_at("ports").iter().map(|port| match port.optional_int("port") {
             Some(number) => number.to_string(),
             None => port.optional_str("name").unwrap_or("*").to_owned(),

@@ -130,7 +130,7 @@ impl Strategy for Event {
         ]
     }
 
-    fn cells(&self, object: &Value, now: jiff::Timestamp) -> Option<Vec<Value>> {
+    fn cells(&self, object: &Value, now: &crate::resources::cells::Clock) -> Option<Vec<Value>> {
         Some(event::cells(object, now))
     }
 }

@@ -51,7 +51,7 @@ impl Strategy for FlowSchema {
         Some(&Status)
     }
 
-    fn cells(&self, object: &Value, now: jiff::Timestamp) -> Option<Vec<Value>> {
+    fn cells(&self, object: &Value, now: &cells::Clock) -> Option<Vec<Value>> {
         let spec = object.at("spec");
         let conditions = object.at("status").list_at("conditions").iter();
         let dangling = conditions.filter(|condition| condition.str_at("type") == "Dangling").next_back();

@@ -76,7 +76,7 @@ impl Strategy for PriorityLevelConfiguration {
         Some(&Status)
     }
 
-    fn cells(&self, object: &Value, now: jiff::Timestamp) -> Option<Vec<Value>> {
+    fn cells(&self, object: &Value, now: &cells::Clock) -> Option<Vec<Value>> {
         let spec = object.at("spec");
         let limited = spec.at("limited");
         let queuing = limited.at("limitResponse").at("queuing");

@@ -26,7 +26,7 @@ impl Strategy for NodeMetrics {
         Some(HANDLER)
     }
 
-    fn cells(&self, object: &Value, _now: jiff::Timestamp) -> Option<Vec<Value>> {
+    fn cells(&self, object: &Value, _now: &crate::resources::cells::Clock) -> Option<Vec<Value>> {
         let usage = object.at("usage");
         Some(super::cells(object, usage.at("cpu").clone(), usage.at("memory").clone()))
     }

@@ -26,7 +26,7 @@ impl Strategy for PodMetrics {
         Some(HANDLER)
     }
 
-    fn cells(&self, object: &Value, _now: jiff::Timestamp) -> Option<Vec<Value>> {
+    fn cells(&self, object: &Value, _now: &crate::resources::cells::Clock) -> Option<Vec<Value>> {
         let sum = |resource: &str, format: Format| {
             let mut sum = Quantity::new(0, format);
             for container in object.list_at("containers") {

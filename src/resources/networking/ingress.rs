@@ -73,7 +73,7 @@ impl Strategy for Ingress {
         Some(&Status)
     }
 
-    fn cells(&self, object: &Value, now: jiff::Timestamp) -> Option<Vec<Value>> {
+    fn cells(&self, object: &Value, now: &cells::Clock) -> Option<Vec<Value>> {
         let spec = object.at("spec");
         let ports = if spec.list_at("tls").is_empty() { "80" } else { "80, 443" };
         Some(vec![

@@ -43,7 +43,7 @@ impl Strategy for IngressClass {
         errors
     }
 
-    fn cells(&self, object: &Value, now: jiff::Timestamp) -> Option<Vec<Value>> {
+    fn cells(&self, object: &Value, now: &cells::Clock) -> Option<Vec<Value>> {
         let spec = object.at("spec");
         let parameters = spec.get_set("parameters").map(|parameters| {
             let group = parameters.optional_str("apiGroup").map(|group| format!(".{group}")).unwrap_or_default();

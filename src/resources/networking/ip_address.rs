@@ -64,7 +64,7 @@ impl Strategy for IpAddress {
         ]
     }
 
-    fn cells(&self, object: &Value, now: jiff::Timestamp) -> Option<Vec<Value>> {
+    fn cells(&self, object: &Value, now: &cells::Clock) -> Option<Vec<Value>> {
         let mut shown = cells::NONE.to_owned();
         if let Some(parent) = object.at("spec").get_set("parentRef") {
             let (group, resource) = (parent.str_at("group"), parent.str_at("resource"));

@@ -87,7 +87,7 @@ impl Strategy for NetworkPolicy {
         out
     }
 
-    fn cells(&self, object: &Value, now: jiff::Timestamp) -> Option<Vec<Value>> {
+    fn cells(&self, object: &Value, now: &cells::Clock) -> Option<Vec<Value>> {
         let selector = cells::selector(object.at("spec").at("podSelector"));
         Some(vec![cells::name(object), selector.into(), cells::age(object, now)])
     }

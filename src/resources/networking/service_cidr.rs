@@ -77,7 +77,7 @@ impl Strategy for ServiceCidr {
         Some(&Status)
     }
 
-    fn cells(&self, object: &Value, now: jiff::Timestamp) -> Option<Vec<Value>> {
+    fn cells(&self, object: &Value, now: &cells::Clock) -> Option<Vec<Value>> {
         let ranges: Vec<&str> = object.at("spec").strs_at("cidrs").collect();
         Some(vec![cells::name(object), ranges.join(",").into(), cells::age(object, now)])
     }

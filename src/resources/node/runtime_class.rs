@@ -65,7 +65,7 @@ impl Strategy for RuntimeClass {
         false
     }
 
-    fn cells(&self, object: &Value, now: jiff::Timestamp) -> Option<Vec<Value>> {
+    fn cells(&self, object: &Value, now: &cells::Clock) -> Option<Vec<Value>> {
         Some(vec![cells::name(object), object.str_at("handler").into(), cells::age(object, now)])
     }
 }

@@ -76,7 +76,7 @@ impl Strategy for PodDisruptionBudget {
         Some(&Status)
     }
 
-    fn cells(&self, object: &Value, now: jiff::Timestamp) -> Option<Vec<Value>> {
+    fn cells(&self, object: &Value, now: &cells::Clock) -> Option<Vec<Value>> {
         let amount = |field: &str| match object.at("spec").at(field) {
             Value::String(text) => text.clone(),
             Value::Null => "N/A".to_owned(),

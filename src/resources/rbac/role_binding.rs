@@ -40,7 +40,7 @@ impl Strategy for RoleBinding {
         true
     }
 
-    fn cells(&self, object: &Value, now: jiff::Timestamp) -> Option<Vec<Value>> {
+    fn cells(&self, object: &Value, now: &crate::resources::cells::Clock) -> Option<Vec<Value>> {
         Some(subjects::cells(object, now))
     }
 }

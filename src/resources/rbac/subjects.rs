@@ -63,7 +63,7 @@ pub fn same_role(binding: &Value, old: &Value, errors: &mut ErrorList) {
     }
 }
 
-pub fn cells(binding: &Value, now: jiff::Timestamp) -> Vec<Value> {
+pub fn cells(binding: &Value, now: &cells::Clock) -> Vec<Value> {
     let role = binding.at("roleRef");
     let named = |kind: &str| -> String {
         let subjects = binding.list_at("subjects").iter().filter(|subject| subject.str_at("kind") == kind);

@@ -44,7 +44,7 @@ impl Strategy for DeviceClass {
         true
     }
 
-    fn cells(&self, object: &Value, now: jiff::Timestamp) -> Option<Vec<Value>> {
+    fn cells(&self, object: &Value, now: &cells::Clock) -> Option<Vec<Value>> {
         Some(vec![cells::name(object), cells::age(object, now)])
     }
 }

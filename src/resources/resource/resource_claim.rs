@@ -57,7 +57,7 @@ impl Strategy for ResourceClaim {
         Some(&Status)
     }
 
-    fn cells(&self, object: &Value, now: jiff::Timestamp) -> Option<Vec<Value>> {
+    fn cells(&self, object: &Value, now: &cells::Clock) -> Option<Vec<Value>> {
         let status = object.at("status");
         let deleted = object.at("metadata").has("deletionTimestamp");
         let mut states = Vec::new();

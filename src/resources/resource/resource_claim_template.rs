@@ -45,7 +45,7 @@ impl Strategy for ResourceClaimTemplate {
         true
     }
 
-    fn cells(&self, object: &Value, now: jiff::Timestamp) -> Option<Vec<Value>> {
+    fn cells(&self, object: &Value, now: &cells::Clock) -> Option<Vec<Value>> {
         Some(vec![cells::name(object), cells::age(object, now)])
     }
 }

@@ -54,7 +54,7 @@ impl Strategy for ResourceSlice {
         ]
     }
 
-    fn cells(&self, object: &Value, now: jiff::Timestamp) -> Option<Vec<Value>> {
+    fn cells(&self, object: &Value, now: &cells::Clock) -> Option<Vec<Value>> {
         let spec = object.at("spec");
         Some(vec![
             cells::name(object),

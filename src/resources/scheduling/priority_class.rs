@@ -74,7 +74,7 @@ impl Strategy for PriorityClass {
         errors
     }
 
-    fn cells(&self, object: &Value, now: jiff::Timestamp) -> Option<Vec<Value>> {
+    fn cells(&self, object: &Value, now: &cells::Clock) -> Option<Vec<Value>> {
         Some(vec![
             cells::name(object),
             object.int_at("value").into(),

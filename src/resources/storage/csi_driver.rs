@@ -85,7 +85,7 @@ impl Strategy for CsiDriver {
         true
     }
 
-    fn cells(&self, object: &Value, now: jiff::Timestamp) -> Option<Vec<Value>> {
+    fn cells(&self, object: &Value, now: &cells::Clock) -> Option<Vec<Value>> {
         let spec = object.at("spec");
         let audiences: Vec<&str> =
             spec.list_at("tokenRequests").iter().map(|request| request.str_at("audience")).collect();

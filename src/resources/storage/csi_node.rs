@@ -63,7 +63,7 @@ impl Strategy for CsiNode {
         true
     }
 
-    fn cells(&self, object: &Value, now: jiff::Timestamp) -> Option<Vec<Value>> {
+    fn cells(&self, object: &Value, now: &cells::Clock) -> Option<Vec<Value>> {
         let drivers = object.at("spec").list_at("drivers").len();
         Some(vec![cells::name(object), drivers.into(), cells::age(object, now)])
     }

@@ -86,7 +86,7 @@ impl Strategy for StorageClass {
         true
     }
 
-    fn cells(&self, object: &Value, now: jiff::Timestamp) -> Option<Vec<Value>> {
+    fn cells(&self, object: &Value, now: &cells::Clock) -> Option<Vec<Value>> {
         let mark = if is_default(object) { " (default)" } else { "" };
         Some(vec![
             format!("{}{mark}", object.at("metadata").str_at("name")).into(),

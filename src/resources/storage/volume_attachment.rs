@@ -80,7 +80,7 @@ impl Strategy for VolumeAttachment {
         true
     }
 
-    fn cells(&self, object: &Value, now: jiff::Timestamp) -> Option<Vec<Value>> {
+    fn cells(&self, object: &Value, now: &cells::Clock) -> Option<Vec<Value>> {
         let spec = object.at("spec");
         Some(vec![
             cells::name(object),

@@ -47,7 +47,7 @@ impl Strategy for VolumeAttributesClass {
         true
     }
 
-    fn cells(&self, object: &Value, now: jiff::Timestamp) -> Option<Vec<Value>> {
+    fn cells(&self, object: &Value, now: &cells::Clock) -> Option<Vec<Value>> {
         Some(vec![cells::name(object), object.str_at("driverName").into(), cells::age(object, now)])
     }
 }

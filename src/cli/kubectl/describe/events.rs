@@ -2,11 +2,11 @@
 
 use super::page::{Page, line};
 use crate::api::Fields;
-use crate::resources::cells::since;
+use crate::resources::cells::{Clock, since};
 use jiff::Timestamp;
 use serde_json::Value;
 
-pub fn print(events: &[Value], page: &mut Page, now: Timestamp) {
+pub fn print(events: &[Value], page: &mut Page, now: &Clock) {
     if events.is_empty() {
         line!(page, 0, "Events:\t<none>");
         return;
@@ -28,7 +28,7 @@ pub fn print(events: &[Value], page: &mut Page, now: Timestamp) {
 }
 
 /// How long ago, and how often since when.
-fn interval(event: &Value, now: Timestamp) -> String {
+fn interval(event: &Value, now: &Clock) -> String {
     let first = match event.str_at("eventTime") {
         "" => since(event.str_at("firstTimestamp"), now),
         time => since(time, now),

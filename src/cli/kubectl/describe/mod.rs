@@ -225,7 +225,7 @@ async fn describe(session: &Session, kind: &Kind, object: &Value, show_events: b
     let mut page = Page::default();
     (describer.print)(object, &lists, &mut page);
     if describer.events && show_events {
-        events::print(&find_events(session, kind, object).await?, &mut page, jiff::Timestamp::now());
+        events::print(&find_events(session, kind, object).await?, &mut page, &crate::resources::cells::Clock::now());
     }
     Ok(page.finish())
 }

@@ -6,7 +6,6 @@ use crate::api::jsonpath::to_text;
 use crate::api::{Fields, Quantity};
 use crate::client::kinds;
 use crate::resources::cells;
-use jiff::Timestamp;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -213,7 +212,7 @@ fn share(amounts: &Amounts, allocatable: &Value, name: &str) -> String {
 fn usage(status: &Value, pods: &[Value], page: &mut Page) {
     let field = if status.map_at("allocatable").is_empty() { "capacity" } else { "allocatable" };
     let allocatable = status.at(field);
-    let now = Timestamp::now();
+    let now = &cells::Clock::now();
     line!(page, 0, "Non-terminated Pods:\t({} in total)", pods.len());
     line!(page, 1, "Namespace\tName\t\tCPU Requests\tCPU Limits\tMemory Requests\tMemory Limits\tAge");
     line!(page, 1, "---------\t----\t\t------------\t----------\t---------------\t-------------\t---");

@@ -4,8 +4,7 @@ use super::containers::{self, PodValues};
 use super::page::{Page, line, or_none, time};
 use super::{Lists, controlled_by, volumes};
 use crate::api::Fields;
-use crate::resources::cells::since;
-use jiff::Timestamp;
+use crate::resources::cells::{Clock, since};
 use serde_json::Value;
 
 pub(super) fn print(pod: &Value, _: &Lists, page: &mut Page) {
@@ -35,7 +34,7 @@ pub(super) fn print(pod: &Value, _: &Lists, page: &mut Page) {
     page.annotations("Annotations", metadata.at("annotations"));
     let phase = status.str_at("phase");
     if metadata.has("deletionTimestamp") && !matches!(phase, "Failed" | "Succeeded") {
-        let lasts = since(metadata.str_at("deletionTimestamp"), Timestamp::now());
+        let lasts = since(metadata.str_at("deletionTimestamp"), &Clock::now());
         line!(page, 0, "Status:\tTerminating (lasts {lasts})");
         line!(page, 0, "Termination Grace Period:\t{}s", metadata.int_at("deletionGracePeriodSeconds"));
     } else {

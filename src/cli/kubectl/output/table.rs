@@ -135,7 +135,7 @@ fn cell_text(cell: &Value) -> String {
 
 /// For an answer that is no Table: name and age, as kubectl shows objects it knows nothing about.
 pub fn of_objects(objects: &[Value]) -> Value {
-    let now = jiff::Timestamp::now();
+    let now = &cells::Clock::now();
     let rows: Vec<Value> = objects
         .iter()
         .map(|object| {

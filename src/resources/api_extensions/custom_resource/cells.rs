@@ -3,7 +3,7 @@
 use crate::api::Fields;
 use crate::api::jsonpath::{Expression, to_text};
 use crate::resources::Column;
-use crate::resources::cells::{duration, since};
+use crate::resources::cells::{Clock, since};
 use serde_json::Value;
 
 /// One column of a definition.
@@ -57,7 +57,7 @@ fn one(column: Column, path: &str) -> Option<(Column, Cell)> {
 }
 
 impl Cell {
-    pub fn of(&self, object: &Value, now: jiff::Timestamp) -> Value {
+    pub fn of(&self, object: &Value, now: &Clock) -> Value {
         let found = self.path.select(object);
         let Some(value) = found.first() else { return Value::Null };
         match (self.kind.as_str(), value) {
@@ -69,7 +69,7 @@ impl Cell {
             ("number", Value::Number(_)) | ("boolean", Value::Bool(_)) => value.clone(),
             ("date", Value::String(text)) if text.is_empty() => since(text, now).into(),
             ("date", Value::String(text)) => match text.parse::<jiff::Timestamp>() {
-                Ok(time) => duration(now.as_second() - time.as_second()).into(),
+                Ok(time) => now.passed(time).into(),
                 Err(_) => "<invalid>".into(),
             },
             _ => Value::Null,

@@ -106,7 +106,7 @@ impl Strategy for CustomResource {
         &self.selectable
     }
 
-    fn cells(&self, object: &Value, now: jiff::Timestamp) -> Option<Vec<Value>> {
+    fn cells(&self, object: &Value, now: &crate::resources::cells::Clock) -> Option<Vec<Value>> {
         let name = crate::resources::cells::name(object);
         Some(std::iter::once(name).chain(self.cells.iter().map(|cell| cell.of(object, now))).collect())
     }
