@@ -1,6 +1,7 @@
 //! What the administrator's commands share: which cluster, whose data, and how an answer's error reads.
 
 use super::kubectl::{Failure, Session, Streams};
+use crate::api::cron::Schedule;
 use anyhow::{Context, Result, anyhow};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -67,6 +68,16 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from(span).map_err(|_| "must not be negative".to_owned())
 }
 
+/// `0 */6 * * *`, `@daily`.
+pub(super) fn schedule(text: &str) -> Result<Schedule, String> {
+    let schedule =
+        Schedule::parse(text).map_err(|error| format!("{error}; a schedule is like \"0 */6 * * *\" or @daily"))?;
+    match schedule.next(jiff::Timestamp::now(), &jiff::tz::TimeZone::system()) {
+        Some(_) => Ok(schedule),
+        None => Err("there is no such day".to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,5 +87,13 @@ mod tests {
         assert_eq!(duration("24h"), Ok(Duration::from_secs(86400)));
         assert_eq!(duration("0"), Ok(Duration::ZERO));
         assert!(duration("-1h").is_err() && duration("soon").is_err());
+    }
+
+    #[test]
+    fn schedules() {
+        assert!(schedule("0 */12 * * *").is_ok() && schedule("@daily").is_ok());
+        let error = schedule("0 */12 * *").unwrap_err();
+        assert!(error.contains("expected exactly 5 fields, found 4") && error.contains("0 */6 * * *"), "{error}");
+        assert_eq!(schedule("0 0 30 2 *").unwrap_err(), "there is no such day");
     }
 }

@@ -1,12 +1,14 @@
 //! `orch server`: the control plane, and a node on this machine.
 
 use super::node_arguments::NodeArguments;
+use crate::api::cron::Schedule;
 use crate::cluster::api_server_flags;
+use crate::cluster::encryption;
 use crate::cluster::options::{
     AuditOptions, AuthenticationOptions, AuthorizationOptions, Cidr, EncryptionOptions, ServerOptions, parse_key_value,
     parse_mode, parse_port_range,
 };
-use crate::cluster::{encryption, snapshots};
+use crate::cluster::snapshots::{self, When};
 use anyhow::{Context, Result};
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroUsize;
@@ -97,6 +99,15 @@ pub(super) struct Args {
     /// How often the server saves a snapshot by itself; 0: never
     #[arg(long, value_name = "DURATION", default_value = "12h", value_parser = super::administration::duration)]
     snapshot_interval: Duration,
+    /// When the server saves a snapshot by itself, in cron's notation, instead of every so often: "0 */6 * * *"
+    #[arg(
+        long,
+        alias = "etcd-snapshot-schedule-cron",
+        value_name = "SCHEDULE",
+        conflicts_with = "snapshot_interval",
+        value_parser = super::administration::schedule
+    )]
+    snapshot_schedule_cron: Option<Schedule>,
     /// How many of its own snapshots the server keeps
     #[arg(long, alias = "etcd-snapshot-retention", value_name = "NUMBER", default_value = "5")]
     snapshot_retention: NonZeroUsize,
@@ -148,7 +159,11 @@ pub(super) fn run(args: Args) -> Result<ExitCode> {
         sync_delay: args.datastore_sync_delay.try_into().context("--datastore-sync-delay is negative")?,
         snapshots: snapshots::Options {
             directory: args.snapshot_dir,
-            interval: if args.disable_snapshots { Duration::ZERO } else { args.snapshot_interval },
+            when: match args.snapshot_schedule_cron {
+                _ if args.disable_snapshots => None,
+                Some(schedule) => Some(When::At(schedule)),
+                None => Some(args.snapshot_interval).filter(|interval| !interval.is_zero()).map(When::Every),
+            },
             retention: args.snapshot_retention.get(),
         },
         audit: AuditOptions::default(),

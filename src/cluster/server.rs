@@ -88,8 +88,8 @@ async fn serve(options: ServerOptions, shutdown: CancellationToken) -> Result<()
         "certificates",
         follow_addresses(pki.clone(), options.clone(), node_addresses.clone(), machine.clone(), shutdown.clone()),
     );
-    if !options.snapshots.interval.is_zero() {
-        let kept = snapshots::keep(store.clone(), layout.clone(), options.snapshots.clone(), shutdown.clone());
+    if let Some(when) = options.snapshots.when.clone() {
+        let kept = snapshots::keep(store.clone(), layout.clone(), when, options.snapshots.clone(), shutdown.clone());
         supervisor.spawn("snapshots", kept);
     }
     bootstrap::reconcile(server.clone()).await.context("write the cluster's default objects")?;
@@ -116,7 +116,7 @@ async fn open_store(layout: &Layout, options: &ServerOptions) -> Result<Arc<Sqli
         .with_context(|| format!("make {}; choose another place with --snapshot-dir", directory.display()))?;
     let storage = storage::Options {
         // Without snapshots of the server's own there is none that it may go back to by itself.
-        snapshots: (!options.snapshots.interval.is_zero()).then(|| directory.clone()),
+        snapshots: options.snapshots.when.is_some().then(|| directory.clone()),
         sync_delay: options.sync_delay,
         encryption: Arc::new(encryption::of_disk(&options.encryption, layout)?),
         ..storage::Options::default()

@@ -5,9 +5,11 @@
 //! and [`salvage`] work on a server that does not run.
 
 use super::files::Layout;
+use crate::api::cron::Schedule;
 use crate::api::{Status, UserInfo};
 use crate::apiserver::respond::{self, Reply};
 use crate::apiserver::routes::Route;
+use crate::runtime::clock_steps::ClockSteps;
 use crate::storage::SqliteStorage;
 use crate::storage::snapshot::{self, AUTOMATIC, EXTENSION, ExtraFile, Manifest, Restored, Salvaged};
 use anyhow::{Context, Result, bail};
@@ -15,11 +17,13 @@ use async_trait::async_trait;
 use axum::body::Body;
 use http::{Method, Request, StatusCode};
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Where a snapshot is asked for, by POST.
@@ -39,10 +43,18 @@ const SOON: Duration = Duration::from_secs(15 * 60);
 pub struct Options {
     /// None: in the data directory.
     pub directory: Option<PathBuf>,
-    /// Zero: never.
-    pub interval: Duration,
+    /// None: never.
+    pub when: Option<When>,
     /// So many automatic ones stay.
     pub retention: usize,
+}
+
+/// When a server makes a snapshot by itself.
+#[derive(Clone, Debug)]
+pub enum When {
+    Every(Duration),
+    /// By the machine's wall clock.
+    At(Schedule),
 }
 
 impl Options {
@@ -118,40 +130,82 @@ async fn save(store: &SqliteStorage, layout: &Layout, directory: &Path, name: &s
 pub async fn keep(
     store: Arc<SqliteStorage>,
     layout: Layout,
+    when: When,
     options: Options,
     shutdown: CancellationToken,
 ) -> Result<()> {
     let directory = options.directory(&layout);
     let newest = snapshot::list(&directory)?.into_iter().filter(|listed| listed.is_called(AUTOMATIC));
-    let newest = newest.filter_map(|listed| listed.manifest.ok()).map(|manifest| manifest.created).max();
-    let mut wait = first_wait(newest, Timestamp::now(), options.interval);
+    let mut newest = newest.filter_map(|listed| listed.manifest.ok()).map(|manifest| manifest.created).max();
+    let mut steps = ClockSteps::new().context("follow the clock")?;
+    let now = Timestamp::now();
+    let mut at = when.first(newest, now, &TimeZone::system());
+    let mut due = Instant::now() + between(now, at);
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
-            () = tokio::time::sleep(wait) => {}
+            () = tokio::time::sleep_until(due) => {}
+            step = steps.stepped() => {
+                step.context("follow the clock")?;
+                let now = Timestamp::now();
+                at = when.first(newest, now, &TimeZone::system());
+                due = Instant::now() + between(now, at);
+                continue;
+            }
         }
         let saved = async {
             let extra = extra_files(&layout)?;
             anyhow::Ok(store.save_automatic(&directory, options.retention, extra).await?)
         };
-        wait = match saved.await {
+        let saved = saved.await;
+        let now = Timestamp::now();
+        // Two clocks never agree: what is due now may be so a moment early.
+        let next = when.next(now.max(at), &TimeZone::system());
+        at = match saved {
             Ok(path) => {
                 tracing::info!(path = %path.display(), "snapshot saved");
-                options.interval
+                newest = Some(now);
+                next
             }
             Err(error) => {
                 tracing::error!("save a snapshot: {error:#}");
-                SOON.min(options.interval)
+                next.min(later(now, SOON))
             }
         };
+        due = Instant::now() + between(now, at);
     }
 }
 
-/// From the start of the server to its first automatic snapshot. A clock that was wrong makes it early, or one
-/// interval late at the most.
-fn first_wait(newest: Option<Timestamp>, now: Timestamp, interval: Duration) -> Duration {
-    let age = newest.map(|newest| Duration::try_from(now.duration_since(newest)).unwrap_or_default());
-    age.map_or(Duration::ZERO, |age| interval.saturating_sub(age)).max(SOON.min(interval))
+impl When {
+    /// The first snapshot after the start of a server, or of a new time. What was missed meanwhile is made up for
+    /// soon. A clock that was wrong makes it early, or late by one turn at the most.
+    fn first(&self, newest: Option<Timestamp>, now: Timestamp, zone: &TimeZone) -> Timestamp {
+        let newest = newest.filter(|newest| *newest <= now);
+        let soon = |turn| later(now, SOON.min(turn));
+        match self {
+            Self::Every(interval) => newest.map_or(now, |newest| later(newest, *interval)).max(soon(*interval)),
+            Self::At(_) => match newest.map(|newest| self.next(newest, zone)) {
+                Some(missed) if missed <= now => soon(between(now, self.next(now, zone))),
+                Some(coming) => coming,
+                None => self.next(now, zone),
+            },
+        }
+    }
+
+    fn next(&self, after: Timestamp, zone: &TimeZone) -> Timestamp {
+        match self {
+            Self::Every(interval) => later(after, *interval),
+            Self::At(schedule) => schedule.next(after, zone).unwrap_or(Timestamp::MAX),
+        }
+    }
+}
+
+fn later(time: Timestamp, by: Duration) -> Timestamp {
+    time.checked_add(by).unwrap_or(Timestamp::MAX)
+}
+
+fn between(now: Timestamp, then: Timestamp) -> Duration {
+    Duration::try_from(then.duration_since(now)).unwrap_or_default()
 }
 
 /// Everything beside the database that a cluster is made of: without its keys the database is that
@@ -327,13 +381,29 @@ mod tests {
         let hours = |count: u64| Duration::from_secs(count * 3600);
         let now: Timestamp = "2026-11-20T10:00:00Z".parse().expect("a time");
         let wait = |newest: Option<&str>, interval| {
-            first_wait(newest.map(|text| text.parse().expect("a time")), now, interval)
+            let newest = newest.map(|text| text.parse().expect("a time"));
+            between(now, When::Every(interval).first(newest, now, &TimeZone::UTC))
         };
         assert_eq!(wait(None, hours(12)), SOON);
         assert_eq!(wait(Some("2026-11-20T07:00:00Z"), hours(12)), hours(9));
         assert_eq!(wait(Some("2026-11-01T07:00:00Z"), hours(12)), SOON);
-        assert_eq!(wait(Some("2027-01-01T00:00:00Z"), hours(12)), hours(12), "the clock was wrong");
+        assert_eq!(wait(Some("2027-01-01T00:00:00Z"), hours(12)), SOON, "the clock was wrong");
         assert_eq!(wait(None, Duration::from_secs(1)), Duration::from_secs(1));
+        assert!(wait(Some("2026-11-20T07:00:00Z"), Duration::MAX) > hours(24 * 365), "as good as never");
+    }
+
+    #[test]
+    fn what_a_schedule_missed_is_made_up_for() {
+        let at = |text: &str| text.parse::<Timestamp>().expect("a time");
+        let first = |schedule: &str, newest: Option<&str>| {
+            let when = When::At(Schedule::parse(schedule).expect("a schedule"));
+            when.first(newest.map(at), at("2026-11-20T10:00:00Z"), &TimeZone::UTC).to_string()
+        };
+        assert_eq!(first("0 0 * * *", None), "2026-11-21T00:00:00Z", "the first of all");
+        assert_eq!(first("0 0 * * *", Some("2026-11-20T00:00:01Z")), "2026-11-21T00:00:00Z");
+        assert_eq!(first("0 0 * * *", Some("2026-11-19T00:00:01Z")), "2026-11-20T10:15:00Z", "it was off at midnight");
+        assert_eq!(first("* * * * *", Some("2026-11-19T00:00:01Z")), "2026-11-20T10:01:00Z");
+        assert_eq!(first("0 0 * * *", Some("2027-01-01T00:00:00Z")), "2026-11-21T00:00:00Z", "the clock was wrong");
     }
 
     #[tokio::test(start_paused = true)]
@@ -342,9 +412,10 @@ mod tests {
         let (store, layout) = server(home.path()).await;
         super::super::files::write(&layout.token(), "the token\n", 0o600).expect("written");
         let directory = home.path().join("elsewhere");
-        let options = Options { directory: Some(directory.clone()), interval: Duration::from_secs(3600), retention: 2 };
+        let when = When::Every(Duration::from_secs(3600));
+        let options = Options { directory: Some(directory.clone()), when: Some(when.clone()), retention: 2 };
         let shutdown = CancellationToken::new();
-        let kept = tokio::spawn(keep(store.clone(), layout.clone(), options, shutdown.clone()));
+        let kept = tokio::spawn(keep(store.clone(), layout.clone(), when, options, shutdown.clone()));
         let count = || snapshot::list(&directory).expect("listed").len();
         for number in 1..=4 {
             create(&store, &format!("object-{number}")).await;
