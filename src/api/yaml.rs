@@ -4,6 +4,8 @@
 //! Which style a string takes is that of Go's `yaml.v2`, so that the output of kubectl and of the
 //! API server can be compared line by line.
 
+pub mod read;
+
 use serde_json::{Map, Value};
 
 /// A line is folded at the next space behind this column.

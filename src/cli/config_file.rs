@@ -6,9 +6,9 @@
 //! that work on the same directories ([`FOLLOWERS`]) take these from it.
 
 use super::Cli;
-use anyhow::{Context, Result, bail};
+use crate::api::yaml;
+use anyhow::{Context, Result, anyhow, bail};
 use clap::CommandFactory;
-use serde_json::Value;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
@@ -28,15 +28,34 @@ const LIMIT: u64 = 1 << 20;
 /// The settings of all files: flag name to values, and the file that said it last.
 type Settings = BTreeMap<String, (Vec<String>, PathBuf)>;
 
+/// A command line, and which file each flag is from that nobody typed.
+#[derive(Debug, Default)]
+pub(super) struct Merged {
+    pub(super) arguments: Vec<OsString>,
+    origins: Vec<(String, PathBuf)>,
+}
+
+impl Merged {
+    /// A line for each flag of a file that an error speaks of.
+    pub(super) fn origins_in(&self, error: &str) -> String {
+        let ends = |rest: &str| !rest.starts_with(|next: char| next.is_ascii_alphanumeric() || next == '-');
+        let named = |flag: &str| error.match_indices(flag).any(|(at, _)| ends(&error[at + flag.len()..]));
+        let told = self.origins.iter().filter(|(flag, _)| named(flag));
+        told.map(|(flag, file)| format!("  {flag} is set in {}\n", file.display())).collect()
+    }
+}
+
 /// The command line with the files' settings inserted behind the command.
-pub(super) fn merge(arguments: Vec<OsString>) -> Result<Vec<OsString>> {
+pub(super) fn merge(arguments: Vec<OsString>) -> Result<Merged> {
     let cli = Cli::command();
     let typed = arguments.get(1).and_then(|name| name.to_str());
-    let Some(own) = typed.and_then(|name| cli.find_subcommand(name)) else { return Ok(arguments) };
+    let Some(own) = typed.and_then(|name| cli.find_subcommand(name)) else {
+        return Ok(Merged { arguments, origins: Vec::new() });
+    };
     let command = own.get_name().to_owned();
     let follows = FOLLOWERS.contains(&command.as_str());
     if !follows && !matches!(command.as_str(), "server" | "agent") {
-        return Ok(arguments);
+        return Ok(Merged { arguments, origins: Vec::new() });
     }
     let given: Vec<String> = arguments[2..].iter().filter_map(|argument| flag_name(argument.to_str()?, own)).collect();
     let (path, required) = path(if follows { &[] } else { &arguments[2..] });
@@ -45,9 +64,14 @@ pub(super) fn merge(arguments: Vec<OsString>) -> Result<Vec<OsString>> {
         Err(error) if follows && is_denied(&error) => Settings::new(),
         settings => settings?,
     };
-    let mut merged = arguments[..2].to_vec();
-    merged.extend(as_arguments(&command, &settings, &given)?.into_iter().map(OsString::from));
-    merged.extend_from_slice(&arguments[2..]);
+    let mut merged = Merged { arguments: arguments[..2].to_vec(), origins: Vec::new() };
+    for (argument, file) in as_arguments(&command, &settings, &given)? {
+        let flag = argument.split('=').next().unwrap_or_default().to_owned();
+        merged.arguments.push(argument.into());
+        merged.origins.push((flag, file));
+    }
+    merged.origins.dedup();
+    merged.arguments.extend_from_slice(&arguments[2..]);
     Ok(merged)
 }
 
@@ -126,22 +150,12 @@ fn read_file(path: &Path, settings: &mut Settings) -> Result<()> {
         bail!("config file {}: {size} bytes, at most {LIMIT} are allowed", path.display());
     }
     let text = fs::read_to_string(path).with_context(|| format!("read config file {}", path.display()))?;
-    if text.trim().is_empty() {
-        return Ok(());
-    }
-    let value: Value = serde_saphyr::from_str(&text).with_context(|| format!("config file {}", path.display()))?;
-    let entries = match value {
-        Value::Object(entries) => entries,
-        Value::Null => return Ok(()),
-        _ => bail!("config file {}: it must be a map of flag names to values", path.display()),
-    };
-    for (key, value) in entries {
+    let entries = yaml::read::literals(&text).map_err(|error| anyhow!("config file {}: {error}", path.display()))?;
+    for (key, values) in entries {
         let (name, append) = match key.strip_suffix('+') {
             Some(name) => (name.to_owned(), true),
             None => (key, false),
         };
-        let values = texts(&value)
-            .with_context(|| format!("config file {}: {name}: give a text, number, bool or list", path.display()))?;
         let slot = settings.entry(name).or_insert_with(|| (Vec::new(), path.to_owned()));
         if !append {
             slot.0.clear();
@@ -152,22 +166,8 @@ fn read_file(path: &Path, settings: &mut Settings) -> Result<()> {
     Ok(())
 }
 
-fn texts(value: &Value) -> Option<Vec<String>> {
-    let one = |value: &Value| match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Bool(flag) => Some(flag.to_string()),
-        Value::Number(number) => Some(number.to_string()),
-        _ => None,
-    };
-    match value {
-        Value::Array(items) => items.iter().map(one).collect(),
-        Value::Null => Some(Vec::new()),
-        value => Some(vec![one(value)?]),
-    }
-}
-
 /// `--flag=value` for each setting that the command knows and the command line does not give.
-fn as_arguments(command: &str, settings: &Settings, given: &[String]) -> Result<Vec<String>> {
+fn as_arguments(command: &str, settings: &Settings, given: &[String]) -> Result<Vec<(String, PathBuf)>> {
     let cli = Cli::command();
     let knows = |command: &str, name: &str| find_flag(cli.find_subcommand(command)?, name);
     let mut arguments = Vec::new();
@@ -191,12 +191,14 @@ fn as_arguments(command: &str, settings: &Settings, given: &[String]) -> Result<
         if given.iter().any(|given| flag.get_long() == Some(given)) {
             continue;
         }
+        // Errors speak of a flag by its own name.
+        let name = flag.get_long().unwrap_or(name);
         let takes_value = flag.get_action().takes_values();
         for value in values {
             match (takes_value, value.as_str()) {
-                (true, value) => arguments.push(format!("--{name}={value}")),
-                (false, "true") => arguments.push(format!("--{name}")),
-                (false, "false") => {}
+                (true, value) => arguments.push((format!("--{name}={value}"), file.clone())),
+                (false, "true" | "yes" | "on") => arguments.push((format!("--{name}"), file.clone())),
+                (false, "false" | "no" | "off") => {}
                 (false, other) => bail!("config file {}: {name}: {other:?} is not true or false", file.display()),
             }
         }
@@ -218,7 +220,7 @@ mod tests {
         let mut arguments: Vec<OsString> = vec!["orch".into(), line[0].into(), "--config".into(), path.into()];
         arguments.extend(line[1..].iter().map(OsString::from));
         let merged = merge(arguments)?;
-        let own = merged.iter().filter_map(|argument| argument.to_str()).map(ToOwned::to_owned);
+        let own = merged.arguments.iter().filter_map(|argument| argument.to_str()).map(ToOwned::to_owned);
         Ok(own.filter(|argument| argument.starts_with("--") && argument != "--config").collect())
     }
 
@@ -252,6 +254,29 @@ mod tests {
     }
 
     #[test]
+    fn values_are_the_texts_that_are_written() {
+        let files = [("config.yaml", "write-kubeconfig-mode: 0644\ntoken: 00123\ndisable-agent: yes\n")];
+        assert_eq!(
+            merged(&files, &["server"]).unwrap(),
+            ["--disable-agent", "--token=00123", "--write-kubeconfig-mode=0644"]
+        );
+        let twice = merged(&[("config.yaml", "disable-agent: true\ntoken: a\ntoken: b\n")], &["server"]).unwrap_err();
+        let (file, error) = twice.to_string().split_once(": ").map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+        assert!(file.ends_with("/config.yaml"), "{file}");
+        assert_eq!(error, "token is there twice, again at line 3, column 1");
+    }
+
+    #[test]
+    fn an_error_of_a_flag_names_the_file_that_sets_it() {
+        let origin = |flag: &str| (flag.to_owned(), PathBuf::from("/etc/orch/config.yaml"));
+        let merged = Merged { arguments: Vec::new(), origins: vec![origin("--token"), origin("--node-label")] };
+        let line = "  --node-label is set in /etc/orch/config.yaml\n";
+        assert_eq!(merged.origins_in("--node-label a b=c: no"), line);
+        assert_eq!(merged.origins_in("invalid value 'x' for '--node-label <KEY=VALUE>': y"), line);
+        assert_eq!(merged.origins_in("--token-file x: --node-labels"), "");
+    }
+
+    #[test]
     fn keys_of_the_server_are_skipped_by_the_agent() {
         assert!(merged(&[("config.yaml", "cluster-cidr: 10.1.0.0/16\n")], &["agent"]).unwrap().is_empty());
     }
@@ -262,7 +287,10 @@ mod tests {
             [("data-dir", "/srv/orch"), ("write-kubeconfig", "/srv/k"), ("cluster-cidr", "10.1.0.0/16")]
                 .map(|(key, value)| (key.to_owned(), (vec![value.to_owned()], PathBuf::new()))),
         );
-        let of = |command: &str, given: &[String]| as_arguments(command, &settings, given).expect("arguments");
+        let of = |command: &str, given: &[String]| {
+            let all = as_arguments(command, &settings, given).expect("arguments");
+            all.into_iter().map(|(argument, _)| argument).collect::<Vec<_>>()
+        };
         assert_eq!(of("killall", &[]), ["--data-dir=/srv/orch"]);
         assert_eq!(of("killall", &["data-dir".to_owned()]), Vec::<String>::new());
         assert_eq!(of("ctr", &[]), Vec::<String>::new());
@@ -272,8 +300,8 @@ mod tests {
         let settings =
             Settings::from([("etcd-snapshot-dir".to_owned(), (vec!["/snapshots".to_owned()], PathBuf::new()))]);
         let of = |given: &[String]| as_arguments("snapshot", &settings, given).expect("arguments");
-        assert_eq!(of(&[]), ["--etcd-snapshot-dir=/snapshots"]);
-        assert_eq!(of(&["dir".to_owned()]), Vec::<String>::new());
+        assert_eq!(of(&[]), [("--dir=/snapshots".to_owned(), PathBuf::new())]);
+        assert!(of(&["dir".to_owned()]).is_empty());
     }
 
     #[test]

@@ -27,7 +27,7 @@ use std::process::ExitCode;
 
 /// A whole Kubernetes in one binary.
 #[derive(Parser)]
-#[command(name = "orch", version = crate::api::version::LONG, disable_help_subcommand = true, max_term_width = 100)]
+#[command(name = "orch", version = crate::api::version::LONG, max_term_width = 100)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -89,29 +89,36 @@ fn called_as(mut arguments: Vec<OsString>) -> Vec<OsString> {
 
 /// Parse and run; 2 for a wrong command line, 1 for a failed command.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let arguments = match config_file::merge(called_as(arguments.into_iter().collect())) {
-        Ok(arguments) => arguments,
+    let merged = match config_file::merge(called_as(arguments.into_iter().collect())) {
+        Ok(merged) => merged,
         Err(error) => return fail(&error, 2),
     };
+    let arguments = &merged.arguments;
     let is_kubectl = arguments.get(1).is_some_and(|command| command == KUBECTL);
-    let cli = match Cli::try_parse_from(&arguments) {
+    let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
-            if let Some(refusal) = is_kubectl.then(|| kubectl::refusal(&error, &arguments)).flatten() {
+            if let Some(refusal) = is_kubectl.then(|| kubectl::refusal(&error, arguments)).flatten() {
                 eprintln!("{refusal}");
                 return ExitCode::FAILURE;
             }
             // Help and version go to standard output and are no error; clap knows which is which.
             let code = u8::try_from(error.exit_code()).unwrap_or(2);
-            return match error.print() {
-                Ok(()) => ExitCode::from(code),
-                Err(_) => ExitCode::FAILURE,
-            };
+            if error.print().is_err() {
+                return ExitCode::FAILURE;
+            }
+            let said = error.to_string();
+            eprint!("{}", merged.origins_in(said.split("\n\n").next().unwrap_or_default()));
+            return ExitCode::from(code);
         }
     };
     match dispatch(cli.command) {
         Ok(code) => code,
-        Err(error) => fail(&error, 1),
+        Err(error) => {
+            let code = fail(&error, 1);
+            eprint!("{}", merged.origins_in(&format!("{error:#}")));
+            code
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //!
 //! YAML becomes JSON first: typed readers for both would cost the binary more than they are worth.
 
+use crate::api::yaml;
 use anyhow::Context;
 use kube::config::Kubeconfig;
 use serde_json::Value;
@@ -41,7 +42,7 @@ pub fn from_env() -> anyhow::Result<Option<Kubeconfig>> {
 
 /// The text of a file in `directory`.
 pub fn parse(text: &str, directory: &Path) -> anyhow::Result<Kubeconfig> {
-    let documents: Vec<Value> = serde_saphyr::from_multiple(text)?;
+    let documents = yaml::read::documents(text).map_err(anyhow::Error::msg)?;
     merge(documents.into_iter().filter(|document| !document.is_null()).map(|mut document| {
         resolve(&mut document, directory);
         Ok(serde_json::from_str(&document.to_string())?)

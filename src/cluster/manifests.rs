@@ -1,8 +1,9 @@
 //! Manifests that the server applies by itself: its own, and those in `<data>/server/manifests`, at
 //! the start and when one changes.
 
+use crate::api::yaml;
 use crate::runtime::directory_watch::{DirectoryWatch, WatchFlags};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::GroupVersionKind;
 use kube::discovery::{self, Scope};
@@ -152,7 +153,7 @@ async fn apply_file(client: &kube::Client, file: &Path) -> Result<()> {
         bail!("{size} bytes, at most {LIMIT} are allowed");
     }
     let text = std::fs::read_to_string(file).context("read it")?;
-    let documents: Vec<Value> = serde_saphyr::from_multiple(&text).context("parse it")?;
+    let documents = yaml::read::documents(&text).map_err(|error| anyhow!("parse it: {error}"))?;
     for object in documents.iter().filter(|object| !object.is_null()) {
         apply(client, object).await?;
     }

@@ -5,6 +5,7 @@
 
 use super::context::Context;
 use super::pod::{self, HASH_ANNOTATION, MIRROR_ANNOTATION, SOURCE_ANNOTATION};
+use crate::api::yaml;
 use crate::client::{self, DeleteOptions, kinds};
 use crate::runtime::directory_watch::{DirectoryWatch, WatchFlags};
 use anyhow::Context as _;
@@ -119,7 +120,8 @@ fn read_manifest(path: &Path, node_name: &str) -> anyhow::Result<Pod> {
 
 /// A manifest as this node's pod: named for the node, bound to it, tolerating everything.
 pub fn parse_manifest(text: &str, node_name: &str) -> anyhow::Result<Pod> {
-    let value: Value = serde_saphyr::from_str(text).context("parse the manifest")?;
+    let mut value: Value = yaml::read::typed(text).map_err(|error| anyhow::anyhow!("parse the manifest: {error}"))?;
+    yaml::read::whole(&mut value);
     let mut pod: Pod = client::typed(&value).context("it is not a v1 Pod")?;
     let digest = Sha256::new_with_prefix(node_name).chain_update([0]).chain_update(text).finalize();
     let hash: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();

@@ -1,8 +1,9 @@
-//! YAML bodies become JSON first, as the API server does it: booleans of YAML 1.1, bounded aliases.
+//! YAML bodies become JSON first, as the API server does it: booleans and octal numbers of YAML 1.1, bounded aliases.
 
+use crate::api::yaml::read;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
-use serde_saphyr::{DuplicateKeyPolicy, Error, from_slice_with_options, options};
+use serde_saphyr::{DuplicateKeyPolicy, Error, from_slice_with_options};
 
 /// The JSON of a YAML text, and what a strict reader finds wrong with the YAML.
 pub(super) struct Converted {
@@ -92,16 +93,17 @@ pub(super) fn to_json(bytes: &[u8]) -> Result<Converted, String> {
 }
 
 fn convert(bytes: &[u8]) -> Result<(Value, Vec<String>), String> {
-    let read = |duplicate_keys| {
-        let options = options! { duplicate_keys: duplicate_keys, with_snippet: false };
-        from_slice_with_options::<Value>(bytes, options)
+    let parsed = |duplicate_keys| {
+        let mut value: Value = from_slice_with_options(bytes, read::reader(duplicate_keys))?;
+        read::whole(&mut value);
+        Ok(value)
     };
-    match read(DuplicateKeyPolicy::Error) {
+    match parsed(DuplicateKeyPolicy::Error) {
         Ok(value) => Ok((value, Vec::new())),
         Err(Error::DuplicateMappingKey { key, location }) => {
             let key = crate::api::field::go_quote(key.as_deref().unwrap_or_default());
             let text = format!("yaml: unmarshal errors:\n  line {}: key {key} already set in map", location.line());
-            let value = read(DuplicateKeyPolicy::LastWins).map_err(|error| format!("yaml: {error}"))?;
+            let value = parsed(DuplicateKeyPolicy::LastWins).map_err(|error| format!("yaml: {error}"))?;
             Ok((value, vec![text]))
         }
         Err(error) => Err(format!("yaml: {error}")),
@@ -119,6 +121,7 @@ mod tests {
         let value = parse(text).expect("YAML");
         assert_eq!(value["a"], json!(true));
         assert_eq!(value["b"], json!("yes"));
+        assert_eq!((&value["c"], &value["g"]), (&json!(16), &json!(8)));
         assert_eq!(value["d"], json!(1.5));
         assert_eq!(value["e"], json!(null));
         assert_eq!(value["f"], json!([1, "two"]));

@@ -2,7 +2,7 @@
 //! matches decides; without one nothing is recorded.
 
 use super::event::Stage;
-use crate::api::UserInfo;
+use crate::api::{UserInfo, yaml};
 use crate::apiserver::request::RequestInfo;
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
@@ -82,7 +82,7 @@ impl Policy {
     }
 
     pub fn parse(text: &str) -> Result<Self> {
-        let policy: Self = serde_saphyr::from_str(text).map_err(|error| anyhow::anyhow!("{error}"))?;
+        let policy: Self = yaml::read::typed(text).map_err(anyhow::Error::msg)?;
         if (policy.api_version.as_str(), policy.kind.as_str()) != ("audit.k8s.io/v1", "Policy") {
             bail!("is {} {}: write apiVersion audit.k8s.io/v1 and kind Policy", policy.api_version, policy.kind);
         }

@@ -1,5 +1,6 @@
 //! `TracingConfiguration` of apiserver.config.k8s.io: read and checked with Kubernetes's texts.
 
+use crate::api::yaml;
 use serde::Deserialize;
 
 const DEFAULT_ENDPOINT: &str = "localhost:4317";
@@ -27,7 +28,7 @@ impl Configuration {
     pub fn parse(text: &str) -> Result<Self, String> {
         const VERSIONS: &[&str] =
             &["apiserver.config.k8s.io/v1", "apiserver.config.k8s.io/v1beta1", "apiserver.config.k8s.io/v1alpha1"];
-        let document: Document = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
+        let document: Document = yaml::read::typed(text)?;
         let Document { api_version, kind, endpoint, sampling_rate_per_million } = document;
         if kind != "TracingConfiguration" || !VERSIONS.contains(&api_version.as_str()) {
             return Err(format!(

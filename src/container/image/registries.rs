@@ -1,6 +1,7 @@
 //! `registries.yaml`: mirrors, credentials and TLS settings of registries, in the form that k3s users
 //! know. A file that does not exist means no settings; one that does not parse is an error.
 
+use crate::api::yaml;
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -72,7 +73,7 @@ impl Registries {
         if text.trim().is_empty() {
             return Ok(Self::default());
         }
-        let registries: Self = serde_saphyr::from_str(text).map_err(|error| anyhow::anyhow!("{error}"))?;
+        let registries: Self = yaml::read::typed(text).map_err(anyhow::Error::msg)?;
         for (host, settings) in &registries.configs {
             if settings.tls.cert_file.is_some() || settings.tls.key_file.is_some() {
                 bail!("configs.{host}.tls: client certificates (cert_file, key_file) are not supported: remove them");

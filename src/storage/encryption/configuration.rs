@@ -2,7 +2,7 @@
 
 use super::cipher::{Algorithm, Cipher};
 use super::{Encryption, Provider, Resources, Rule};
-use crate::api::{ErrorList, FieldError, Path};
+use crate::api::{ErrorList, FieldError, Path, yaml};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
@@ -61,7 +61,7 @@ struct Key {
 impl Encryption {
     /// From YAML or JSON. Err: every thing that is wrong with it.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let document: Document = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
+        let document: Document = yaml::read::typed(text)?;
         if document.kind != KIND || !API_VERSIONS.contains(&document.api_version.as_str()) {
             return Err(format!(
                 "no kind {:?} is known for version {:?}: write kind: {KIND} and apiVersion: {}",
