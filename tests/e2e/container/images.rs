@@ -174,6 +174,57 @@ fn damaged_and_malicious_archives_are_refused_and_leave_nothing() {
     });
 }
 
+#[test]
+fn links_that_lead_out_of_a_layer_reach_nothing() {
+    on_a_node(|node| async move {
+        let outside = node.path("outside");
+        fs::create_dir(&outside).expect("made");
+        fs::write(outside.join("secret"), "the machine's").expect("written");
+        let path = outside.to_str().expect("text").to_owned();
+        let header = |kind: tar::EntryType, size: u64| {
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(kind);
+            header.set_size(size);
+            header.set_mode(0o644);
+            header.set_uid(0);
+            header.set_gid(0);
+            header.set_mtime(0);
+            header
+        };
+        let layer = |hard_link: bool| {
+            let mut tar = tar::Builder::new(Vec::new());
+            for (name, target) in [("straight", path.clone()), ("up", format!("{}{path}", "../".repeat(40)))] {
+                tar.append_link(&mut header(tar::EntryType::Symlink, 0), name, &target).expect("appended");
+                if hard_link {
+                    let mut stolen = header(tar::EntryType::Link, 0);
+                    tar.append_link(&mut stolen, format!("stolen-{name}"), format!("{name}/secret")).expect("appended");
+                }
+                tar.append_data(&mut header(tar::EntryType::Regular, 4), format!("{name}/evil"), &b"evil"[..])
+                    .expect("appended");
+                let secret = format!("{name}/secret");
+                tar.append_data(&mut header(tar::EntryType::Regular, 4), secret, &b"evil"[..]).expect("appended");
+                tar.append_data(&mut header(tar::EntryType::Regular, 0), format!("{name}/.wh.secret"), &b""[..])
+                    .expect("appended");
+            }
+            tar.into_inner().expect("finished")
+        };
+        for hard_link in [false, true] {
+            let archive = node.path("links.tar");
+            write_archive(&archive, "docker.io/library/links:1", &[layer(hard_link)], &json!({}));
+            let outcome = node.runtime.images().import(&archive, Arc::new(|_| {})).await;
+            let left: Vec<_> =
+                fs::read_dir(&outside).expect("read").map(|entry| entry.expect("one").file_name()).collect();
+            assert_eq!(left, ["secret"], "hard link: {hard_link}");
+            assert_eq!(fs::read_to_string(outside.join("secret")).expect("it is there"), "the machine's");
+            // What the links name is of the layer's own root, where there is nothing to link to.
+            match outcome {
+                Ok(_) => assert!(!hard_link, "a file of the machine was linked"),
+                Err(error) => assert!(hard_link && format!("{error:#}").contains("stolen-straight"), "{error:#}"),
+            }
+        }
+    });
+}
+
 /// Zeros that pack a thousand to one.
 fn bomb() -> Vec<u8> {
     let mut tar = tar::Builder::new(Vec::new());
