@@ -36,11 +36,13 @@ enum Images {
     },
     /// Import the images of archives: OCI layouts, or what "docker save" writes
     Import {
+        /// Archives of this machine
         #[arg(required = true, value_name = "FILE")]
         archives: Vec<PathBuf>,
     },
     /// Pull an image from its registry
     Pull {
+        /// Its name: busybox:1.35, registry.example.com/team/app@sha256:…
         #[arg(value_name = "IMAGE")]
         image: String,
         /// Who asks: name, or name:password; a password alone is read from ORCH_REGISTRY_PASSWORD
@@ -50,6 +52,7 @@ enum Images {
     /// Remove images, and the layers that nothing else uses
     #[command(visible_alias = "rm")]
     Remove {
+        /// Their names or ids
         #[arg(required = true, value_name = "IMAGE")]
         images: Vec<String>,
     },

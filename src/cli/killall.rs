@@ -1,6 +1,6 @@
 //! `orch killall`: end all pods of this node and remove what they left in the kernel.
 
-use super::node_arguments::NodeArguments;
+use super::node_arguments::DirectoryArguments;
 use anyhow::{Result, bail};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -11,12 +11,12 @@ pub(super) struct Args {
     #[arg(long, short = 'd', env = "ORCH_DATA_DIR", value_name = "DIR", default_value = "/var/lib/orch")]
     data_dir: PathBuf,
     #[command(flatten)]
-    node: NodeArguments,
+    directories: DirectoryArguments,
 }
 
 pub(super) fn run(args: Args) -> Result<ExitCode> {
     require_root("killall")?;
-    report(&crate::cluster::teardown::killall(&args.data_dir, &args.node.into_options()?))
+    report(&crate::cluster::teardown::killall(&args.data_dir, &args.directories.into_options()))
 }
 
 pub(super) fn require_root(command: &str) -> Result<()> {

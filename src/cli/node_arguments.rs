@@ -1,6 +1,6 @@
-//! The flags that `server` and `agent` share: those of the node.
+//! The flags that `server` and `agent` share: those of the node, and of its directories, which others need, too.
 
-use crate::cluster::options::{NodeOptions, parse_key_value, parse_taint};
+use crate::cluster::options::{NodeDirectories, NodeOptions, parse_key_value, parse_taint};
 use anyhow::Result;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -35,6 +35,14 @@ pub(super) struct NodeArguments {
     /// Registry mirrors and credentials
     #[arg(long, value_name = "FILE", default_value = "/etc/orch/registries.yaml")]
     private_registry: PathBuf,
+    #[command(flatten)]
+    directories: DirectoryArguments,
+}
+
+/// Where a node is that a command works on.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Node")]
+pub(super) struct DirectoryArguments {
     /// Directory of pod logs
     #[arg(long, value_name = "DIR", default_value = "/var/log/pods")]
     pod_log_dir: PathBuf,
@@ -58,9 +66,13 @@ impl NodeArguments {
             max_pods: self.max_pods,
             kubelet: self.kubelet_arg.iter().map(|text| parse_key_value("kubelet-arg", text)).collect::<Result<_>>()?,
             registries: self.private_registry,
-            pod_log_directory: self.pod_log_dir,
-            kubelet_directory: self.kubelet_dir,
-            run_directory: self.run_dir,
+            directories: self.directories.into_options(),
         })
+    }
+}
+
+impl DirectoryArguments {
+    pub(super) fn into_options(self) -> NodeDirectories {
+        NodeDirectories { pod_logs: self.pod_log_dir, kubelet: self.kubelet_dir, run: self.run_dir }
     }
 }

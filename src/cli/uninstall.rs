@@ -1,7 +1,7 @@
 //! `orch uninstall`: remove orch and all its data from this machine.
 
 use super::killall::{report, require_root};
-use super::node_arguments::NodeArguments;
+use super::node_arguments::DirectoryArguments;
 use anyhow::{Context, Result, bail};
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ pub(super) struct Args {
     #[arg(long, short = 'y')]
     yes: bool,
     #[command(flatten)]
-    node: NodeArguments,
+    directories: DirectoryArguments,
 }
 
 pub(super) fn run(args: Args) -> Result<ExitCode> {
@@ -30,7 +30,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode> {
     for unit in UNITS {
         stop(unit);
     }
-    let options = args.node.into_options()?;
+    let options = args.directories.into_options();
     let binary = std::env::current_exe().context("find the own binary")?;
     let mut others = vec![PathBuf::from("/etc/orch"), PathBuf::from("/var/log/containers")];
     others.extend(UNITS.iter().flat_map(|unit| {

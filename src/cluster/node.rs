@@ -156,14 +156,14 @@ fn instance(data_directory: &Path) -> String {
 
 impl Node {
     /// What the container runtime is opened with; also for the commands that work without a server.
-    pub fn runtime_config(data_directory: &Path, options: &NodeOptions, mtu: u32) -> RuntimeConfig {
+    pub fn runtime_config(data_directory: &Path, run_directory: &Path) -> RuntimeConfig {
         RuntimeConfig {
             data_dir: data_directory.to_owned(),
-            run_dir: options.run_directory.clone(),
+            run_dir: run_directory.to_owned(),
             instance: instance(data_directory),
             pod_cidr: None,
-            mtu,
-            registries: options.registries.clone(),
+            mtu: 0,
+            registries: PathBuf::new(),
             helper: None,
         }
     }
@@ -172,9 +172,12 @@ impl Node {
     pub async fn start(self, supervisor: &mut Supervisor) -> Result<()> {
         // Pods on every node agree on one MTU that also fits the overlay.
         let mtu = self.machine.borrow().mtu.unwrap_or(ETHERNET_MTU).saturating_sub(VXLAN_OVERHEAD);
-        let runtime = Runtime::open(Self::runtime_config(&self.data_directory, &self.options, mtu))
-            .await
-            .context("open the container runtime")?;
+        let config = RuntimeConfig {
+            mtu,
+            registries: self.options.registries.clone(),
+            ..Self::runtime_config(&self.data_directory, &self.options.directories.run)
+        };
+        let runtime = Runtime::open(config).await.context("open the container runtime")?;
         let shutdown = supervisor.shutdown();
         let (ready, network_ready) = watch::channel(Err("the node has no pod network yet".to_owned()));
         let config = self.kubelet_config(network_ready)?;
@@ -189,7 +192,7 @@ impl Node {
         );
         supervisor.spawn("image socket", {
             let (runtime, directory, shutdown) =
-                (runtime.clone(), self.options.run_directory.clone(), shutdown.clone());
+                (runtime.clone(), self.options.directories.run.clone(), shutdown.clone());
             async move { container::image::control::serve(runtime, &directory, shutdown).await }
         });
         supervisor.spawn("node network", self.network(runtime, ready, shutdown));
@@ -198,9 +201,9 @@ impl Node {
 
     fn kubelet_config(&self, network_ready: watch::Receiver<Result<(), String>>) -> Result<kubelet::Config> {
         let mut config = kubelet::Config::new(&self.name, self.addresses.clone(), network_ready);
-        config.root_directory = self.options.kubelet_directory.clone();
-        config.pod_logs_directory = self.options.pod_log_directory.clone();
-        if let Some(logs) = self.options.pod_log_directory.parent() {
+        config.root_directory = self.options.directories.kubelet.clone();
+        config.pod_logs_directory = self.options.directories.pod_logs.clone();
+        if let Some(logs) = self.options.directories.pod_logs.parent() {
             config.container_logs_directory = logs.join("containers");
         }
         config.static_pod_directory = Some(self.data_directory.join("pod-manifests"));

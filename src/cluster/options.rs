@@ -82,9 +82,15 @@ pub struct NodeOptions {
     /// The kubelet's flags by name.
     pub kubelet: BTreeMap<String, String>,
     pub registries: PathBuf,
-    pub pod_log_directory: PathBuf,
-    pub kubelet_directory: PathBuf,
-    pub run_directory: PathBuf,
+    pub directories: NodeDirectories,
+}
+
+/// What a node writes beside its data.
+#[derive(Clone, Debug)]
+pub struct NodeDirectories {
+    pub pod_logs: PathBuf,
+    pub kubelet: PathBuf,
+    pub run: PathBuf,
 }
 
 /// What the API server records of its requests: nothing without a policy and a place for it.

@@ -2,7 +2,7 @@
 //! whatever became of the others; all errors are returned.
 
 use super::node::Node;
-use super::options::NodeOptions;
+use super::options::NodeDirectories;
 use crate::net::overlay::{Overlay, VXLAN_LINK};
 use crate::{container, proxy};
 use anyhow::{Context, Error, Result};
@@ -10,22 +10,22 @@ use futures::TryStreamExt;
 use std::path::Path;
 
 /// End all pods and remove links and rules; the data stay.
-pub fn killall(data_directory: &Path, options: &NodeOptions) -> Vec<Error> {
-    let config = Node::runtime_config(&data_directory.join("agent"), options, 0);
+pub fn killall(data_directory: &Path, directories: &NodeDirectories) -> Vec<Error> {
+    let config = Node::runtime_config(&data_directory.join("agent"), &directories.run);
     let mut errors = container::kill_all(&config);
     errors.extend(network().err());
-    errors.extend(kubelet_mounts(&options.kubelet_directory).err());
+    errors.extend(kubelet_mounts(&directories.kubelet).err());
     errors
 }
 
 /// [`killall`], then remove what orch wrote: data, run directory, pods' logs and volumes.
-pub fn uninstall(data_directory: &Path, options: &NodeOptions, others: &[&Path]) -> Vec<Error> {
-    let mut errors = killall(data_directory, options);
+pub fn uninstall(data_directory: &Path, directories: &NodeDirectories, others: &[&Path]) -> Vec<Error> {
+    let mut errors = killall(data_directory, directories);
     if !errors.is_empty() {
         // Below a directory there may still be a mount: removing would go on into it.
         return errors;
     }
-    let own = [data_directory, &options.run_directory, &options.kubelet_directory, &options.pod_log_directory];
+    let own = [data_directory, &directories.run, &directories.kubelet, &directories.pod_logs];
     for path in own.into_iter().chain(others.iter().copied()) {
         let removed = match std::fs::symlink_metadata(path) {
             Ok(metadata) if metadata.is_dir() => std::fs::remove_dir_all(path),

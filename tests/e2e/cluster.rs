@@ -183,8 +183,11 @@ impl Machine {
             flag("run-dir", "run"),
             flag("kubelet-dir", "kubelet"),
             flag("pod-log-dir", "log/pods"),
-            flag("private-registry", "registries.yaml"),
         ]
+    }
+
+    fn registries(&self) -> String {
+        format!("--private-registry={}", self.path("registries.yaml").display())
     }
 
     /// How full the disk of the machine is that runs the tests is not their subject.
@@ -196,7 +199,7 @@ impl Machine {
         let mut command = self.inside(&self.binary);
         command.args(["server", "--config=/dev/null"]).arg(format!("--node-name={}", self.node));
         command.arg(format!("--write-kubeconfig={}", self.path("kubeconfig").display()));
-        command.args(Self::ROOMY).args(self.directories()).args(flags);
+        command.args(Self::ROOMY).args(self.directories()).arg(self.registries()).args(flags);
         command
     }
 
@@ -215,7 +218,7 @@ impl Machine {
         let mut command = self.inside(&self.binary);
         command.args(["agent", "--config=/dev/null"]).arg(format!("--node-name={}", self.node));
         command.arg(format!("--server={server}")).arg(format!("--token={token}"));
-        command.args(Self::ROOMY).args(self.directories());
+        command.args(Self::ROOMY).args(self.directories()).arg(self.registries());
         command
     }
 

@@ -443,6 +443,10 @@ fn help_and_completion_know_every_command() {
         ["server", "agent", "kubectl", "ctr", "token", "snapshot", "check-config", "killall", "uninstall", "completion"]
     {
         assert!(help.contains(&format!("  {command} ")), "{command} in\n{help}");
+        assert_eq!(run(&["help", command]), run(&[command, "--help"]), "{command}");
+    }
+    for command in ["killall", "uninstall"] {
+        assert!(!run(&[command, "--help"]).contains("--node-label"), "{command} starts no node");
     }
     for shell in ["bash", "zsh", "fish"] {
         let script = run(&["completion", shell]);

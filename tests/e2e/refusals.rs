@@ -105,6 +105,18 @@ fn a_start_that_cannot_be_says_why() {
         &["config.yaml", "\"clutser-cidr\"", "orch server --help"],
     );
 
+    fs::write(&config, "write-kubeconfig-mode: rw-r\n").expect("written");
+    let mut wrong = machine.inside(ORCH);
+    wrong.args(["server", &format!("--config={}", config.display())]);
+    let place = format!("--write-kubeconfig-mode is set in {}", config.display());
+    refused("a wrong value in the config file", wrong, 2, &["'rw-r'", "not an octal file mode", &place]);
+    refused(
+        "a schedule that is none",
+        with(&["--snapshot-schedule-cron=0 25 * * *"]),
+        2,
+        &["--snapshot-schedule-cron", "end of range (25) above maximum (23)", "@daily"],
+    );
+
     let file = machine.path("file");
     fs::write(&file, "").expect("written");
     let mut nowhere = machine.inside(ORCH);
