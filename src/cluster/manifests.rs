@@ -8,6 +8,7 @@ use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::GroupVersionKind;
 use kube::discovery::{self, Scope};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -21,6 +22,10 @@ const LIMIT: u64 = 10 << 20;
 
 /// Files that are copied one after the other come together.
 const SETTLE: Duration = Duration::from_millis(200);
+
+/// What failed is tried again after this, then ever later.
+const FIRST_RETRY: Duration = Duration::from_secs(2);
+const LONGEST_RETRY: Duration = Duration::from_secs(300);
 
 /// The Service that owns the address of the cluster's DNS; each node answers for itself.
 pub fn cluster_dns(address: Ipv4Addr) -> Value {
@@ -111,27 +116,49 @@ async fn find<'a>(client: &kube::Client, object: &'a Value) -> Result<(Api<Dynam
     Ok((api, name))
 }
 
-/// Apply the directory until the shutdown. A manifest that does not apply is reported, and tried
-/// again when it or another changes.
+/// Apply the directory until the shutdown. What does not apply is reported once, and tried again: what it waits
+/// for may come, a kind that another manifest defines.
 pub async fn run(directory: PathBuf, client: kube::Client, shutdown: CancellationToken) -> Result<()> {
     let flags = WatchFlags::CLOSE_WRITE | WatchFlags::MOVED_TO;
     let changes = DirectoryWatch::new(&directory, flags).with_context(|| format!("watch {}", directory.display()))?;
+    let mut failed: BTreeMap<PathBuf, Vec<String>> = BTreeMap::new();
+    let mut retry = FIRST_RETRY;
+    let mut all = true;
     loop {
-        match files(&directory) {
-            Ok(files) => {
-                for file in files {
-                    if let Err(error) = apply_file(&client, &file).await {
-                        tracing::error!("manifest {}: {error:#}", file.display());
-                    }
-                }
+        failed.retain(|file, _| file.exists());
+        let due = match files(&directory) {
+            _ if !all => failed.keys().cloned().collect(),
+            Ok(files) => files,
+            Err(error) => {
+                tracing::error!("{error:#}");
+                Vec::new()
             }
-            Err(error) => tracing::error!("{error:#}"),
+        };
+        for file in due {
+            let errors = apply_file(&client, &file).await;
+            let told = failed.remove(&file).unwrap_or_default();
+            for error in errors.iter().filter(|error| !told.contains(error)) {
+                tracing::error!("manifest {}: {error}", file.display());
+            }
+            if errors.is_empty() {
+                if !told.is_empty() {
+                    tracing::info!("manifest {} is applied now", file.display());
+                }
+            } else {
+                failed.insert(file, errors);
+            }
         }
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
-            changed = changes.changed() => changed.context("watch the manifests")?,
+            () = tokio::time::sleep(retry), if !failed.is_empty() => {
+                (retry, all) = ((retry * 2).min(LONGEST_RETRY), false);
+            }
+            changed = changes.changed() => {
+                changed.context("watch the manifests")?;
+                tokio::time::sleep(SETTLE).await;
+                (retry, all) = (FIRST_RETRY, true);
+            }
         }
-        tokio::time::sleep(SETTLE).await;
     }
 }
 
@@ -147,15 +174,37 @@ fn files(directory: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-async fn apply_file(client: &kube::Client, file: &Path) -> Result<()> {
+/// Every object of a file that can be; what is wrong with the others.
+async fn apply_file(client: &kube::Client, file: &Path) -> Vec<String> {
+    let documents = match read(file) {
+        Ok(documents) => documents,
+        Err(error) => return vec![format!("{error:#}")],
+    };
+    let mut errors = Vec::new();
+    for object in documents.iter().flat_map(items) {
+        if let Err(error) = apply(client, object).await {
+            errors.push(format!("{error:#}"));
+        }
+    }
+    errors
+}
+
+fn read(file: &Path) -> Result<Vec<Value>> {
     let size = std::fs::metadata(file).context("read it")?.len();
     if size > LIMIT {
         bail!("{size} bytes, at most {LIMIT} are allowed");
     }
     let text = std::fs::read_to_string(file).context("read it")?;
-    let documents = yaml::read::documents(&text).map_err(|error| anyhow!("parse it: {error}"))?;
-    for object in documents.iter().filter(|object| !object.is_null()) {
-        apply(client, object).await?;
+    yaml::read::documents(&text).map_err(|error| anyhow!("parse it: {error}"))
+}
+
+/// The objects of a document: its own, those of a List, none of an empty one.
+fn items(document: &Value) -> Vec<&Value> {
+    match document {
+        Value::Null => Vec::new(),
+        list if list["kind"].as_str().is_some_and(|kind| kind.ends_with("List")) && list["items"].is_array() => {
+            list["items"].as_array().into_iter().flatten().collect()
+        }
+        object => vec![object],
     }
-    Ok(())
 }

@@ -197,6 +197,10 @@ fn a_start_that_cannot_be_says_why() {
     assert_eq!(machine.api("GET", "/readyz", &[]), (200, "ok".to_owned()));
 }
 
+const THINGS: &str = "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: {name: things.example.com}\n\
+    spec:\n  group: example.com\n  scope: Namespaced\n  names: {plural: things, singular: thing, kind: Thing}\n  versions:\n  \
+    - {name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object}}}\n";
+
 #[test]
 fn a_manifest_with_a_typo_is_named_and_the_others_apply() {
     need_machine!();
@@ -224,6 +228,15 @@ fn a_manifest_with_a_typo_is_named_and_the_others_apply() {
         write(name, text);
     }
     write("z-good.yaml", &good("good"));
+    // The others of a file apply as well, those of a list, and those of a kind that comes with them.
+    write(
+        "f-others.yaml",
+        &format!(
+            "{}---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: bad_name}}\n---\n{}---\n# nothing\n---\n\
+             apiVersion: v1\nkind: List\nitems:\n- {{apiVersion: v1, kind: ConfigMap, metadata: {{name: listed}}}}\n",
+            "apiVersion: example.com/v1\nkind: Thing\nmetadata: {name: one}\n", THINGS
+        ),
+    );
     machine.start(&["--disable-agent"]);
     machine.wait_answer();
     let is_there =
@@ -235,6 +248,12 @@ fn a_manifest_with_a_typo_is_named_and_the_others_apply() {
         assert!(line.contains("ERROR") && line.contains(part), "{part:?} is not in: {line}");
     }
     assert!(!is_there("typo"));
+    wait("the list is applied", || is_there("listed"));
+    let thing = || machine.api("GET", "/apis/example.com/v1/namespaces/default/things/one", &[]).0;
+    wait("what came before its kind is applied", || thing() == 200);
+    let log = machine.log();
+    let told = log.lines().filter(|line| line.contains("f-others.yaml") && line.contains("bad_name")).count();
+    assert_eq!(told, 1, "{log}");
     // It is mended while the server runs.
     write("a-field.yaml", &good("typo"));
     wait("the mended one is applied", || is_there("typo"));
