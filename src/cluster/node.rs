@@ -2,7 +2,7 @@
 //! and the way to the other nodes. The same on a server and on an agent.
 
 use super::join::ClusterNetwork;
-use super::options::{Cidr, NodeOptions, Taint};
+use super::options::{Cidr, NodeOptions, Taint, check_reachable};
 use super::supervisor::Supervisor;
 use crate::api::names;
 use crate::apiserver::admission::node_restriction::labels::is_forbidden;
@@ -75,6 +75,14 @@ pub fn check(options: &NodeOptions) -> Result<()> {
     Registries::read(&options.registries).context("--private-registry")?;
     if let Some(path) = &options.resolv_conf {
         std::fs::read(path).with_context(|| format!("--resolv-conf: read {}", path.display()))?;
+    }
+    if let Some(address) = options.ip {
+        check_reachable("node-ip", address)?;
+        if std::net::UdpSocket::bind((address, 0)).is_err() {
+            tracing::warn!(
+                "--node-ip {address} is not an address of this machine: nobody reaches its pods until it is"
+            );
+        }
     }
     let wrong = |key: &str, value: &str| names::qualified_name(key).into_iter().chain(names::label_value(value)).next();
     for (key, value) in &options.labels {

@@ -1,6 +1,7 @@
 //! What a server and a node are told to be. The command line makes these; nothing below reads
 //! flags or files of settings.
 
+use crate::api::names;
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -229,7 +230,15 @@ impl ServerOptions {
         if !self.service_cidr.contains(self.cluster_dns) {
             bail!("--cluster-dns {} is not within --service-cidr {}", self.cluster_dns, self.service_cidr);
         }
-        Ok(())
+        if let Some(wrong) = names::dns_subdomain(&self.cluster_domain).first() {
+            bail!("--cluster-domain {:?}: {wrong}", self.cluster_domain);
+        }
+        for name in self.tls_sans.iter().filter(|name| name.parse::<IpAddr>().is_err()) {
+            if let Some(wrong) = names::dns_subdomain(name.strip_prefix("*.").unwrap_or(name)).first() {
+                bail!("--tls-san {name:?} is no address, and as a name: {wrong}");
+            }
+        }
+        self.advertise_address.map_or(Ok(()), |address| check_reachable("advertise-address", address))
     }
 
     /// Whether `--disable` names a component.
@@ -240,6 +249,17 @@ impl ServerOptions {
     pub fn listen(&self) -> SocketAddr {
         SocketAddr::new(self.bind_address, self.port)
     }
+}
+
+/// An address that pods and other nodes can be told.
+pub fn check_reachable(flag: &str, address: IpAddr) -> Result<()> {
+    if address.is_loopback() || address.is_unspecified() || address.is_multicast() {
+        bail!("--{flag} {address}: pods and other nodes cannot reach it: give an address of this machine");
+    }
+    if address.is_ipv6() {
+        bail!("--{flag} {address}: pods and Services have IPv4 addresses: give one of this machine");
+    }
+    Ok(())
 }
 
 /// `key=value` of a flag.

@@ -445,6 +445,7 @@ fn help_and_completion_know_every_command() {
         assert!(help.contains(&format!("  {command} ")), "{command} in\n{help}");
         assert_eq!(run(&["help", command]), run(&[command, "--help"]), "{command}");
     }
+    assert_eq!(run(&["kubectl", "help", "get"]), run(&["kubectl", "get", "--help"]));
     for command in ["killall", "uninstall"] {
         assert!(!run(&[command, "--help"]).contains("--node-label"), "{command} starts no node");
     }

@@ -128,6 +128,17 @@ fn a_start_that_cannot_be_says_why() {
     nowhere.arg(format!("--data-dir={}", machine.path("other").display()));
     refused("a place for the kubeconfig that is none", nowhere, 1, &["/proc/none", "--write-kubeconfig"]);
 
+    for (flag, parts) in [
+        ("--cluster-domain=x y", &["--cluster-domain \"x y\"", "RFC 1123"][..]),
+        ("--tls-san=a b", &["--tls-san \"a b\" is no address", "RFC 1123"]),
+        ("--advertise-address=127.0.0.1", &["--advertise-address 127.0.0.1", "give an address of this machine"]),
+        ("--node-ip=127.0.0.1", &["--node-ip 127.0.0.1", "give an address of this machine"]),
+        ("--node-ip=fd00::1", &["--node-ip fd00::1", "IPv4"]),
+        ("--cluster-dns=1.2.3.4", &["--cluster-dns 1.2.3.4", "--service-cidr"]),
+    ] {
+        refused(flag, with(&[flag]), 1, parts);
+    }
+
     // What a node cannot be.
     refused("a label that is none", with(&["--node-label=a b=c"]), 1, &["--node-label a b=c", "alphanumeric"]);
     refused(

@@ -70,7 +70,7 @@ impl Verb {
         let command = command
             .subcommands(self.verbs.iter().map(|verb| verb.command()))
             .subcommand_required(group)
-            .disable_help_subcommand(true);
+            .disable_help_subcommand(!self.name.is_empty());
         if group {
             return command.arg_required_else_help(true);
         }
