@@ -7,12 +7,14 @@
 mod certificates;
 mod cluster_role_aggregation;
 mod context;
+mod daemon_set;
 mod deployment;
 mod discovery;
 mod endpoint_slice;
 mod endpoints;
 mod event_ttl;
 mod garbage_collector;
+mod history;
 mod kubernetes_service;
 mod namespace;
 mod node_ipam;
@@ -29,6 +31,7 @@ mod service_account;
 mod service_address_repair;
 mod service_pods;
 mod taint_eviction;
+mod template_hash;
 mod token_cleaner;
 
 pub use context::{Config, Context, NodeLifecycle, Running, SignRequest, Signer};
@@ -48,6 +51,7 @@ pub const CONTROLLERS: &[Row] = &[
     Row { name: "deployment-controller", start: deployment::start },
     Row { name: "replicaset-controller", start: replica_set::start },
     Row { name: "replicationcontroller-controller", start: replica_set::start_replication_controllers },
+    Row { name: "daemonset-controller", start: daemon_set::start },
     Row { name: "endpointslice-controller", start: endpoint_slice::start },
     Row { name: "endpoints-controller", start: endpoints::start },
     Row { name: "node-lifecycle-controller", start: node_lifecycle::start },

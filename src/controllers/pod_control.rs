@@ -3,6 +3,7 @@
 use super::ownership::controller_reference;
 use crate::client::{DeleteOptions, Kind, Objects, kinds};
 use crate::runtime::{EventType, Meta, Recorder, Subject};
+use futures::future::join_all;
 use serde_json::{Map, Value, json};
 
 /// Creates and deletes pods for one kind of owner.
@@ -52,6 +53,27 @@ impl PodControl {
                 Err(error)
             }
         }
+    }
+
+    /// In batches that double as long as all of one are made: a quota or a broken webhook is asked a few times,
+    /// not a thousand. The error comes with how many pods were not made.
+    pub async fn create_slowly(
+        &self,
+        owner: &Meta,
+        pods: impl ExactSizeIterator<Item = Value>,
+    ) -> Result<(), (kube::Error, usize)> {
+        let mut pods = pods;
+        let mut batch = 1;
+        while pods.len() > 0 {
+            let creations = pods.by_ref().take(batch).map(|pod| self.create(owner, pod));
+            let errors: Vec<kube::Error> = join_all(creations).await.into_iter().filter_map(Result::err).collect();
+            let failed = errors.len();
+            if let Some(error) = errors.into_iter().next() {
+                return Err((error, failed + pods.len()));
+            }
+            batch *= 2;
+        }
+        Ok(())
     }
 
     /// Of this very pod; one that is gone already is no error.

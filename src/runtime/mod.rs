@@ -15,6 +15,7 @@ mod informer;
 mod informers;
 mod key;
 pub mod metrics;
+pub mod node_selector;
 mod projection;
 mod queue;
 mod selector;

@@ -20,6 +20,7 @@ mod authentication;
 mod authorization;
 mod cluster;
 mod controllers_cluster;
+mod controllers_daemon_set;
 mod controllers_deployment;
 mod conversion_webhook;
 mod corpus_replay;

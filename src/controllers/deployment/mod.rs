@@ -2,7 +2,6 @@
 //!
 //! `plan` decides, this file applies. Source: `pkg/controller/deployment`.
 
-mod hash;
 mod plan;
 mod scaling;
 mod status;
@@ -13,6 +12,7 @@ mod working;
 use super::context::{Context, Running};
 use super::ownership::{claim_all, controller_reference};
 use super::pod_control::message;
+use super::template_hash;
 use crate::api::time::seconds;
 use crate::client::{self, DeleteOptions, Objects, is_already_exists, is_namespace_terminating, is_not_found, kinds};
 use crate::runtime::views::{Deployment, DeploymentStatus, Pod, ReplicaSet};
@@ -151,7 +151,7 @@ impl Deployments {
         &*deployment.spec.strategy.kind == "Recreate"
             && sets
                 .iter()
-                .filter(|set| !hash::same_template(&set.spec.template, &deployment.spec.template))
+                .filter(|set| !template_hash::same_template(&set.spec.template, &deployment.spec.template))
                 .flat_map(|set| self.pods.controlled_by(&set.meta.uid))
                 .any(|pod| !pod.is_terminal())
     }
@@ -249,7 +249,7 @@ impl Deployments {
         };
         let live = ReplicaSet::project(client::typed(&live)?);
         let ours = live.meta.is_controlled_by(&meta.uid);
-        if ours && hash::same_template(&live.spec.template, &deployment.spec.template) {
+        if ours && template_hash::same_template(&live.spec.template, &deployment.spec.template) {
             return Ok(());
         }
         let collisions = deployment.status.collision_count.unwrap_or_default() + 1;

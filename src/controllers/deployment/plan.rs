@@ -4,10 +4,10 @@
 //! template, move replicas between it and the old ones within the bounds of the strategy, clean up
 //! history, and say how far it got.
 
-use super::hash::{LABEL, same_template, template_hash};
 use super::scaling::{max_surge, max_unavailable, new_set_size, proportional};
 use super::status::{self, conditions};
 use super::working::{REVISION, Working};
+use crate::controllers::template_hash::{LABEL, same_template, template_hash};
 use crate::runtime::Condition;
 use crate::runtime::views::{Deployment, DeploymentStatus, ReplicaSet};
 use jiff::Timestamp;

@@ -1,7 +1,6 @@
 //! ReplicaSet and ReplicationController: keep the asked number of pods that match.
 //!
-//! Creations come in batches that double as long as they succeed, so that a quota or a broken
-//! webhook is asked a few times, not a thousand. Source: `pkg/controller/replicaset`.
+//! Source: `pkg/controller/replicaset`.
 
 mod plan;
 mod rank;
@@ -197,22 +196,12 @@ impl ReplicaSets {
     async fn create(&self, key: &ObjectKey, set: &ReplicaSet, count: usize) -> Result<(), kube::Error> {
         self.expectations.expect(key, count, []);
         let pod = pod_from_template(&self.flavor.kind, &set.meta, &set.spec.template);
-        let mut left = count;
-        let mut batch = 1;
-        while left > 0 {
-            let now = batch.min(left);
-            let results = join_all((0..now).map(|_| self.control.create(&set.meta, pod.clone()))).await;
-            left -= now;
-            let errors: Vec<kube::Error> = results.into_iter().filter_map(Result::err).collect();
-            let failed = errors.len();
-            if let Some(error) = errors.into_iter().next() {
-                // What was not tried will not be seen either.
-                self.expectations.created(key, failed + left);
-                return Err(error);
-            }
-            batch *= 2;
-        }
-        Ok(())
+        let pods = (0..count).map(|_| pod.clone());
+        self.control.create_slowly(&set.meta, pods).await.map_err(|(error, missing)| {
+            // What was not tried will not be seen either.
+            self.expectations.created(key, missing);
+            error
+        })
     }
 
     /// The active pods of all ReplicaSets that the same owner controls: those of an old and a new

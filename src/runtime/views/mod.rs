@@ -1,6 +1,7 @@
 //! Projections that several components read: what the controllers and the scheduler keep of pods,
 //! nodes, Services and workloads.
 
+mod daemon_set;
 mod endpoint_slice;
 mod lease;
 mod namespace;
@@ -11,6 +12,7 @@ mod service;
 mod storage;
 mod workload;
 
+pub use daemon_set::{ControllerRevision, DaemonSet, DaemonSetStatus};
 pub use endpoint_slice::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice, TargetReference};
 pub use lease::Lease;
 pub use namespace::{Namespace, ServiceAccount};
@@ -20,7 +22,7 @@ pub use resources::Resources;
 pub use service::{Service, ServicePort};
 pub use storage::{PersistentVolume, PersistentVolumeClaim};
 pub use workload::{
-    Deployment, DeploymentStatus, DeploymentStrategy, PodOwner, ReplicaSet, ReplicaSetStatus, ReplicationController,
+    Deployment, DeploymentStatus, PodOwner, ReplicaSet, ReplicaSetStatus, ReplicationController, UpdateStrategy,
 };
 
 use serde::{Deserialize, Deserializer};

@@ -28,7 +28,7 @@ pub struct DeploymentSpec {
     pub replicas: Option<i32>,
     pub selector: LabelSelector,
     pub template: Arc<Value>,
-    pub strategy: DeploymentStrategy,
+    pub strategy: UpdateStrategy,
     pub min_ready_seconds: i32,
     pub revision_history_limit: Option<i32>,
     pub paused: bool,
@@ -37,8 +37,8 @@ pub struct DeploymentSpec {
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct DeploymentStrategy {
-    /// `RollingUpdate` or `Recreate`.
+pub struct UpdateStrategy {
+    /// `RollingUpdate`, `Recreate` (Deployments) or `OnDelete` (DaemonSets).
     #[serde(rename = "type")]
     pub kind: Box<str>,
     #[serde(deserialize_with = "nullable")]

@@ -1,10 +1,10 @@
 //! NodeAffinity: node selectors, required and preferred node affinity.
 
 use super::{Event, Prepared, Rejection, Row, normalize_to_largest};
+use crate::runtime::node_selector::{pod_fits_node, term_matches};
 use crate::runtime::views::Pod;
 use crate::scheduler::cache::NodeInfo;
 use crate::scheduler::cycle::Cycle;
-use crate::scheduler::selectors::{pod_fits_node, term_matches};
 use k8s_openapi::api::core::v1::PreferredSchedulingTerm;
 use std::sync::Arc;
 

@@ -4,10 +4,11 @@
 //! skew 3 over hosts, 5 over zones.
 
 use super::{Event, MAX_SCORE, Prepared, Rejection, Row};
+use crate::runtime::node_selector::pod_fits_node;
 use crate::runtime::views::Pod;
 use crate::scheduler::cache::NodeInfo;
 use crate::scheduler::cycle::Cycle;
-use crate::scheduler::selectors::{AllOf, matches, pod_fits_node};
+use crate::scheduler::selectors::{AllOf, matches};
 use k8s_openapi::api::core::v1::TopologySpreadConstraint;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The pod-template-hash: which version of the template a ReplicaSet is for.
+//! Hashes of pod templates: which version of the template a ReplicaSet, or a revision, is for.
 
 use serde_json::Value;
 
