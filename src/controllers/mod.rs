@@ -11,6 +11,7 @@ mod daemon_set;
 mod deployment;
 mod discovery;
 mod endpoint_slice;
+mod endpoint_slice_mirroring;
 mod endpoints;
 mod event_ttl;
 mod garbage_collector;
@@ -53,6 +54,7 @@ pub const CONTROLLERS: &[Row] = &[
     Row { name: "replicationcontroller-controller", start: replica_set::start_replication_controllers },
     Row { name: "daemonset-controller", start: daemon_set::start },
     Row { name: "endpointslice-controller", start: endpoint_slice::start },
+    Row { name: "endpointslice-mirroring-controller", start: endpoint_slice_mirroring::start },
     Row { name: "endpoints-controller", start: endpoints::start },
     Row { name: "node-lifecycle-controller", start: node_lifecycle::start },
     Row { name: "taint-eviction-controller", start: taint_eviction::start },

@@ -215,6 +215,48 @@ async fn endpoints_follow_readiness() {
 }
 
 #[tokio::test]
+async fn endpoints_kept_by_hand_are_mirrored() {
+    let cluster = TestCluster::start().await;
+    let service = json!({ "metadata": { "name": "db" }, "spec": { "ports": [{ "port": 5432 }] } });
+    cluster.create(&kinds::SERVICES, "default", service).await;
+    let endpoints = json!({
+        "metadata": { "name": "db", "labels": { "tier": "back" } },
+        "subsets": [{ "addresses": [{ "ip": "192.0.2.9" }], "ports": [{ "port": 5432 }] }],
+    });
+    let made = cluster.create(&kinds::ENDPOINTS, "default", endpoints).await;
+    let slices = async || cluster.list(&kinds::ENDPOINT_SLICES, "default", "kubernetes.io/service-name=db").await;
+    let until = async |address: &str| {
+        cluster
+            .until("one slice says the same", || async {
+                let [slice] = slices().await.try_into().ok()?;
+                (slice["endpoints"][0]["addresses"][0] == address).then_some(slice)
+            })
+            .await
+    };
+    let slice = until("192.0.2.9").await;
+    let labels = &slice["metadata"]["labels"];
+    assert_eq!(labels["endpointslice.kubernetes.io/managed-by"], "endpointslicemirroring-controller.k8s.io");
+    assert_eq!(labels["tier"], "back");
+    assert_eq!(slice["ports"], json!([{ "name": "", "port": 5432, "protocol": "TCP" }]));
+    assert_eq!(slice["endpoints"][0]["conditions"], json!({ "ready": true }));
+    assert_eq!(slice["metadata"]["ownerReferences"][0]["uid"], made["metadata"]["uid"]);
+    let moved = json!({ "subsets": [{ "addresses": [{ "ip": "192.0.2.10" }], "ports": [{ "port": 5432 }] }] });
+    cluster.patch(&kinds::ENDPOINTS, "default", "db", moved).await;
+    let again = until("192.0.2.10").await;
+    assert_eq!(again["metadata"]["uid"], slice["metadata"]["uid"]);
+    assert_eq!(cluster.reconcile_again().await, Vec::<&str>::new());
+    // Who says that it is not to be mirrored, or selects pods, has no mirror.
+    let skip = |value: Value| json!({ "metadata": { "labels": { "endpointslice.kubernetes.io/skip-mirror": value } } });
+    let gone = || async { slices().await.is_empty().then_some(()) };
+    cluster.patch(&kinds::ENDPOINTS, "default", "db", skip("true".into())).await;
+    cluster.until("the mirror is gone", gone).await;
+    cluster.patch(&kinds::ENDPOINTS, "default", "db", skip(Value::Null)).await;
+    until("192.0.2.10").await;
+    cluster.delete(&kinds::ENDPOINTS, "default", "db", DeleteOptions::default()).await;
+    cluster.until("the mirror is gone", gone).await;
+}
+
+#[tokio::test]
 async fn the_kubernetes_service_follows_the_machine() {
     let cluster = TestCluster::start().await;
     let address = |live: &Value, expected: &str| live["subsets"][0]["addresses"][0]["ip"] == expected;

@@ -23,8 +23,8 @@ const OVER_CAPACITY: &str = "endpoints.kubernetes.io/over-capacity";
 #[serde(default)]
 pub struct Endpoints {
     #[serde(rename = "metadata")]
-    meta: Meta,
-    subsets: Option<Vec<Value>>,
+    pub meta: Meta,
+    pub subsets: Option<Vec<Value>>,
 }
 
 impl Projection for Endpoints {
