@@ -9,6 +9,8 @@ use std::borrow::Cow;
 pub struct Served {
     pub kind: Kind,
     pub verbs: Vec<String>,
+    /// It has the subresource `scale`.
+    pub scales: bool,
 }
 
 impl Served {
@@ -31,6 +33,7 @@ pub async fn served(client: &kube::Client) -> Result<Vec<Served>, kube::Error> {
                     plural: Cow::Owned(resource.plural),
                     namespaced: capabilities.scope == Scope::Namespaced,
                 },
+                scales: capabilities.subresources.iter().any(|(subresource, _)| subresource.plural == "scale"),
                 verbs: capabilities.operations,
             });
         }

@@ -10,6 +10,7 @@ mod context;
 mod daemon_set;
 mod deployment;
 mod discovery;
+mod disruption;
 mod endpoint_slice;
 mod endpoint_slice_mirroring;
 mod endpoints;
@@ -56,6 +57,7 @@ pub const CONTROLLERS: &[Row] = &[
     Row { name: "endpointslice-controller", start: endpoint_slice::start },
     Row { name: "endpointslice-mirroring-controller", start: endpoint_slice_mirroring::start },
     Row { name: "endpoints-controller", start: endpoints::start },
+    Row { name: "disruption-controller", start: disruption::start },
     Row { name: "node-lifecycle-controller", start: node_lifecycle::start },
     Row { name: "taint-eviction-controller", start: taint_eviction::start },
     Row { name: "node-ipam-controller", start: node_ipam::start },

@@ -22,6 +22,7 @@ mod cluster;
 mod controllers_cluster;
 mod controllers_daemon_set;
 mod controllers_deployment;
+mod controllers_disruption;
 mod conversion_webhook;
 mod corpus_replay;
 mod custom_resource_rules;

@@ -3,7 +3,7 @@
 use super::{Handler, created, is_dry_run};
 use crate::api::selector::LabelSelector;
 use crate::api::status::StatusCause;
-use crate::api::{GroupVersionKind, Status, UserInfo, time};
+use crate::api::{GroupResource, GroupVersionKind, Status, UserInfo, time};
 use crate::apiserver::admission::{Attributes, Operation};
 use crate::apiserver::codec;
 use crate::apiserver::options::{self, WriteKind};
@@ -13,6 +13,7 @@ use crate::apiserver::verbs::Call;
 use crate::apiserver::verbs::delete::Deleter;
 use crate::resources::pipeline::deletion::DeleteOptions;
 use crate::resources::pipeline::{generation, is_being_deleted, metadata_str};
+use crate::resources::policy::pod_disruption_budget::{CONDITION, SYNC_FAILED, set_condition, verdict};
 use crate::resources::{Row, pipeline};
 use crate::storage::{Durability, Entry, Error, Prefix};
 use async_trait::async_trait;
@@ -23,8 +24,14 @@ use std::sync::Arc;
 
 pub struct Eviction;
 
-/// A budget that cannot be met now may be met soon.
+/// A budget that is being looked at may be met soon.
 const RETRY_SECONDS: u32 = 10;
+/// How often a pending pod may change under its eviction.
+const ATTEMPTS: usize = 20;
+/// Evictions that the controller has not seen yet.
+const MOST_DISRUPTED: usize = 2000;
+/// As refusals name the kind.
+const BUDGET: &str = "poddisruptionbudget";
 
 #[async_trait]
 impl Handler for Eviction {
@@ -98,14 +105,52 @@ impl Evictor<'_> {
     }
 
     async fn evict(&self, options: DeleteOptions) -> Result<(), Status> {
-        let (_, pod) = self.pod()?;
-        let phase = pod["status"]["phase"].as_str().unwrap_or_default();
-        // What runs nothing, or goes anyway, disrupts nothing.
-        let free = matches!(phase, "Succeeded" | "Failed" | "Pending") || is_being_deleted(&pod);
-        if !free && let Some((row, entry)) = self.budget(&pod)? {
-            self.spend(&row, &entry, &pod).await?;
+        let guarded = options.resource_version.is_some();
+        let at = |entry: &Entry| Some(entry.revision.0.to_string());
+        let mut attempts = 1..=ATTEMPTS;
+        let (entry, pod) = loop {
+            let (entry, pod) = self.pod()?;
+            let phase = pod["status"]["phase"].as_str().unwrap_or_default();
+            let over = matches!(phase, "Succeeded" | "Failed") || is_being_deleted(&pod);
+            if !over && phase != "Pending" {
+                break (entry, pod);
+            }
+            // What runs nothing, or goes anyway, disrupts nothing; a pending pod may begin to run meanwhile.
+            let mut options = options.clone();
+            if !over && !guarded {
+                options.resource_version = at(&entry);
+            }
+            match self.delete(options).await {
+                Err(status) if status.code == 409 && !guarded && attempts.next().is_some() => {}
+                done => return done,
+            }
+        };
+        let Some((row, budget)) = self.budget(&pod)? else { return self.delete(options).await };
+        if !is_ready(&pod) {
+            let budget = codec::parse(&row, &budget.body);
+            let number = |field: &str| budget["status"][field].as_i64().unwrap_or_default();
+            let (current, desired) = (number("currentHealthy"), number("desiredHealthy"));
+            let always = budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow";
+            // It does not count among the healthy: the budget loses nothing, as long as the pod stays as it was seen.
+            if always || (current >= desired && desired > 0) {
+                return match self.delete(DeleteOptions { resource_version: at(&entry), ..options }).await {
+                    Err(status) if status.code == 409 && !guarded => Err(unsettled(metadata_str(&budget, "name"))),
+                    done => done,
+                };
+            }
         }
-        self.mark_target().await?;
+        self.spend(&row, &budget, &pod).await?;
+        self.delete(options).await
+    }
+
+    async fn delete(&self, mut options: DeleteOptions) -> Result<(), Status> {
+        if !self.dry_run {
+            let revision = self.mark_target(&options).await?;
+            // The mark itself is no change to guard against.
+            if options.resource_version.is_some() {
+                options.resource_version = Some(revision);
+            }
+        }
         let mut deleter = Deleter {
             state: self.state,
             row: self.pods,
@@ -143,28 +188,15 @@ impl Evictor<'_> {
         let mut entry = entry.clone();
         loop {
             let mut budget = codec::parse(row, &entry.body);
-            let name = metadata_str(&budget, "name").to_owned();
-            let status = &budget["status"];
-            let number = |field: &str| status[field].as_i64().unwrap_or_default();
-            if number("observedGeneration") < generation(&budget) {
-                return Err(refuse(
-                    "Cannot evict pod as it would violate the pod's disruption budget.",
-                    format!("The disruption budget {name} is still being processed by the server."),
-                ));
+            check(&budget)?;
+            let status = &mut budget["status"];
+            let left = status["disruptionsAllowed"].as_i64().unwrap_or_default() - 1;
+            let now = Timestamp::now();
+            status["disruptionsAllowed"] = left.into();
+            if left == 0 {
+                set_condition(status, verdict(left), "", now);
             }
-            let allowed = number("disruptionsAllowed");
-            if allowed <= 0 {
-                return Err(refuse(
-                    "Cannot evict pod as it would violate the pod's disruption budget.",
-                    format!(
-                        "The disruption budget {name} needs {} healthy pods and has {} currently",
-                        number("desiredHealthy"),
-                        number("currentHealthy")
-                    ),
-                ));
-            }
-            budget["status"]["disruptionsAllowed"] = json!(allowed - 1);
-            budget["status"]["disruptedPods"][metadata_str(pod, "name")] = json!(time::seconds(Timestamp::now()));
+            status["disruptedPods"][metadata_str(pod, "name")] = time::seconds(now).into();
             if self.dry_run {
                 return Ok(());
             }
@@ -181,13 +213,12 @@ impl Evictor<'_> {
         }
     }
 
-    /// The condition that tells the pod's owner why it goes.
-    async fn mark_target(&self) -> Result<(), Status> {
+    /// The condition that tells the pod's owner why it goes; the pod's revision then.
+    async fn mark_target(&self, options: &DeleteOptions) -> Result<String, Status> {
         loop {
             let (entry, mut pod) = self.pod()?;
-            if self.dry_run || is_being_deleted(&pod) {
-                return Ok(());
-            }
+            let revision = entry.revision.0.to_string();
+            self.check_preconditions(options, &pod, &revision)?;
             let mut condition = json!({
                 "type": "DisruptionTarget",
                 "status": "True",
@@ -203,24 +234,91 @@ impl Evictor<'_> {
             if !pod["status"]["conditions"].is_array() {
                 pod["status"]["conditions"] = json!([]);
             }
-            let Some(conditions) = pod["status"]["conditions"].as_array_mut() else { return Ok(()) };
+            let Some(conditions) = pod["status"]["conditions"].as_array_mut() else { return Ok(revision) };
             if conditions.iter().any(|known| known["type"] == "DisruptionTarget" && known["status"] == "True") {
-                return Ok(());
+                return Ok(revision);
             }
             conditions.retain(|known| known["type"] != "DisruptionTarget");
             conditions.push(condition);
             let body = codec::encode(self.state, self.pods, &pod).await?;
             match self.state.storage.update(entry.key.clone(), entry.revision, body, Durability::Durable).await {
-                Ok(_) => return Ok(()),
+                Ok(marked) => return Ok(marked.revision.0.to_string()),
                 Err(Error::Conflict { .. } | Error::NotFound) => {}
                 Err(error) => return Err(storage_status(error)),
             }
         }
     }
+
+    fn check_preconditions(&self, options: &DeleteOptions, pod: &Value, revision: &str) -> Result<(), Status> {
+        let resource = GroupResource::new("", "Pod");
+        let uid = metadata_str(pod, "uid");
+        if let Some(wanted) = options.uid.as_deref().filter(|wanted| !wanted.is_empty() && *wanted != uid) {
+            let detail = format!(
+                "the UID in the precondition ({wanted}) does not match the UID in record ({uid}). The object might \
+                 have been deleted and then recreated"
+            );
+            return Err(Status::conflict(&resource, self.name, &detail));
+        }
+        let wanted = options.resource_version.as_deref().filter(|wanted| !wanted.is_empty() && *wanted != revision);
+        if let Some(wanted) = wanted {
+            let detail = format!(
+                "the ResourceVersion in the precondition ({wanted}) does not match the ResourceVersion in record \
+                 ({revision}). The object might have been modified"
+            );
+            return Err(Status::conflict(&resource, self.name, &detail));
+        }
+        Ok(())
+    }
 }
 
-fn refuse(message: &str, cause: String) -> Status {
-    let mut status = Status::too_many_requests(message, RETRY_SECONDS);
+fn is_ready(pod: &Value) -> bool {
+    let conditions = pod["status"]["conditions"].as_array();
+    conditions.into_iter().flatten().any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+}
+
+/// Whether a budget has a disruption left.
+fn check(budget: &Value) -> Result<(), Status> {
+    let (name, status) = (metadata_str(budget, "name"), &budget["status"]);
+    let number = |field: &str| status[field].as_i64().unwrap_or_default();
+    if number("observedGeneration") < generation(budget) {
+        return Err(unsettled(name));
+    }
+    let forbidden = |detail: &str| Err(Status::forbidden(&GroupResource::new("policy", BUDGET), name, detail));
+    if number("disruptionsAllowed") < 0 {
+        return forbidden("pdb disruptions allowed is negative");
+    }
+    if status["disruptedPods"].as_object().is_some_and(|pods| pods.len() > MOST_DISRUPTED) {
+        return forbidden("DisruptedPods map too big - too many evictions not confirmed by PDB controller");
+    }
+    if number("disruptionsAllowed") > 0 {
+        return Ok(());
+    }
+    let conditions = status["conditions"].as_array();
+    let condition = conditions.into_iter().flatten().find(|condition| condition["type"] == CONDITION);
+    let text = |field: &str| condition.and_then(|condition| condition[field].as_str()).unwrap_or_default();
+    let (reason, message) = (text("reason"), text("message"));
+    let told = text("status") == "False" && !message.is_empty();
+    let (current, desired) = (number("currentHealthy"), number("desiredHealthy"));
+    let cause = if told && reason == SYNC_FAILED {
+        format!("The disruption budget {name} does not allow evicting pods currently because it failed sync: {message}")
+    } else if current <= desired {
+        format!("The disruption budget {name} needs {desired} healthy pods and has {current} currently")
+    } else if told {
+        format!("The disruption budget {name} does not allow evicting pods currently ({reason}): {message}")
+    } else {
+        format!("The disruption budget {name} does not allow evicting pods currently")
+    };
+    Err(refuse(0, cause))
+}
+
+/// The budget's numbers are of another state than this one.
+fn unsettled(name: &str) -> Status {
+    refuse(RETRY_SECONDS, format!("The disruption budget {name} is still being processed by the server."))
+}
+
+fn refuse(retry_seconds: u32, cause: String) -> Status {
+    let message = "Cannot evict pod as it would violate the pod's disruption budget.";
+    let mut status = Status::too_many_requests(message, retry_seconds);
     status.details.get_or_insert_default().causes.push(StatusCause {
         reason: "DisruptionBudget".to_owned(),
         message: cause,

@@ -1,9 +1,11 @@
 //! PodDisruptionBudget: how many pods of a kind may be evicted.
 
 use crate::api::names::{self, Messages};
+use crate::api::time::seconds;
 use crate::api::{ErrorList, Fields, FieldsMut, Path, Report};
 use crate::resources::apps::replicas::{at_most_all, int_or_percent};
 use crate::resources::{Column, Context, Resource, Strategy, Subresource, cells, conditions, labels};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -30,6 +32,42 @@ struct PodDisruptionBudget;
 const SPEC: Path<'static> = Path::new("spec");
 const STATUS: Path<'static> = Path::new("status");
 const COUNTS: &[&str] = &["disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods"];
+
+/// Whether pods may be evicted, and why not.
+pub const CONDITION: &str = "DisruptionAllowed";
+/// The reason when that is not known.
+pub const SYNC_FAILED: &str = "SyncFailed";
+
+/// Status and reason of the condition.
+pub fn verdict(disruptions_allowed: i64) -> (&'static str, &'static str) {
+    if disruptions_allowed > 0 { ("True", "SufficientPods") } else { ("False", "InsufficientPods") }
+}
+
+/// Write the condition; its time changes with its status.
+pub fn set_condition(status: &mut Value, (state, reason): (&str, &str), message: &str, now: Timestamp) {
+    let generation = status["observedGeneration"].as_i64().unwrap_or_default();
+    if !status["conditions"].is_array() {
+        status["conditions"] = json!([]);
+    }
+    let Some(conditions) = status["conditions"].as_array_mut() else { return };
+    let mut next = json!({
+        "type": CONDITION,
+        "status": state,
+        "observedGeneration": generation,
+        "lastTransitionTime": seconds(now),
+        "reason": reason,
+        "message": message,
+    });
+    match conditions.iter_mut().find(|condition| condition["type"] == CONDITION) {
+        Some(old) => {
+            if old["status"] == next["status"] {
+                next["lastTransitionTime"] = old["lastTransitionTime"].take();
+            }
+            *old = next;
+        }
+        None => conditions.push(next),
+    }
+}
 
 impl Strategy for PodDisruptionBudget {
     fn prepare_create(&self, object: &mut Value, _: &Context) {

@@ -2,6 +2,7 @@
 //! nodes, Services and workloads.
 
 mod daemon_set;
+mod disruption_budget;
 mod endpoint_slice;
 mod lease;
 mod namespace;
@@ -13,6 +14,7 @@ mod storage;
 mod workload;
 
 pub use daemon_set::{ControllerRevision, DaemonSet, DaemonSetStatus};
+pub use disruption_budget::{DisruptionBudgetStatus, PodDisruptionBudget};
 pub use endpoint_slice::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice, TargetReference};
 pub use lease::Lease;
 pub use namespace::{Namespace, ServiceAccount};
