@@ -4,8 +4,10 @@
 //! is ([`relay`]).
 
 mod admission;
+mod links;
 mod location;
 mod log;
+mod pages;
 mod proxy;
 mod relay;
 mod stream;

@@ -1,6 +1,8 @@
 //! `pods/proxy`, `services/proxy` and `nodes/proxy`: HTTP to what is behind, through the dialer.
 
+use super::links::Links;
 use super::location::{Locator, text};
+use super::pages::{Coding, rewritten};
 use super::relay::{is_upgrade, relay};
 use crate::api::Status;
 use crate::api::field::go_quote;
@@ -10,8 +12,8 @@ use crate::apiserver::verbs::Call;
 use crate::client::dialer::{Connection, Destination};
 use async_trait::async_trait;
 use axum::body::Body;
-use http::header::LOCATION;
-use http::{HeaderValue, Method, Response, StatusCode};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, LOCATION};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -69,12 +71,66 @@ impl Handler for Proxy {
             Some(query) => format!("{path}?{query}"),
             None => path.to_owned(),
         };
-        relay(connection, call.request, &target, &host).await
+        let url_path = call.request.uri().path();
+        let links = Links {
+            prefix: url_path[..url_path.len() - rest.len()].to_owned(),
+            asked: asked(&call.request).unwrap_or_else(|| host.clone()),
+            behind: host,
+        };
+        let forwarded = HeaderValue::from_str(&format!("{}{path}", links.prefix));
+        let mut request = call.request;
+        request.headers_mut().extend(forwarded.ok().map(|uri| (HeaderName::from_static("x-forwarded-uri"), uri)));
+        let read_body = request.method() != Method::HEAD;
+        let answer = relay(connection, request, &target, &links.asked).await?;
+        Ok(through(answer, links, read_body))
     }
 
     fn passes_on(&self) -> bool {
         true
     }
+}
+
+/// The host as the client knows it.
+fn asked(request: &Request<Body>) -> Option<String> {
+    let header = request.headers().get(HOST).and_then(|host| host.to_str().ok().map(str::to_owned));
+    header.or_else(|| request.uri().authority().map(ToString::to_string))
+}
+
+/// Leave of who else may read the page, which is the API server's affair.
+const CROSS_ORIGIN: &[&str] = &[
+    "access-control-allow-credentials",
+    "access-control-allow-headers",
+    "access-control-allow-methods",
+    "access-control-allow-origin",
+];
+
+/// The answer with its links through the proxy.
+fn through(mut answer: Reply, links: Links, read_body: bool) -> Reply {
+    let headers = answer.headers_mut();
+    for name in CROSS_ORIGIN {
+        headers.remove(*name);
+    }
+    if let Some(location) = headers.get(LOCATION) {
+        let target = location.to_str().ok().and_then(|location| links.rewrite(location));
+        if let Some(target) = target.and_then(|target| HeaderValue::from_str(&target).ok()) {
+            headers.insert(LOCATION, target);
+        }
+        return answer;
+    }
+    let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let is_page = text(CONTENT_TYPE).split(';').next().is_some_and(|kind| kind.trim() == "text/html");
+    let coding = match text(CONTENT_ENCODING) {
+        "" => Coding::Plain,
+        "gzip" => Coding::Gzip,
+        "deflate" => Coding::Deflate,
+        // Nobody can read it here.
+        _ => return answer,
+    };
+    if !is_page || !read_body {
+        return answer;
+    }
+    headers.remove(CONTENT_LENGTH);
+    answer.map(|body| rewritten(body, links, coding))
 }
 
 /// What follows `/proxy`, as it was sent: `/api/v1/namespaces/<ns>/pods/<id>/proxy/…`.
