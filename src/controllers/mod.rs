@@ -31,6 +31,7 @@ mod replica_set;
 mod root_ca;
 mod service_account;
 mod service_address_repair;
+mod service_cidr;
 mod service_pods;
 mod taint_eviction;
 mod template_hash;
@@ -65,6 +66,7 @@ pub const CONTROLLERS: &[Row] = &[
     Row { name: "certificate-controller", start: certificates::start },
     Row { name: "kubernetes-service-controller", start: kubernetes_service::start },
     Row { name: "service-address-repair-controller", start: service_address_repair::start },
+    Row { name: "service-cidr-controller", start: service_cidr::start },
     Row { name: "clusterrole-aggregation-controller", start: cluster_role_aggregation::start },
     Row { name: "event-ttl-controller", start: event_ttl::start },
     Row { name: "token-cleaner-controller", start: token_cleaner::start },

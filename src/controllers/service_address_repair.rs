@@ -55,6 +55,14 @@ impl Projection for IpAddress {
     }
 }
 
+impl IpAddress {
+    /// The address, where it was handed out for a Service.
+    pub fn allocated(&self) -> Option<IpAddr> {
+        let ours = self.meta.label(MANAGED_BY_LABEL) == Some(MANAGED_BY);
+        ours.then(|| self.meta.name.parse().ok()).flatten()
+    }
+}
+
 /// Keys: an address (no namespace), or a Service.
 pub fn start(context: &Context) -> Running {
     let queue = Arc::new(WorkQueue::default());

@@ -73,10 +73,44 @@ async fn owners_in_a_circle_go_together() {
 #[tokio::test]
 async fn the_default_range_is_known_and_ready() {
     let cluster = TestCluster::start().await;
-    let is_ready = |range: &Value| range["status"]["conditions"][0]["status"] == "True";
+    let is_ready = |range: &Value| {
+        let condition = &range["status"]["conditions"][0];
+        condition["status"] == "True" && condition["message"] == "Kubernetes Service CIDR is ready"
+    };
     let range = cluster.until_object(&kinds::SERVICE_CIDRS, "", "kubernetes", "is ready", is_ready).await;
     assert_eq!(range["spec"]["cidrs"], json!(["10.43.0.0/16"]));
-    assert_eq!(range["status"]["conditions"][0]["message"], "Kubernetes default Service CIDR is ready");
+    assert_eq!(range["metadata"]["finalizers"], json!(["networking.k8s.io/service-cidr-finalizer"]));
+}
+
+#[tokio::test]
+async fn another_range_gives_addresses_and_stays_while_they_are_used() {
+    let cluster = TestCluster::start().await;
+    let kind = &kinds::SERVICE_CIDRS;
+    let service =
+        json!({ "metadata": { "name": "web" }, "spec": { "clusterIP": "10.77.0.5", "ports": [{ "port": 1 }] } });
+    let refused = cluster.admin.create(&kinds::SERVICES, "default", service.clone()).await.expect_err("no such range");
+    assert!(refused.to_string().contains("the provided network does not match the current range"), "{refused}");
+    let range = json!({ "metadata": { "name": "more" }, "spec": { "cidrs": ["10.77.0.0/24"] } });
+    cluster.create(kind, "", range).await;
+    let says = |status: &'static str, reason: &'static str| {
+        move |live: &Value| {
+            let condition = &live["status"]["conditions"][0];
+            condition["status"] == status && condition["reason"] == reason
+        }
+    };
+    cluster.until_object(kind, "", "more", "is ready", says("True", "")).await;
+    cluster.create(&kinds::SERVICES, "default", service.clone()).await;
+    let address = cluster.find(&kinds::IP_ADDRESSES, "", "10.77.0.5").await.expect("an IPAddress");
+    assert_eq!(address["spec"]["parentRef"]["name"], "web");
+    cluster.delete(kind, "", "more", DeleteOptions::default()).await;
+    cluster.until_object(kind, "", "more", "waits", says("False", "Terminating")).await;
+    // One on its way out gives no more.
+    let mut second = service;
+    second["metadata"]["name"] = "second".into();
+    second["spec"]["clusterIP"] = "10.77.0.6".into();
+    cluster.admin.create(&kinds::SERVICES, "default", second).await.expect_err("on its way out");
+    cluster.delete(&kinds::SERVICES, "default", "web", DeleteOptions::default()).await;
+    cluster.until_gone(kind, "", "more").await;
 }
 
 fn replication_controller(name: &str, replicas: i32) -> Value {

@@ -1,18 +1,20 @@
 //! Cluster IPs: one IPAddress object per address in use.
 
+use crate::api::ip::Cidr;
 use crate::api::{GroupResource, UserInfo};
 use crate::apiserver::codec;
 use crate::apiserver::state::State;
+use crate::resources::pipeline::is_being_deleted;
 use crate::resources::{Context, pipeline};
-use crate::storage::{Durability, Error, Key};
+use crate::storage::{Durability, Error, Key, Prefix};
 use jiff::Timestamp;
 use rand::RngExt;
-use serde_json::json;
-use std::net::Ipv4Addr;
+use serde_json::{Value, json};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 /// The addresses of the service network that Services may have.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Range {
     first: u32,
     /// Without the network's own and the broadcast address.
@@ -47,15 +49,56 @@ pub async fn take(state: &Arc<State>, address: &str, namespace: &str, name: &str
     let Ok(ip) = address.parse::<Ipv4Addr>() else {
         return Err("the provided network does not match the current range".to_owned());
     };
-    if !state.services.addresses.contains(ip) {
+    if !ranges(state).iter().any(|range| range.contains(ip)) {
         return Err("the provided network does not match the current range".to_owned());
     }
     if claim(state, ip, namespace, name, dry_run).await? { Ok(()) } else { Err(ALLOCATED.to_owned()) }
 }
 
-/// A free address, at random.
+/// The server's own range, then those of ServiceCIDRs that are ready and stay.
+fn ranges(state: &State) -> Vec<Range> {
+    let mut ranges = vec![state.services.addresses];
+    let Some(row) = state.registry.row("networking.k8s.io", "v1", "servicecidrs") else { return ranges };
+    let snapshot = state.storage.snapshot();
+    for entry in snapshot.range(&Prefix::resource(&row.stored), None) {
+        let object = entry.body.parse();
+        let conditions = object["status"]["conditions"].as_array();
+        let mut ready = conditions.into_iter().flatten().filter(|condition| condition["type"] == "Ready");
+        // Without a word it is ready: nobody may be there to say so.
+        if is_being_deleted(&object) || ready.any(|condition| condition["status"] != "True") {
+            continue;
+        }
+        let cidrs = object["spec"]["cidrs"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        for cidr in cidrs.filter_map(Cidr::parse_sloppy) {
+            if let IpAddr::V4(network) = cidr.network() {
+                let range = Range::new(network, cidr.prefix);
+                if !ranges.contains(&range) {
+                    ranges.push(range);
+                }
+            }
+        }
+    }
+    ranges
+}
+
+/// A free address: of the first range that is not full.
 pub async fn take_any(state: &Arc<State>, namespace: &str, name: &str, dry_run: bool) -> Result<String, String> {
-    let range = state.services.addresses;
+    for range in ranges(state) {
+        if let Some(address) = take_of(state, range, namespace, name, dry_run).await? {
+            return Ok(address);
+        }
+    }
+    Err("range is full".to_owned())
+}
+
+/// A free address, at random.
+async fn take_of(
+    state: &Arc<State>,
+    range: Range,
+    namespace: &str,
+    name: &str,
+    dry_run: bool,
+) -> Result<Option<String>, String> {
     let address = |offset: u32| Ipv4Addr::from(range.first + offset);
     let reserved = range.reserved();
     for _ in 0..RANDOM_TRIES {
@@ -64,15 +107,15 @@ pub async fn take_any(state: &Arc<State>, namespace: &str, name: &str, dry_run: 
         }
         let offset = rand::rng().random_range(reserved..range.count);
         if claim(state, address(offset), namespace, name, dry_run).await? {
-            return Ok(address(offset).to_string());
+            return Ok(Some(address(offset).to_string()));
         }
     }
     for offset in (reserved..range.count).chain(0..reserved) {
         if claim(state, address(offset), namespace, name, dry_run).await? {
-            return Ok(address(offset).to_string());
+            return Ok(Some(address(offset).to_string()));
         }
     }
-    Err("range is full".to_owned())
+    Ok(None)
 }
 
 fn key(address: &str) -> Key {
