@@ -13,6 +13,7 @@ use orch::runtime::{Informer, InformerOptions, Informers};
 use orch::scheduler;
 use orch::storage::{Prefix, Revision, SqliteStorage, Storage, Watch};
 use serde_json::{Value, json};
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -467,7 +468,8 @@ impl FakeNode {
         };
         let pods = Informer::<Pod>::start(self.objects.client().clone(), options);
         let mut changes = pods.store().changes();
-        let mut number = 1;
+        // An event may be of before the status was written: a pod keeps its address.
+        let mut numbers: HashMap<Arc<str>, u32> = HashMap::new();
         loop {
             let change = tokio::select! {
                 () = self.stop.cancelled() => return,
@@ -480,7 +482,8 @@ impl FakeNode {
                 let result = self.objects.delete(&kinds::PODS, &pod.meta.namespace, &pod.meta.name, &options).await;
                 accept_gone(result);
             } else if matches!(&*pod.phase, "" | "Pending") {
-                number += 1;
+                let next = u32::try_from(numbers.len()).unwrap_or(u32::MAX) + 2;
+                let number = *numbers.entry(pod.meta.uid.clone()).or_insert(next);
                 self.run_pod(&pod, number).await;
             }
         }
