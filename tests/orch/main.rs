@@ -36,6 +36,7 @@ mod kubectl;
 mod kubelet;
 mod resource_quota;
 mod scheduler_cluster;
+mod schema_bench;
 mod schema_decode;
 mod schema_roundtrip;
 mod simulated_disk;
