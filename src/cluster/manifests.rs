@@ -1,5 +1,5 @@
 //! Manifests that the server applies by itself: its own, and those in `<data>/server/manifests`, at
-//! the start and when one changes.
+//! the start, when one changes, and ever more seldom while one does not apply.
 
 use crate::api::yaml;
 use crate::runtime::directory_watch::{DirectoryWatch, WatchFlags};
