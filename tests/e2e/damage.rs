@@ -170,19 +170,22 @@ fn a_server_goes_back_to_its_own_snapshot() {
     machine.start(&flags);
     machine.wait_answer();
     create(&machine, "one");
-    let listed = || -> Vec<serde_json::Value> {
-        let said = must(&machine, &["snapshot", "list", "--dir", &elsewhere.display().to_string(), "-o", "json"]);
+    let listed = |machine: &Machine| -> Vec<serde_json::Value> {
+        let said = must(machine, &["snapshot", "list", "--dir", &elsewhere.display().to_string(), "-o", "json"]);
         serde_json::from_str::<Vec<_>>(&said).expect("JSON")
     };
-    let revision = machine.get(&path("one"))["metadata"]["resourceVersion"].as_str().expect("one").parse::<u64>();
-    let revision = revision.expect("a number");
-    wait("a snapshot has it", || {
-        listed().first().is_some_and(|newest| newest["manifest"]["revision"].as_u64() >= Some(revision))
-    });
+    let wait_for = |machine: &Machine, name: &str| {
+        let object = machine.get(&path(name));
+        let revision: u64 = object["metadata"]["resourceVersion"].as_str().expect("one").parse().expect("a number");
+        wait("a snapshot has it", || {
+            listed(machine).first().is_some_and(|newest| newest["manifest"]["revision"].as_u64() >= Some(revision))
+        });
+    };
+    wait_for(&machine, "one");
     // The old ones go; between a new one and that there is one more.
     let mut seen = std::collections::BTreeSet::new();
     wait("there were five", || {
-        let there = listed();
+        let there = listed(&machine);
         assert!(there.len() <= 3, "{there:?}");
         seen.extend(there.iter().map(|one| one["path"].to_string()));
         seen.len() >= 5
@@ -190,7 +193,13 @@ fn a_server_goes_back_to_its_own_snapshot() {
     assert_eq!(machine.stop(), Some(0));
     flip(&store(&machine).join("orch.db"), "one");
     let before = machine.log().len();
-    machine.start(&flags);
+    // By a schedule, as users of k3s write it.
+    machine.start(&[
+        "--disable-agent",
+        "--etcd-snapshot-schedule-cron=@every 1s",
+        "--snapshot-retention=2",
+        &directory,
+    ]);
     machine.wait_answer();
     let log = machine.log()[before..].to_owned();
     for part in ["the database was damaged", "default/one", "starts from the snapshot", "is kept in"] {
@@ -198,5 +207,6 @@ fn a_server_goes_back_to_its_own_snapshot() {
     }
     assert_eq!(machine.get(&path("one"))["data"]["text"], text("one"));
     create(&machine, "two");
+    wait_for(&machine, "two");
     assert_eq!(machine.stop(), Some(0));
 }
