@@ -69,12 +69,12 @@ impl TestNode {
     }
 
     fn start_kubelet(&mut self) {
+        self.start_kubelet_on(watch::channel(Ok(())).1);
+    }
+
+    fn start_kubelet_on(&mut self, network: watch::Receiver<Result<(), String>>) {
         let root = self.directory.path();
-        let mut config = Config::new(
-            "n1",
-            watch::channel(vec!["192.0.2.1".parse().expect("an address")]).1,
-            watch::channel(Ok(())).1,
-        );
+        let mut config = Config::new("n1", watch::channel(vec!["192.0.2.1".parse().expect("an address")]).1, network);
         config.root_directory = root.join("kubelet");
         config.pod_logs_directory = root.join("logs");
         config.container_logs_directory = root.join("containers");
@@ -524,6 +524,30 @@ async fn what_the_node_controller_wrote_of_a_running_pod_is_put_right() {
     node.until_ready("other").await;
     let pod = node.pods().get("web").await.expect("it is there");
     assert_eq!(pod.metadata.resource_version, noted.metadata.resource_version);
+}
+
+#[tokio::test]
+async fn a_pod_waits_for_the_network_of_a_node_that_was_ready() {
+    let mut node = TestNode::start().await;
+    node.create("web", one(&["serve"])).await;
+    node.until_ready("web").await;
+    let nodes: Api<Node> = Api::all(node.client.clone());
+    wait("the node is ready", || async {
+        let found = nodes.get("n1").await.expect("the API answers");
+        let conditions = found.status.and_then(|status| status.conditions).unwrap_or_default();
+        let is_ready = conditions.iter().any(|one| one.type_ == "Ready" && one.status == "True");
+        if is_ready { Ok(()) } else { Err(conditions) }
+    })
+    .await;
+    // The machine goes down and comes up again: the pod is dead, the API still says that the node is ready.
+    node.stop_kubelet().await;
+    node.runtime.kill_sandbox("web");
+    let (network, receiver) = watch::channel(Err("there is none yet".to_owned()));
+    node.start_kubelet_on(receiver);
+    node.until_event("web", "NetworkNotReady: network is not ready: there is none yet").await;
+    network.send_replace(Ok(())).expect_err("there was none");
+    let pod = node.until("web", "restarted", |pod| restarts(pod) == 1 && condition(pod, "Ready") == "True").await;
+    assert_eq!(phase_of(&pod), "Running");
 }
 
 #[tokio::test]

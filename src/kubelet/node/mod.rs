@@ -99,7 +99,8 @@ impl Node {
         let mut addresses = config.node_addresses.clone();
         let mut network = config.network_ready.clone();
         let mut pressure = Pressure::default();
-        self.await_network(&mut network).await;
+        // On a receiver of its own: pods that wait for the network are still to be woken by it below.
+        self.await_network(network.clone()).await;
         self.report(&pressure, false).await;
         let mut report_at = Instant::now() + config.node_status_report;
         loop {
@@ -148,7 +149,7 @@ impl Node {
 
     /// A node that was ready stays so over a restart of orch: its pods go on meanwhile, and are not to leave
     /// their Services for the moment in which their network is found again.
-    async fn await_network(&self, network: &mut watch::Receiver<Result<(), String>>) {
+    async fn await_network(&self, mut network: watch::Receiver<Result<(), String>>) {
         let conditions = self.written.lock().conditions.clone().unwrap_or_default();
         if conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True") {
             // Late or never: then the report says so.
