@@ -214,3 +214,29 @@ async fn its_pods_and_revisions_go_with_it_or_stay() {
     assert_eq!(cluster.list(&kinds::PODS, "default", "app=agent").await, Vec::<Value>::new());
     cluster.until("the revisions are gone", || async { revisions(&cluster).await.is_empty().then_some(()) }).await;
 }
+
+#[tokio::test]
+async fn a_second_revision_of_the_template_may_take_the_place_of_the_first() {
+    let mut cluster = TestCluster::start().await;
+    cluster.add_node("n1").await;
+    cluster.create(&kinds::DAEMON_SETS, "default", daemon_set("agent")).await;
+    until(&cluster, "agent", 1).await;
+    cluster.settle().await;
+    let pods = cluster.list(&kinds::PODS, "default", "app=agent").await;
+    let first = cluster.list(&kinds::CONTROLLER_REVISIONS, "default", "app=agent").await.remove(0);
+    let mut second = first.clone();
+    second["metadata"] = json!({
+        "name": "agent-second", "ownerReferences": first["metadata"]["ownerReferences"],
+        "labels": { "app": "agent", "controller-revision-hash": "second" },
+    });
+    second["revision"] = 2.into();
+    cluster.create(&kinds::CONTROLLER_REVISIONS, "default", second).await;
+    cluster.settle().await;
+    assert_eq!(revisions(&cluster).await.len(), 2, "nobody cleans up at once");
+    let name = first["metadata"]["name"].as_str().expect("a name");
+    cluster.delete(&kinds::CONTROLLER_REVISIONS, "default", name, DeleteOptions::default()).await;
+    cluster.settle().await;
+    assert_eq!(revisions(&cluster).await, [(2, "second".to_owned())]);
+    let after = cluster.list(&kinds::PODS, "default", "app=agent").await;
+    assert_eq!(after[0]["metadata"]["uid"], pods[0]["metadata"]["uid"], "its pod goes on");
+}

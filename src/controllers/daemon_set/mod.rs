@@ -61,6 +61,10 @@ pub fn start(context: &Context) -> Running {
     revisions.on_change({
         let (queue, sets) = (queue.clone(), sets.clone());
         move |change| {
+            // One that is made with its owner is the owner's work, or somebody's who has a reason: no news.
+            if matches!(change, Change::Added(revision) if revision.meta.controller().is_some()) {
+                return;
+            }
             add_owners(&queue, &sets, change.old().into_iter().chain(change.new()).map(|revision| &revision.meta));
         }
     });
