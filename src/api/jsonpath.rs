@@ -10,6 +10,9 @@ use std::str::Chars;
 /// How deep filters and unions may nest.
 const DEPTH: usize = 16;
 
+/// Values that a step may lead to.
+const MOST: usize = 1 << 20;
+
 /// A text with expressions in braces.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Template(Vec<Segment>);
@@ -104,8 +107,8 @@ impl Template {
 
     pub fn print(&self, value: &Value) -> String {
         let mut out = String::new();
-        let mut print = |values: Vec<Value>| {
-            let texts: Vec<String> = values.iter().map(to_text).collect();
+        let mut print = |values: Vec<&Value>| {
+            let texts: Vec<String> = values.into_iter().map(to_text).collect();
             out.push_str(&texts.join(" "));
         };
         each_part(&self.0, value, value, &mut print);
@@ -115,19 +118,21 @@ impl Template {
     /// A list per text and expression, of what it selects.
     pub fn parts(&self, value: &Value) -> Vec<Value> {
         let mut parts = Vec::new();
-        each_part(&self.0, value, value, &mut |values| parts.push(Value::Array(values)));
+        each_part(&self.0, value, value, &mut |values| {
+            parts.push(values.into_iter().cloned().collect());
+        });
         parts
     }
 }
 
-fn each_part(segments: &[Segment], root: &Value, current: &Value, take: &mut dyn FnMut(Vec<Value>)) {
+fn each_part(segments: &[Segment], root: &Value, current: &Value, take: &mut dyn FnMut(Vec<&Value>)) {
     for segment in segments {
         match segment {
-            Segment::Text(text) => take(vec![text.as_str().into()]),
+            Segment::Text(text) => take(vec![&text.as_str().into()]),
             Segment::Values(expression) => take(expression.walk(root, current)),
             Segment::Range(over, body) => {
                 for item in over.walk(root, current) {
-                    each_part(body, root, &item, take);
+                    each_part(body, root, item, take);
                 }
             }
         }
@@ -187,43 +192,52 @@ impl Expression {
 
     /// The values that the path selects in `value`.
     pub fn select(&self, value: &Value) -> Vec<Value> {
-        self.walk(value, value)
+        self.walk(value, value).into_iter().cloned().collect()
     }
 
-    fn walk(&self, root: &Value, current: &Value) -> Vec<Value> {
-        let mut values = vec![current.clone()];
+    /// A path that selects more than [`MOST`] on its way selects nothing: each `..` and `*` multiplies.
+    fn walk<'v>(&'v self, root: &'v Value, current: &'v Value) -> Vec<&'v Value> {
+        let mut values = vec![current];
         for step in &self.0 {
-            values = values.iter().flat_map(|value| step.take(root, value)).collect();
+            let mut next = Vec::new();
+            for value in values {
+                step.take(root, value, &mut next);
+                if next.len() > MOST {
+                    return Vec::new();
+                }
+            }
+            values = next;
         }
         values
     }
 }
 
 impl Step {
-    fn take(&self, root: &Value, value: &Value) -> Vec<Value> {
+    fn take<'v>(&'v self, root: &'v Value, value: &'v Value, out: &mut Vec<&'v Value>) {
         match self {
-            Self::Root => vec![root.clone()],
-            Self::Constant(constant) => vec![constant.clone()],
-            Self::Field(name) => value.get(name).filter(|field| !field.is_null()).cloned().into_iter().collect(),
-            Self::Wildcard => children(value),
-            Self::Descend => descend(value),
+            Self::Root => out.push(root),
+            Self::Constant(constant) => out.push(constant),
+            Self::Field(name) => out.extend(value.get(name).filter(|field| !field.is_null())),
+            Self::Wildcard => children(value, out),
+            Self::Descend => descend(value, out),
             Self::Index(index) => {
-                let Value::Array(items) = value else { return Vec::new() };
+                let Value::Array(items) = value else { return };
                 let at = if *index < 0 { index + items.len() as i64 } else { *index };
-                usize::try_from(at).ok().and_then(|at| items.get(at)).cloned().into_iter().collect()
+                out.extend(usize::try_from(at).ok().and_then(|at| items.get(at)));
             }
             Self::Slice { start, end, step } => {
-                let Value::Array(items) = value else { return Vec::new() };
+                let Value::Array(items) = value else { return };
                 let length = items.len() as i64;
                 let place = |bound: i64| (if bound < 0 { bound + length } else { bound }).clamp(0, length) as usize;
                 let (start, end) = (place(start.unwrap_or(0)), place(end.unwrap_or(length)));
                 let stride = usize::try_from(*step).unwrap_or(1).max(1);
-                items.get(start..end.max(start)).unwrap_or_default().iter().step_by(stride).cloned().collect()
+                out.extend(items.get(start..end.max(start)).unwrap_or_default().iter().step_by(stride));
             }
-            Self::Union(members) => members.iter().flat_map(|member| member.walk(root, value)).collect(),
+            Self::Union(members) => members.iter().for_each(|member| out.extend(member.walk(root, value))),
             Self::Filter(left, comparison) => {
-                let mut items = children(value);
-                items.retain(|item| {
+                let mut items = Vec::new();
+                children(value, &mut items);
+                out.extend(items.into_iter().filter(|item| {
                     let left = left.walk(root, item);
                     match comparison {
                         None => !left.is_empty(),
@@ -232,27 +246,27 @@ impl Step {
                             _ => false,
                         },
                     }
-                });
-                items
+                }));
             }
         }
     }
 }
 
-fn children(value: &Value) -> Vec<Value> {
+fn children<'v>(value: &'v Value, out: &mut Vec<&'v Value>) {
     match value {
-        Value::Array(items) => items.clone(),
-        Value::Object(fields) => fields.values().cloned().collect(),
-        _ => Vec::new(),
+        Value::Array(items) => out.extend(items),
+        Value::Object(fields) => out.extend(fields.values()),
+        _ => {}
     }
 }
 
-fn descend(value: &Value) -> Vec<Value> {
-    let mut all = vec![value.clone()];
-    for child in children(value) {
-        all.extend(descend(&child));
+fn descend<'v>(value: &'v Value, out: &mut Vec<&'v Value>) {
+    out.push(value);
+    match value {
+        Value::Array(items) => items.iter().for_each(|item| descend(item, out)),
+        Value::Object(fields) => fields.values().for_each(|field| descend(field, out)),
+        _ => {}
     }
-    all
 }
 
 impl Operator {
@@ -320,6 +334,9 @@ impl<'a> Parser<'a> {
                 Some('.') => {
                     self.chars.next();
                     if self.eat('.') {
+                        if matches!(steps.last(), Some(Step::Descend)) {
+                            return Err("invalid multiple recursive descent".to_owned());
+                        }
                         steps.push(Step::Descend);
                         if self.peek() == Some('[') {
                             continue;
@@ -534,6 +551,18 @@ mod tests {
         }
         let deep = format!("{{{}}}", ".a[?(@".repeat(40));
         assert!(print(&deep).is_err());
+    }
+
+    /// Found by fuzzing: descents upon descents took all memory.
+    #[test]
+    fn what_multiplies_ends() {
+        assert!(Expression::parse("....").is_err() && Template::parse("{.....a}").is_err());
+        let mut object = json!(1);
+        for _ in 0..60 {
+            object = json!({ "a": object, "b": [1, 2] });
+        }
+        assert!(Expression::parse("..*..*..*..*..*").expect("a path").select(&object).is_empty());
+        assert_eq!(Expression::parse("..b[0]").expect("a path").select(&object).len(), 60);
     }
 
     #[test]

@@ -96,6 +96,8 @@ impl Quantity {
         } else {
             mantissa = mantissa.checked_mul(1i128 << power).ok_or(ParseError::Numeric)?;
         }
+        // Zero of any size is zero.
+        let exponent = if mantissa == 0 { 0 } else { exponent };
         let mut quantity = Self { mantissa, exponent, format, text: None };
         quantity.round_up(NANO);
         if format == Format::BinarySi {
@@ -373,6 +375,15 @@ mod tests {
             ("1ee3", ParseError::Suffix),
         ] {
             assert_eq!(Quantity::parse(text).unwrap_err(), error, "{text}");
+        }
+    }
+
+    /// Found by fuzzing.
+    #[test]
+    fn zero_is_zero_however_it_is_written() {
+        for text in ["0e0106", "0E", "0Ei", "0e-9", "0.000"] {
+            let zero = Quantity::parse(text).expect("a quantity");
+            assert_eq!((zero.value(), zero.milli_value()), (0, 0), "{text}");
         }
     }
 

@@ -6,6 +6,7 @@ use super::super::metrics::Step;
 use super::super::{Attributes, Operation, Plugin, Sources};
 use super::hook::{Caller, Hook, Place, hooks};
 use crate::api::field::go_quote;
+use crate::api::patch::apply_operations;
 use crate::api::{GroupVersionResource, Status};
 use crate::apiserver::{audit, codec};
 use async_trait::async_trait;
@@ -43,7 +44,7 @@ impl MutatingWebhooks {
             Some(row) => world.convert(object, attributes.resource, row).await?,
             None => object.clone(),
         };
-        json_patch::patch(&mut patched, patch).map_err(|error| Status::internal(error.to_string()))?;
+        apply_operations(&mut patched, patch).map_err(Status::internal)?;
         let GroupVersionResource { group, version, resource } = attributes.resource;
         let own = world.registry.row(group, version, resource);
         if let (Some(row), Some(own)) = (&invocation.row, &own) {
