@@ -160,14 +160,14 @@ impl Change {
     }
 
     pub async fn print_as(&self, session: &Session, object: &Value, operation: &str) -> Outcome<()> {
-        session.print(&self.text(object, operation)).await
+        session.print(&self.text(object, operation)?).await
     }
 
     /// What is printed of it.
-    pub fn text(&self, object: &Value, operation: &str) -> String {
+    pub fn text(&self, object: &Value, operation: &str) -> Outcome<String> {
         if matches!(self.format, Format::Default) {
             let space = if operation.is_empty() { "" } else { " " };
-            return format!("{}{space}{operation}{}\n", name_of(object), self.suffix);
+            return Ok(format!("{}{space}{operation}{}\n", name_of(object), self.suffix));
         }
         let mut object = object.clone();
         if !self.managed_fields {
@@ -175,7 +175,7 @@ impl Change {
         }
         let again = self.printed.swap(true, Ordering::Relaxed);
         let apart = if again && matches!(self.format, Format::Yaml) { "---\n" } else { "" };
-        format!("{apart}{}", self.format.print(&object))
+        Ok(format!("{apart}{}", self.format.print(&object)?))
     }
 }
 

@@ -96,7 +96,7 @@ async fn dump(arguments: &Arguments, session: &Session) -> Outcome<()> {
     let format = Format::parse(Some(output), false)?;
     let target = Target { session, directory: arguments.text_or_empty("output-directory"), extension: output };
     let nodes = session.list(&NODES, "", &Query::default()).await?;
-    target.write("nodes", true, &format.print(&typed(nodes, &NODES))).await?;
+    target.write("nodes", true, &format.print(&typed(nodes, &NODES))?).await?;
     let mut namespaces = arguments.list("namespaces");
     if arguments.on("all-namespaces") {
         let all = session.list(&NAMESPACES, "", &Query::default()).await?;
@@ -108,7 +108,7 @@ async fn dump(arguments: &Arguments, session: &Session) -> Outcome<()> {
     for namespace in namespaces {
         for (kind, file) in KINDS {
             let list = session.list(kind, &namespace, &Query::default()).await?;
-            target.write(&format!("{namespace}/{file}"), true, &format.print(&typed(list, kind))).await?;
+            target.write(&format!("{namespace}/{file}"), true, &format.print(&typed(list, kind))?).await?;
         }
         let pods = take_items(session.list(&PODS, &namespace, &Query::default()).await?, &PODS);
         for pod in &pods {

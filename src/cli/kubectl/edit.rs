@@ -272,7 +272,7 @@ impl Edit<'_> {
     ) -> Outcome<Option<(String, PathBuf)>> {
         let (original, extension) = match self.form {
             Form::Yaml => (crate::api::yaml::print(object), "yaml"),
-            Form::Json => (Format::Json.print(object), "json"),
+            Form::Json => (Format::Json.print(object)?, "json"),
         };
         let mut shown = self.header.to_owned();
         for reason in reasons {

@@ -282,7 +282,7 @@ impl Get<'_> {
         let nothing = objects.is_empty() && (!failures.is_empty() || self.args.ignore_not_found);
         if !nothing {
             let whole = if wanted.single { objects.into_iter().next().unwrap_or_default() } else { list_of(objects) };
-            self.session.print(&self.format.print(&whole)).await?;
+            self.session.print(&self.format.print(&whole)?).await?;
         }
         Failure::all(failures)
     }
@@ -360,7 +360,7 @@ impl Watcher<'_> {
         }
         let separator = if matches!(self.get.format, Format::Yaml) && self.documents > 0 { "---\n" } else { "" };
         self.documents += 1;
-        let text = format!("{separator}{}", self.get.format.print(&object));
+        let text = format!("{separator}{}", self.get.format.print(&object)?);
         self.get.session.print(&text).await
     }
 

@@ -46,7 +46,7 @@ async fn run(arguments: &Arguments, connection: &Connection, terminal: &Arc<Term
         if let Ok(Some(server)) = &server {
             all["serverVersion"] = server.clone();
         }
-        text.push_str(&Format::parse(Some(output), false)?.print(&all));
+        text.push_str(&Format::parse(Some(output), false)?.print(&all)?);
     }
     terminal.print(&text).await?;
     server.map(|_| ())

@@ -8,7 +8,7 @@ mod targets;
 
 use libfuzzer_sys::fuzz_target;
 use std::sync::LazyLock;
-use targets::{cel, objects, requests, selectors, streams};
+use targets::{cel, definitions, objects, requests, selectors, streams};
 
 type Target = fn(&[u8]);
 
@@ -25,6 +25,8 @@ const TARGETS: &[(&str, Target)] = &[
     ("label_selector", selectors::labels),
     ("field_selector", selectors::fields),
     ("request", requests::request),
+    ("json_path", definitions::json_path),
+    ("custom_schema", definitions::custom_schema),
     ("cel", cel::cel),
     ("spdy", streams::spdy),
     ("channels", streams::channels),

@@ -70,7 +70,7 @@ async fn view(arguments: &Arguments, session: &Session) -> Outcome<()> {
                 // Kubernetes shows the text here, and not Go's form of it.
                 let text = match format {
                     Format::Json => serde_json::to_string_pretty(&applied).unwrap_or_default() + "\n",
-                    _ => format.print(&applied),
+                    _ => format.print(&applied)?,
                 };
                 session.print(&text).await
             }

@@ -51,8 +51,8 @@ async fn run(arguments: &Arguments, connection: &Connection, terminal: &Arc<Term
         redact(&mut whole);
     }
     let text = match Format::of(arguments)? {
-        Format::Default => Format::Yaml.print(&whole),
-        format => format.print(&whole),
+        Format::Default => Format::Yaml.print(&whole)?,
+        format => format.print(&whole)?,
     };
     terminal.print(&text).await
 }

@@ -1,6 +1,7 @@
-//! The forms of `-o`: tables, names, JSON, YAML, JSONPath, columns of one's own.
+//! The forms of `-o`: tables, names, JSON, YAML, JSONPath, Go's templates, columns of one's own.
 
 mod columns;
+mod go_template;
 pub mod table;
 
 use super::discovery::label;
@@ -15,9 +16,13 @@ use serde_json::{Value, json};
 
 /// The flags of the form.
 pub const FLAGS: &[Flag] = &[
-    text("output", "FORMAT", "Form of the output: name, json, yaml, jsonpath=…, jsonpath-as-json=…, custom-columns=…")
-        .short('o'),
-    text("template", "TEMPLATE", "Template, or its file, of -o jsonpath and jsonpath-file"),
+    text(
+        "output",
+        "FORMAT",
+        "Form of the output: name, json, yaml, jsonpath=…, jsonpath-as-json=…, go-template=…, custom-columns=…",
+    )
+    .short('o'),
+    text("template", "TEMPLATE", "Template, or its file, of -o go-template, jsonpath and their files"),
     switch("show-managed-fields", "Show managedFields in JSON and YAML"),
     switch("allow-missing-template-keys", "Fields that a template names need not be there").default("true"),
 ];
@@ -33,6 +38,8 @@ pub enum Format {
     JsonPath(Template),
     /// What each part of the template selects, as a list.
     JsonPathAsJson(Template),
+    /// The flag: what is absent is an error.
+    GoTemplate(go_template::Template, bool),
     Columns(Columns),
 }
 
@@ -44,7 +51,12 @@ impl Format {
             (Some(name), Some(template)) if !name.contains('=') => Some(format!("{name}={template}")),
             (output, _) => output.map(str::to_owned),
         };
-        Self::parse(joined.as_deref(), arguments.on("no-headers"))
+        let joined = joined.or_else(|| template.map(|template| format!("go-template={template}")));
+        let format = Self::parse(joined.as_deref(), arguments.on("no-headers"))?;
+        Ok(match format {
+            Self::GoTemplate(template, _) => Self::GoTemplate(template, !arguments.on("allow-missing-template-keys")),
+            format => format,
+        })
     }
 
     pub fn parse(text: Option<&str>, no_headers: bool) -> Outcome<Self> {
@@ -55,9 +67,8 @@ impl Format {
         };
         let needs = || {
             argument.filter(|argument| !argument.is_empty()).ok_or_else(|| match name {
-                "jsonpath" | "jsonpath-as-json" | "jsonpath-file" => {
-                    Failure::local("template format specified but no template given")
-                }
+                "jsonpath" | "jsonpath-as-json" | "jsonpath-file" | "go-template" | "go-template-file" | "template"
+                | "templatefile" => Failure::local("template format specified but no template given"),
                 _ => Failure::local("custom-columns format specified but no custom columns given"),
             })
         };
@@ -66,6 +77,11 @@ impl Format {
         };
         let template = |text: &str| {
             Template::parse(text).map_err(|error| Failure::local(format!("error parsing jsonpath {text}, {error}")))
+        };
+        let go_template = |text: &str| {
+            go_template::Template::parse(text)
+                .map(|template| Self::GoTemplate(template, false))
+                .map_err(|error| Failure::local(format!("error parsing template {text}, {error}")))
         };
         match name {
             "" => Ok(Self::Default),
@@ -76,10 +92,12 @@ impl Format {
             "jsonpath" => template(needs()?).map(Self::JsonPath),
             "jsonpath-as-json" => template(needs()?).map(Self::JsonPathAsJson),
             "jsonpath-file" => template(&file(needs()?)?).map(Self::JsonPath),
+            "go-template" | "template" => go_template(needs()?),
+            "go-template-file" | "templatefile" => go_template(&file(needs()?)?),
             "custom-columns" => Ok(Self::Columns(Columns::parse(needs()?, no_headers)?)),
             "custom-columns-file" => Ok(Self::Columns(Columns::parse_file(&file(needs()?)?, no_headers)?)),
             other => Err(Failure::local(format!(
-                "unable to match a printer suitable for the output format {}, allowed formats are: custom-columns,custom-columns-file,json,jsonpath,jsonpath-as-json,jsonpath-file,name,wide,yaml",
+                "unable to match a printer suitable for the output format {}, allowed formats are: custom-columns,custom-columns-file,go-template,go-template-file,json,jsonpath,jsonpath-as-json,jsonpath-file,name,template,templatefile,wide,yaml",
                 go_quote(other)
             ))),
         }
@@ -91,16 +109,19 @@ impl Format {
     }
 
     /// One object, or a list, in this form; nothing for tables.
-    pub fn print(&self, object: &Value) -> String {
-        match self {
+    pub fn print(&self, object: &Value) -> Outcome<String> {
+        Ok(match self {
             Self::Default | Self::Wide => String::new(),
             Self::Name => items(object).map(|item| name_of(item) + "\n").collect(),
             Self::Json => json_text(object),
             Self::Yaml => crate::api::yaml::print(object),
             Self::JsonPath(template) => template.print(object),
             Self::JsonPathAsJson(template) => template.parts(object).iter().map(json_text).collect(),
+            Self::GoTemplate(template, strict) => template.print(object, *strict).map_err(|(_, error)| {
+                Failure::local(format!("error executing template {}: {error}", go_quote(&template.text)))
+            })?,
             Self::Columns(columns) => columns.print(items(object)),
-        }
+        })
     }
 }
 
@@ -174,7 +195,7 @@ mod tests {
     use expect_test::expect;
 
     fn print(format: &str, object: &Value) -> String {
-        Format::parse(Some(format), false).expect("a format").print(object)
+        Format::parse(Some(format), false).expect("a format").print(object).expect("it prints")
     }
 
     #[test]
@@ -193,6 +214,7 @@ mod tests {
         "#]]
         .assert_eq(&print("json", &object));
         assert_eq!(print("jsonpath={.metadata.name}", &object), "web");
+        assert_eq!(print("go-template={{.metadata.name}}", &object), "web");
         let parts = "jsonpath-as-json=x{.metadata}{range .metadata.*}{@}{end}{.nope}";
         let lists = ["[\n    \"x\"\n]", "[\n    {\n        \"name\": \"web\"\n    }\n]", "[\n    \"web\"\n]", "[]"];
         assert_eq!(print(parts, &object), lists.join("\n") + "\n");
@@ -208,7 +230,9 @@ mod tests {
 
     #[test]
     fn wrong_formats_are_refused() {
-        for format in ["bogus", "jsonpath", "jsonpath={", "custom-columns=", "custom-columns=A"] {
+        for format in
+            ["bogus", "go-template={{", "go-template", "jsonpath", "jsonpath={", "custom-columns=", "custom-columns=A"]
+        {
             assert!(Format::parse(Some(format), false).is_err(), "{format}");
         }
     }
