@@ -30,7 +30,6 @@ pub struct Expression(Vec<Step>);
 
 #[derive(Clone, Debug, PartialEq)]
 enum Step {
-    Root,
     Field(String),
     Wildcard,
     /// The value and everything below it.
@@ -111,28 +110,28 @@ impl Template {
             let texts: Vec<String> = values.into_iter().map(to_text).collect();
             out.push_str(&texts.join(" "));
         };
-        each_part(&self.0, value, value, &mut print);
+        each_part(&self.0, value, &mut print);
         out
     }
 
     /// A list per text and expression, of what it selects.
     pub fn parts(&self, value: &Value) -> Vec<Value> {
         let mut parts = Vec::new();
-        each_part(&self.0, value, value, &mut |values| {
+        each_part(&self.0, value, &mut |values| {
             parts.push(values.into_iter().cloned().collect());
         });
         parts
     }
 }
 
-fn each_part(segments: &[Segment], root: &Value, current: &Value, take: &mut dyn FnMut(Vec<&Value>)) {
+fn each_part(segments: &[Segment], current: &Value, take: &mut dyn FnMut(Vec<&Value>)) {
     for segment in segments {
         match segment {
             Segment::Text(text) => take(vec![&text.as_str().into()]),
-            Segment::Values(expression) => take(expression.walk(root, current)),
+            Segment::Values(expression) => take(expression.walk(current)),
             Segment::Range(over, body) => {
-                for item in over.walk(root, current) {
-                    each_part(body, root, item, take);
+                for item in over.walk(current) {
+                    each_part(body, item, take);
                 }
             }
         }
@@ -192,16 +191,16 @@ impl Expression {
 
     /// The values that the path selects in `value`.
     pub fn select(&self, value: &Value) -> Vec<Value> {
-        self.walk(value, value).into_iter().cloned().collect()
+        self.walk(value).into_iter().cloned().collect()
     }
 
     /// A path that selects more than [`MOST`] on its way selects nothing: each `..` and `*` multiplies.
-    fn walk<'v>(&'v self, root: &'v Value, current: &'v Value) -> Vec<&'v Value> {
+    fn walk<'v>(&'v self, current: &'v Value) -> Vec<&'v Value> {
         let mut values = vec![current];
         for step in &self.0 {
             let mut next = Vec::new();
             for value in values {
-                step.take(root, value, &mut next);
+                step.take(value, &mut next);
                 if next.len() > MOST {
                     return Vec::new();
                 }
@@ -213,9 +212,8 @@ impl Expression {
 }
 
 impl Step {
-    fn take<'v>(&'v self, root: &'v Value, value: &'v Value, out: &mut Vec<&'v Value>) {
+    fn take<'v>(&'v self, value: &'v Value, out: &mut Vec<&'v Value>) {
         match self {
-            Self::Root => out.push(root),
             Self::Constant(constant) => out.push(constant),
             Self::Field(name) => out.extend(value.get(name).filter(|field| !field.is_null())),
             Self::Wildcard => children(value, out),
@@ -233,15 +231,15 @@ impl Step {
                 let stride = usize::try_from(*step).unwrap_or(1).max(1);
                 out.extend(items.get(start..end.max(start)).unwrap_or_default().iter().step_by(stride));
             }
-            Self::Union(members) => members.iter().for_each(|member| out.extend(member.walk(root, value))),
+            Self::Union(members) => members.iter().for_each(|member| out.extend(member.walk(value))),
             Self::Filter(left, comparison) => {
                 let mut items = Vec::new();
                 children(value, &mut items);
                 out.extend(items.into_iter().filter(|item| {
-                    let left = left.walk(root, item);
+                    let left = left.walk(item);
                     match comparison {
                         None => !left.is_empty(),
-                        Some((operator, right)) => match (left.first(), right.walk(root, item).first()) {
+                        Some((operator, right)) => match (left.first(), right.walk(item).first()) {
                             (Some(left), Some(right)) => operator.holds(left, right),
                             _ => false,
                         },
@@ -324,11 +322,8 @@ impl<'a> Parser<'a> {
         let mut steps = Vec::new();
         loop {
             match self.peek() {
-                Some('$') => {
-                    self.chars.next();
-                    steps.push(Step::Root);
-                }
-                Some('@') => {
+                // The value itself, both: to Kubernetes `$` is not the root.
+                Some('@' | '$') => {
                     self.chars.next();
                 }
                 Some('.') => {
@@ -562,6 +557,7 @@ mod tests {
             object = json!({ "a": object, "b": [1, 2] });
         }
         assert!(Expression::parse("..*..*..*..*..*").expect("a path").select(&object).is_empty());
+        assert!(Expression::parse("..$..$..$..$..$").is_err());
         assert_eq!(Expression::parse("..b[0]").expect("a path").select(&object).len(), 60);
     }
 

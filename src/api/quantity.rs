@@ -47,6 +47,9 @@ pub struct Quantity {
     text: Option<Box<str>>,
 }
 
+/// Of ten; more than anything is measured in.
+const MAX_POWER: u32 = 10_000;
+
 impl Quantity {
     pub const ZERO: Self = Self { mantissa: 0, exponent: 0, format: Format::DecimalSi, text: None };
 
@@ -74,9 +77,12 @@ impl Quantity {
         }
         let parts = split(text)?;
         let (base, power, format) = interpret(parts.suffix)?;
+        if power.unsigned_abs() > MAX_POWER {
+            return Err(ParseError::Suffix);
+        }
         let negative = text.starts_with('-');
         let digits: String = [parts.whole, parts.fraction].concat();
-        if digits.len() > 38 {
+        if digits.len() > 36 {
             return Err(ParseError::Numeric);
         }
         let mut mantissa: i128 = if digits.is_empty() { 0 } else { digits.parse().map_err(|_| ParseError::Numeric)? };
@@ -173,7 +179,7 @@ impl Quantity {
     }
 
     pub fn sub(&mut self, other: &Self) {
-        self.add(&Self { mantissa: -other.mantissa, text: None, ..other.clone() });
+        self.add(&Self { mantissa: other.mantissa.saturating_neg(), text: None, ..other.clone() });
     }
 
     /// The value where it is a whole number that fits.
@@ -213,11 +219,12 @@ impl Quantity {
             mantissa /= 10;
             exponent += 1;
         }
-        while exponent % 3 != 0 {
-            mantissa *= 10;
-            exponent -= 1;
+        let (down, ten) = (exponent.rem_euclid(3), |times: i32| 10_i128.pow(times.unsigned_abs()));
+        match mantissa.checked_mul(ten(down)) {
+            Some(mantissa) => (mantissa, exponent - down),
+            // As much as fits.
+            None => (mantissa / ten(3 - down), exponent + 3 - down),
         }
-        (mantissa, exponent)
     }
 }
 
@@ -385,6 +392,13 @@ mod tests {
             let zero = Quantity::parse(text).expect("a quantity");
             assert_eq!((zero.value(), zero.milli_value()), (0, 0), "{text}");
         }
+        let digits = "9".repeat(36);
+        let printed = |text: &str| Quantity::parse(text).expect("a quantity").to_string();
+        assert_eq!(printed(&format!("{digits}e2")), format!("{digits}00"));
+        assert_eq!(printed(&format!("{digits}e3")), format!("{digits}e3"));
+        // Longer ones could not be printed as they are.
+        assert!(Quantity::parse(&format!("{digits}9")).is_err());
+        assert!(Quantity::parse("1e2147483647").is_err() && Quantity::parse("1.5e-2147483648").is_err());
     }
 
     #[test]
