@@ -77,12 +77,13 @@ impl Quantity {
         }
         let parts = split(text)?;
         let (base, power, format) = interpret(parts.suffix)?;
-        if power.unsigned_abs() > MAX_POWER {
+        if power.unsigned_abs() > 2 * MAX_POWER {
             return Err(ParseError::Suffix);
         }
         let negative = text.starts_with('-');
         let digits: String = [parts.whole, parts.fraction].concat();
-        if digits.len() > 36 {
+        // Printed, it may have two zeros more: see `canonical_decimal`.
+        if digits.len() > 38 || digits.trim_end_matches('0').len() > 36 {
             return Err(ParseError::Numeric);
         }
         let mut mantissa: i128 = if digits.is_empty() { 0 } else { digits.parse().map_err(|_| ParseError::Numeric)? };
@@ -106,6 +107,10 @@ impl Quantity {
         let exponent = if mantissa == 0 { 0 } else { exponent };
         let mut quantity = Self { mantissa, exponent, format, text: None };
         quantity.round_up(NANO);
+        // As it is printed.
+        if mantissa != 0 && quantity.canonical_decimal().1 > MAX_POWER as i32 {
+            return Err(ParseError::Suffix);
+        }
         if format == Format::BinarySi {
             let limit = Self::new(i64::MAX, format);
             if quantity > limit {
@@ -396,6 +401,8 @@ mod tests {
         let printed = |text: &str| Quantity::parse(text).expect("a quantity").to_string();
         assert_eq!(printed(&format!("{digits}e2")), format!("{digits}00"));
         assert_eq!(printed(&format!("{digits}e3")), format!("{digits}e3"));
+        let point = "9223372092233720367758073677.03677006";
+        assert!(Quantity::parse(&printed(point)).is_ok(), "{}", printed(point));
         // Longer ones could not be printed as they are.
         assert!(Quantity::parse(&format!("{digits}9")).is_err());
         assert!(Quantity::parse("1e2147483647").is_err() && Quantity::parse("1.5e-2147483648").is_err());
