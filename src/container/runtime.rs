@@ -331,7 +331,7 @@ impl Runtime {
         for name in record::directories(&self.sandbox_data(&id))? {
             let directory = self.container_data(&id, &name);
             match record::read::<ContainerRecord>(&directory.join(record::CONTAINER)) {
-                Ok(Some(container)) => containers.push((container, record::read_exit(&directory).ok().flatten())),
+                Ok(Some(container)) => containers.push(container),
                 Ok(None) | Err(_) => record::remove_directory(&directory)?,
             }
         }
@@ -353,7 +353,9 @@ impl Runtime {
         {
             let mut state = self.state.lock();
             state.sandboxes.insert(id.clone(), Sandbox { record: sandbox, ready });
-            for (mut container, exit) in containers {
+            for mut container in containers {
+                // Behind the shim's answer: what it no longer runs has its record by then.
+                let exit = record::read_exit(&self.container_data(&id, &container.id)).ok().flatten();
                 let live = running.iter().find(|running| running.container == container.id).cloned();
                 let (container_state, exit) = match (&live, exit) {
                     (_, Some(exit)) => (ContainerState::Exited, Some(exit)),
