@@ -11,6 +11,7 @@ pub mod gvk;
 pub mod ip;
 pub mod jsonpath;
 pub mod names;
+pub mod operations;
 pub mod patch;
 pub mod quantity;
 pub mod regular;

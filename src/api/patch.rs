@@ -1,7 +1,7 @@
 //! JSON patch (RFC 6902) and merge patch (RFC 7386) of a JSON value, with the API server's limits
 //! and replies. Patches that need types are in the schema room.
 
-use super::Status;
+use super::{Status, operations};
 use json_patch::PatchOperation;
 use serde_json::Value;
 
@@ -52,28 +52,27 @@ pub fn rejected() -> Status {
 
 /// Apply a JSON patch. All of it or nothing.
 pub fn json_patch(original: &Value, patch: &[u8]) -> Result<Value, Status> {
-    let mut operations: Vec<Value> =
-        serde_json::from_slice(patch).map_err(|error| Status::bad_request(error.to_string()))?;
+    let operations: Value = serde_json::from_slice(patch).map_err(|error| Status::bad_request(error.to_string()))?;
+    let operations = match operations {
+        Value::Array(operations) => operations,
+        Value::Null => Vec::new(),
+        _ => return Err(Status::bad_request("a JSON patch is a list of operations")),
+    };
     if operations.len() > MAX_OPERATIONS {
         return Err(Status::request_entity_too_large(format!(
             "The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {}",
             operations.len()
         )));
     }
-    for operation in &mut operations {
-        resolve_negative_index(operation, original);
-    }
-    let patch: json_patch::Patch =
-        serde_json::from_value(Value::Array(operations)).map_err(|error| Status::bad_request(error.to_string()))?;
     let mut object = original.clone();
-    apply_operations(&mut object, &patch).map_err(|_| rejected())?;
+    operations::apply(&mut object, operations).ok_or_else(rejected)?;
     Ok(object)
 }
 
 /// What copies may add to an object, as JSON.
-const MAX_COPIED: usize = 3 << 20;
+pub(super) const MAX_COPIED: usize = 3 << 20;
 /// Deeper than any object may be, and not so deep that walking it is a danger.
-const MAX_DEPTH: usize = 400;
+pub(super) const MAX_DEPTH: usize = 400;
 
 /// The operations one after another. Err: one does not fit, or the object would become too large or too
 /// deep to be one; it is then what was made of it so far.
@@ -123,7 +122,7 @@ pub fn apply_operations(object: &mut Value, operations: &[PatchOperation]) -> Re
     Ok(())
 }
 
-fn depth(value: &Value) -> usize {
+pub(super) fn depth(value: &Value) -> usize {
     match value {
         Value::Array(list) => 1 + list.iter().map(depth).max().unwrap_or_default(),
         Value::Object(map) => 1 + map.values().map(depth).max().unwrap_or_default(),
@@ -136,20 +135,6 @@ fn absent(operation: &PatchOperation) -> Option<&str> {
     match operation {
         PatchOperation::Test(test) if test.value.is_null() => Some(test.path.as_str()),
         _ => None,
-    }
-}
-
-/// Kubernetes counts negative indices from the end of the list, as the object is before the patch.
-fn resolve_negative_index(operation: &mut Value, original: &Value) {
-    for field in ["path", "from"] {
-        let Some(Value::String(path)) = operation.get_mut(field) else { continue };
-        let Some((parent, last)) = path.rsplit_once('/') else { continue };
-        let Some(Value::Array(list)) = original.pointer(parent) else { continue };
-        if let Ok(index @ ..=-1) = last.parse::<i64>()
-            && let Some(index) = list.len().checked_add_signed(index as isize)
-        {
-            *path = format!("{parent}/{index}");
-        }
     }
 }
 
@@ -181,6 +166,20 @@ mod tests {
         assert_eq!(patched, Ok(expected));
     }
 
+    /// As the library that Kubernetes uses does it.
+    #[test]
+    fn edges_are_those_of_kubernetes() {
+        let new = check(json!([{"op": "replace", "path": "/metadata/new", "value": 1}])).expect("it is put there");
+        assert_eq!(new["metadata"]["new"], 1);
+        let last = check(json!([{"op": "add", "path": "/list/-1", "value": 9}])).expect("it is added");
+        assert_eq!(last["list"], json!([1, 2, 3, 9]));
+        let copied = check(json!([{"op": "copy", "from": "/metadata/none", "path": "/metadata/null"}]));
+        assert_eq!(copied.expect("null is copied")["metadata"].get("null"), Some(&Value::Null));
+        assert!(json_patch(&json!({}), b"null").is_ok());
+        let whole = check(json!([{"op": "replace", "path": "", "value": {"a": 1}}]));
+        assert_eq!(whole, Ok(json!({"a": 1})));
+    }
+
     /// As kube-rs adds a finalizer.
     #[test]
     fn what_is_not_there_is_null_to_a_test() {
@@ -202,6 +201,9 @@ mod tests {
         for patch in [
             json!([{"op": "test", "path": "/metadata/labels/a", "value": "9"}]),
             json!([{"op": "replace", "path": "/spec/replicas", "value": 1}]),
+            json!([{"op": "add", "path": "", "value": {}}]),
+            json!([{"op": "bogus", "path": "/list"}]),
+            json!([{"op": "replace", "path": "/list/3", "value": 1}]),
             json!([{"op": "remove", "path": "/metadata/labels/nope"}]),
         ] {
             assert_eq!(check(patch).map_err(|(code, _)| code), Err(422));

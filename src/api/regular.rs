@@ -11,6 +11,15 @@ const SIZE_LIMIT: usize = 1 << 20;
 /// Characters of an expression.
 const MAX_LENGTH: usize = 10_000;
 
+/// What is wrong, in the crate's words and in Go's.
+const REASONS: &[(&str, &str)] = &[
+    ("unclosed group", "missing closing )"),
+    ("unopened group", "unexpected )"),
+    ("unclosed character class", "missing closing ]"),
+    ("repetition operator missing expression", "missing argument to repetition operator"),
+    ("incomplete escape sequence, reached end of pattern prematurely", "trailing backslash at end of expression"),
+];
+
 /// Compile it. Err: Go's words for what is wrong, where they are known.
 pub fn regular_expression(expression: &str) -> Result<Regex, String> {
     if expression.len() > MAX_LENGTH {
@@ -23,7 +32,9 @@ pub fn regular_expression(expression: &str) -> Result<Regex, String> {
             regex::Error::CompiledTooBig(_) => "expression too large".to_owned(),
             error => {
                 let text = error.to_string();
-                text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()
+                let own = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
+                let go = REASONS.iter().find(|(known, _)| *known == own).map(|(_, go)| *go);
+                go.unwrap_or(own).to_owned()
             }
         };
         format!("error parsing regexp: {reason}: `{expression}`")

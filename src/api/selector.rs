@@ -488,7 +488,7 @@ fn unescape(value: &str) -> Result<String, String> {
                 Some(c) => return Err(format!("invalid field selector: invalid escape sequence: \\{c}")),
                 None => return Err("invalid field selector: invalid escape sequence: \\".to_owned()),
             },
-            ',' | '=' => return Err(format!("invalid field selector: unescaped character in value: {c}")),
+            ',' | '=' => return Err(format!("invalid field selector: unescaped character in value: {}", u32::from(c))),
             c => out.push(c),
         }
     }
@@ -560,7 +560,7 @@ mod tests {
         assert!(!selector.matches(labels(&[("metadata.name", "a,b=c"), ("status.phase", "Running")])));
         let error = |text: &str| FieldSelector::parse(text).expect_err(text);
         expect!["invalid selector: 'a,b=c'; can't understand 'a'"].assert_eq(&error("a,b=c"));
-        expect!["invalid field selector: unescaped character in value: ="].assert_eq(&error("a=b=c"));
+        expect!["invalid field selector: unescaped character in value: 61"].assert_eq(&error("a=b=c"));
         expect!["invalid field selector: invalid escape sequence: \\x"].assert_eq(&error("a=\\x"));
     }
 }

@@ -47,7 +47,9 @@ pub fn media_type(headers: &HeaderMap) -> Result<MediaType, Status> {
     if text.is_empty() {
         return Ok(MediaType::Json);
     }
-    MediaType::from_content_type(text).ok_or_else(|| {
+    // A parameter is a name and a value.
+    let well_formed = text.split(';').skip(1).all(|parameter| parameter.trim().is_empty() || parameter.contains('='));
+    MediaType::from_content_type(text).filter(|_| well_formed).ok_or_else(|| {
         Status::unsupported_media_type(
             "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml, application/vnd.kubernetes.protobuf",
         )
@@ -205,16 +207,30 @@ pub fn kind_of(body: &[u8], media: MediaType) -> (String, String) {
     (text("kind"), text("apiVersion"))
 }
 
-/// The configuration of an apply patch.
-pub fn decode_apply(schema: &schema::Schema, body: &[u8], validation: FieldValidation) -> Result<schema::Body, Status> {
-    let (object, strict) = schema::read_configuration(body)?;
-    let kind = object.get("kind").and_then(Value::as_str).unwrap_or(&schema.gvk.kind);
-    match validation {
-        FieldValidation::Strict if !strict.is_empty() => {
-            Err(Status::bad_request(format!("error strict decoding YAML for {kind}: {}", strict.join(", "))))
+/// The configuration of an apply patch, and the keys that come twice in it.
+pub struct Configuration {
+    pub object: Value,
+    strict: Vec<String>,
+    validation: FieldValidation,
+}
+
+impl Configuration {
+    pub fn read(body: &[u8], validation: FieldValidation) -> Result<Self, Status> {
+        let (object, strict) = schema::read_configuration(body)?;
+        Ok(Self { object, strict, validation })
+    }
+
+    /// The warnings of one that could be applied, or that it is refused for them all the same.
+    pub fn check(&self) -> Result<Vec<String>, Status> {
+        match self.validation {
+            FieldValidation::Strict if !self.strict.is_empty() => {
+                let all = self.strict.join(", ");
+                let message = format!("error strict decoding YAML: error converting YAML to JSON: {all}");
+                Err(Status::bad_request(message))
+            }
+            FieldValidation::Ignore => Ok(Vec::new()),
+            _ => Ok(schema::warnings(self.strict.clone())),
         }
-        FieldValidation::Ignore => Ok(schema::Body { object, warnings: Vec::new() }),
-        _ => Ok(schema::Body { object, warnings: strict }),
     }
 }
 
@@ -280,6 +296,7 @@ pub fn served(rows: &[Arc<Row>]) -> Vec<Served> {
                 .collect(),
             schema: row.schema.clone(),
             list_kind: row.list_kind.to_string(),
+            returns_deleted: row.strategy.returns_deleted_object(),
             selectable: row.strategy.selectable().iter().map(|one| one.path.clone()).collect(),
         })
         .collect()

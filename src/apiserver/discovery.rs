@@ -135,6 +135,8 @@ pub fn serve(
                 }),
             ))
         }
+        // Groups that nobody knows have no routes.
+        ["apis", group, _] if rows.group(group).is_none() => None,
         ["apis", group, version] => {
             let found = rows.group(group).and_then(|group| group.version(version));
             Some(found.map_or_else(

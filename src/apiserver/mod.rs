@@ -108,6 +108,7 @@ async fn answer(state: Arc<State>, mut request: Request<Body>) -> Reply {
     let query = Query::parse(request.uri());
     let info = RequestInfo::parse(request.method(), request.uri(), &query);
     let long_running = info.is_long_running();
+    let format = negotiate::error_format(request.headers());
     let inflight = state.metrics.begin(&info);
     let audit_id = audit::id(request.headers());
     let (mut trail, mut flow) = (None, None);
@@ -125,7 +126,7 @@ async fn answer(state: Arc<State>, mut request: Request<Body>) -> Reply {
         Ok(reply) => reply,
         Err(status) => {
             codec::drain(request.into_body()).await;
-            respond::status(&status)
+            respond::status_in(&status, format)
         }
     };
     if let Some(flow) = &flow {
@@ -214,7 +215,12 @@ async fn serve(
         return routes::serve(state, info, &query, &user, request).await;
     }
     let Some(row) = state.registry.row(&info.group, &info.version, &info.resource) else {
-        return Err(no_such_resource());
+        // Only groups that are built in have routes of their own.
+        let rows = state.registry.rows();
+        let built_in = rows.group(&info.group).is_some_and(|group| {
+            group.name.is_empty() || group.versions.iter().any(|version| version.rows.iter().any(|row| !row.custom))
+        });
+        return if built_in { Err(no_such_resource()) } else { Ok(respond::page_not_found()) };
     };
     verbs::route(verbs::Call { state, info, query: &query, row: &row, user: &user, request }).await
 }

@@ -151,6 +151,37 @@ pub fn output(headers: &HeaderMap, query: &Query, allows: Allows) -> Result<Outp
     ))
 }
 
+/// 406 where a route gives none of what the client takes, before anything else is looked at: only
+/// media types as a whole count here.
+pub fn routed(headers: &HeaderMap) -> Result<(), Status> {
+    let Some(accept) = headers.get(header::ACCEPT) else { return Ok(()) };
+    if accept == "application/json" || accept == "*/*" || accept.is_empty() {
+        return Ok(());
+    }
+    let accept = accept.to_str().unwrap_or_default();
+    let given = |element: &str| element.split(';').next().unwrap_or_default().trim().to_owned();
+    let fits = |media: &str| {
+        media == "*/*" || ACCEPTED.iter().any(|(kind, subtype, _)| media.split_once('/') == Some((*kind, *subtype)))
+    };
+    if accept.split(',').any(|element| fits(&given(element))) {
+        return Ok(());
+    }
+    let all: Vec<String> = ACCEPTED.iter().map(|(kind, subtype, _)| format!("{kind}/{subtype}")).collect();
+    let message = format!("406: Not Acceptable\n\nAvailable representations: {}", all.join(", "));
+    let mut status = Status::not_acceptable(message);
+    status.details = Some(Box::default());
+    Err(status)
+}
+
+/// The form of an error: JSON where nothing else fits.
+pub fn error_format(headers: &HeaderMap) -> Format {
+    match headers.get(header::ACCEPT) {
+        None => Format::Json,
+        Some(accept) if accept == "application/json" || accept == "*/*" => Format::Json,
+        Some(_) => output(headers, &Query::default(), Allows::Transforms).map_or(Format::Json, |output| output.format),
+    }
+}
+
 /// `?pretty`, or a reader of flesh and blood behind the user agent.
 fn is_pretty(headers: &HeaderMap, query: &Query) -> bool {
     if let Some(pretty) = query.get("pretty").filter(|pretty| !pretty.is_empty()) {

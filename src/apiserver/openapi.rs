@@ -93,13 +93,18 @@ pub fn serve(state: &State, headers: &HeaderMap, hash: Option<&str>, path: &str)
         "/openapi/v2" => {
             let protobuf = accepts_protobuf(headers);
             let all: Vec<_> = rows.iter().cloned().collect();
-            let document = cache.get(&rows, "v2", &all);
+            let mut document = cache.get(&rows, "v2", &all);
+            let (foreign, tags) = aggregation::foreign(&state.aggregator.remotes());
+            if !foreign.is_empty() {
+                document.hash = schema::openapi::hash_with(&document.hash, &tags);
+            }
             let content_type = if protobuf {
                 HeaderValue::from_static("application/com.github.proto-openapi.spec.v2.v1.0+protobuf")
             } else {
                 respond::JSON
             };
-            let write = || if protobuf { schema::openapi::v2_protobuf } else { schema::openapi::v2 }(&document.served);
+            let write = if protobuf { schema::openapi::v2_protobuf } else { schema::openapi::v2 };
+            let write = || write(&document.served, &foreign);
             Some(Ok(reply(headers, &document.hash, content_type, false, write)))
         }
         path => {

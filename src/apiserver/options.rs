@@ -105,13 +105,15 @@ impl ListOptions {
         };
         invalid("ListOptions", errors)?;
         if !watch && !continue_token.is_empty() && !version.is_empty() && version != "0" {
+            super::verbs::check_token(&continue_token)?;
             return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
         }
+        let at = parse_version(version)?;
         Ok(Self {
             labels,
             fields,
             bookmarks: query.flag("allowWatchBookmarks") == Some(true),
-            at: parse_version(version)?,
+            at,
             version_match: match matching {
                 "Exact" => Some(VersionMatch::Exact),
                 "NotOlderThan" => Some(VersionMatch::NotOlderThan),
@@ -121,7 +123,8 @@ impl ListOptions {
                 .and_then(|seconds| u64::try_from(seconds).ok())
                 .filter(|&s| s > 0)
                 .map(Duration::from_secs),
-            limit: usize::try_from(limit).unwrap_or_default(),
+            // What is at hand is never cut into pages.
+            limit: if at == AtVersion::Any { 0 } else { usize::try_from(limit).unwrap_or_default() },
             continue_token,
             send_initial_events,
         })
@@ -221,8 +224,9 @@ impl WriteOptions {
         if manager.len() > FIELD_MANAGER_LIMIT {
             errors.push(FieldError::too_long(&path, FIELD_MANAGER_LIMIT as i64));
         }
-        if manager.chars().any(|c| c.is_control()) {
-            errors.push(FieldError::invalid(&path, manager, "should only contain printable characters"));
+        for (at, c) in manager.char_indices().filter(|(_, c)| c.is_control()) {
+            let detail = format!("invalid character U+{:04X} (at position {at})", u32::from(c));
+            errors.push(FieldError::invalid(&path, manager, detail));
         }
         let dry_run: Vec<&str> = query.all("dryRun").collect();
         if dry_run.iter().any(|value| *value != "All") {

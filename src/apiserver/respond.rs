@@ -12,7 +12,7 @@ use crate::schema;
 use crate::storage::{Body as Stored, Entry, Revision};
 use axum::body::Body;
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WARNING};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WARNING, X_CONTENT_TYPE_OPTIONS};
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 use std::convert::Infallible;
@@ -34,7 +34,14 @@ pub fn bytes(status: StatusCode, content_type: HeaderValue, body: impl Into<Byte
 }
 
 pub fn text(status: StatusCode, body: impl Into<String>) -> Reply {
-    bytes(status, TEXT, body.into())
+    let mut reply = bytes(status, TEXT, body.into());
+    reply.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    reply
+}
+
+/// The 404 of a path that nobody serves.
+pub fn page_not_found() -> Reply {
+    text(StatusCode::NOT_FOUND, "404 page not found\n")
 }
 
 pub fn json(status: StatusCode, value: &impl serde::Serialize) -> Reply {
@@ -43,9 +50,28 @@ pub fn json(status: StatusCode, value: &impl serde::Serialize) -> Reply {
 
 /// An error, or the success of a deletion. Always understood, so it is never refused for its form.
 pub fn status(status: &Status) -> Reply {
+    status_in(status, Format::Json)
+}
+
+/// As [`status`], in the form that the client reads.
+pub fn status_in(status: &Status, format: Format) -> Reply {
     let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     // A success carries no code where Kubernetes leaves it out: deletions.
-    let mut reply = json(code, status);
+    let mut reply = match format {
+        Format::Json => json(code, status),
+        Format::Yaml => {
+            let value = serde_json::to_value(status).expect("a status prints");
+            bytes(code, YAML, yaml::print(&value))
+        }
+        Format::Protobuf => {
+            let value = serde_json::to_value(status).expect("a status prints");
+            let kind = schema::builtin_schema(&GroupVersionKind::new("", "v1", "Status"));
+            match kind.and_then(|kind| schema::protobuf::encode(&kind, &value)) {
+                Some(message) => bytes(code, PROTOBUF, message),
+                None => json(code, status),
+            }
+        }
+    };
     if let Some(details) = &status.details
         && details.retry_after_seconds > 0
     {

@@ -20,9 +20,35 @@ const MAX_ANNOTATIONS: usize = 256 * 1024;
 
 /// The body of an apply patch, YAML or JSON. Duplicate keys come as texts for field validation.
 pub fn read_configuration(bytes: &[u8]) -> Result<(Value, Vec<String>), Status> {
-    let (value, strict) = super::yaml::parse_strict(bytes)
-        .map_err(|error| Status::bad_request(format!("error decoding YAML: {error}")))?;
-    if value.is_object() { Ok((value, strict)) } else { Err(Status::bad_request("error decoding YAML: not an object")) }
+    let failed = |error: String| Status::bad_request(format!("error decoding YAML: {error}"));
+    let (value, strict) =
+        super::yaml::parse_strict(bytes).map_err(|error| failed(format!("error converting YAML to JSON: {error}")))?;
+    let what = match value {
+        Value::Object(_) => return Ok((value, strict)),
+        Value::Null => return Ok((Value::Object(Default::default()), strict)),
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+    };
+    let error = format!("json: cannot unmarshal {what} into Go value of type map[string]interface {{}}");
+    Err(failed(format!("error unmarshaling JSON: while decoding JSON: {error}")))
+}
+
+/// 400 for a configuration of another kind.
+pub fn check_kind(schema: &Schema, configuration: &Value) -> Result<(), Status> {
+    let gvk = GroupVersionKind::from_api_version(
+        configuration["apiVersion"].as_str().unwrap_or_default(),
+        configuration["kind"].as_str().unwrap_or_default(),
+    );
+    if gvk != schema.gvk {
+        return Err(Status::bad_request(format!("invalid object type: {gvk}")));
+    }
+    if configuration.pointer("/metadata/managedFields").is_some_and(|fields| !fields.is_null()) {
+        return Err(Status::bad_request("metadata.managedFields must be nil"));
+    }
+    let errors = Typed { table: &schema.table }.validate(schema.root, configuration);
+    if errors.is_empty() { Ok(()) } else { Err(not_typed(configuration, &gvk, &errors)) }
 }
 
 /// Apply `configuration` (see [`read_configuration`]) to `live`; None: there is no object yet.
@@ -36,28 +62,8 @@ pub fn apply(
     force: bool,
     write: &Write,
 ) -> Result<Value, Status> {
-    let gvk = GroupVersionKind::from_api_version(
-        configuration["apiVersion"].as_str().unwrap_or_default(),
-        configuration["kind"].as_str().unwrap_or_default(),
-    );
-    if gvk != schema.gvk {
-        if gvk.kind == schema.gvk.kind && gvk.group == schema.gvk.group {
-            return Err(Status::bad_request(format!(
-                "Incorrect version specified in apply patch. Specified patch version: {}, expected: {}",
-                gvk.api_version(),
-                schema.gvk.api_version()
-            )));
-        }
-        return Err(Status::bad_request(format!("invalid object type: {gvk}")));
-    }
-    if configuration.pointer("/metadata/managedFields").is_some_and(|fields| !fields.is_null()) {
-        return Err(Status::bad_request("metadata.managedFields must be nil"));
-    }
+    check_kind(schema, configuration)?;
     let typed = Typed { table: &schema.table };
-    let errors = typed.validate(schema.root, configuration);
-    if !errors.is_empty() {
-        return Err(not_typed(configuration, &gvk, &errors));
-    }
     let applied = Applied { schema, typed, configuration, write };
     let mut managers = live
         .map_or(Some(Vec::new()), managed::read)
@@ -68,6 +74,7 @@ pub fn apply(
         let comparison = typed.compare(schema.root, &zero_object(schema), &live_object);
         managed::update(&mut managers, comparison, &schema.gvk.api_version(), &before);
     }
+    let before = managers.clone();
     let kept = (write.manager == "kubectl").then(|| managers.clone());
     let outcome = match (applied.run(&live_object, managers, force), kept) {
         // A user of client-side apply moves over: what kubectl applied before is its own.
@@ -81,19 +88,53 @@ pub fn apply(
         }
         (outcome, _) => outcome,
     };
-    let (mut object, managers) = outcome.map_err(|Conflicts(conflicts)| conflict(&conflicts))?;
+    let (mut object, mut managers) = outcome.map_err(|Conflicts(conflicts)| conflict(&conflicts))?;
+    if live.is_some() && object == live_object {
+        keep_time(&mut managers, &before, write);
+    }
     if write.manager == "kubectl" {
         update_last_applied(&mut object, configuration);
     }
     let text = object.to_string();
-    let mut object = decode(schema, text.as_bytes())
-        .map_err(|DecodeError(error)| Status::failure(500, "", format!("failed to convert new object: {error}")))?
-        .object;
+    let decoded = match &schema.structural {
+        // What is null in it is not taken for absent.
+        Some(structural) => super::custom::decode_applied(schema, structural, text.as_bytes()),
+        None => decode(schema, text.as_bytes()),
+    };
+    let mut object = decoded.map_err(|DecodeError(error)| not_converted(schema, configuration, &object, error))?.object;
     managed::write(&mut object, managers);
     Ok(match live {
         Some(live) if same_but_times(live, &object) => live.clone(),
         _ => object,
     })
+}
+
+/// An entry of an apply that changed no field is as old as it was; a new one has no time.
+fn keep_time(managers: &mut [Manager], before: &[Manager], write: &Write) {
+    let own = |manager: &&Manager| {
+        manager.name == write.manager
+            && manager.operation == Operation::Apply
+            && manager.subresource == write.subresource
+    };
+    let time = before.iter().find(own).map(|manager| manager.time.clone()).unwrap_or_default();
+    if let Some(entry) = managers.iter_mut().find(|manager| own(&&**manager)) {
+        entry.time = time;
+    }
+}
+
+/// 500 about a value that the kind's fields do not take.
+fn not_converted(schema: &Schema, configuration: &Value, object: &Value, error: String) -> Status {
+    let error = super::patch::restore_error(&schema.table, schema.root, object)
+        .unwrap_or_else(|| super::patch::without_field(&error));
+    let object = shown(configuration, &schema.gvk);
+    let unable = format!("unable to convert unstructured object to {}", schema.gvk);
+    Status::failure(500, "", format!("failed to convert new object ({object}) to proper version: {unable}: {error}"))
+}
+
+/// `namespace/name; group/version, Kind=kind`
+fn shown(configuration: &Value, gvk: &GroupVersionKind) -> String {
+    let text = |path: &str| configuration.pointer(path).and_then(Value::as_str).unwrap_or_default();
+    format!("{}/{}; {gvk}", text("/metadata/namespace"), text("/metadata/name"))
 }
 
 /// What merging `patch` into `live` gives, without owners: how policies apply what they compute.
@@ -222,14 +263,12 @@ fn update_last_applied(object: &mut Value, configuration: &Value) {
 
 /// 500, as Kubernetes answers a configuration that does not fit the schema.
 fn not_typed(configuration: &Value, gvk: &GroupVersionKind, errors: &[String]) -> Status {
-    let text = |path: &str| configuration.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
     let what = match errors {
         [one] => one.clone(),
-        many => format!("errors:\n{}", many.iter().map(|error| format!("  {error}\n")).collect::<String>()),
+        many => format!("errors:\n  {}", many.join("\n  ")),
     };
-    let (namespace, name) = (text("/metadata/namespace"), text("/metadata/name"));
-    let message = format!("failed to create typed patch object ({namespace}/{name}; {gvk}): {what}");
-    Status::failure(500, "", message)
+    let object = shown(configuration, gvk);
+    Status::failure(500, "", format!("failed to create typed patch object ({object}): {what}"))
 }
 
 fn print_manager(manager: &Manager) -> String {

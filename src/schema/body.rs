@@ -81,7 +81,7 @@ pub fn decode_body(
     };
     // Nearly every body is of the endpoint's kind: one pass. The rest is read again to say why not.
     let Decoded { object, strict, kind, api_version } = match decode(schema, json) {
-        Ok(decoded) if matches(schema, &decoded) => decoded,
+        Ok(decoded) if matches(schema, json, &decoded) => decoded,
         result => return Err(explain(schema, json, body, result)),
     };
     let (gvk, strict) = ((kind, api_version), [yaml_duplicates, strict].concat());
@@ -89,16 +89,42 @@ pub fn decode_body(
         let gvk = with_defaults(schema, &gvk.0, &gvk.1);
         return Err(cannot_be_handled(schema, &gvk, &format!("strict decoding error: {}", strict.join(", "))));
     }
-    let warnings = if validation == FieldValidation::Ignore { Vec::new() } else { strict };
+    let warnings = if validation == FieldValidation::Ignore { Vec::new() } else { warnings(strict) };
     Ok(Body { object, warnings })
 }
 
-fn matches(schema: &Schema, decoded: &Decoded) -> bool {
+/// What a strict reader finds, as the texts of warnings: those of YAML stand alone there.
+pub fn warnings(strict: Vec<String>) -> Vec<String> {
+    let own = |text: String| match text.strip_prefix("yaml: unmarshal errors:\n  ") {
+        Some(line) => line.to_owned(),
+        None => text,
+    };
+    strict.into_iter().map(own).collect()
+}
+
+/// Why nothing can be read of a body, whatever it is for. None: something can.
+pub fn unreadable(body: &[u8], media: MediaType) -> Option<String> {
+    match media {
+        MediaType::Json => kind_of(body).err(),
+        MediaType::Yaml => match super::yaml::to_json(body) {
+            Ok(yaml) => kind_of(&yaml.json).err(),
+            Err(error) => Some(error),
+        },
+        MediaType::Protobuf => super::protobuf::open(body).err().map(|error| error.0.to_owned()),
+    }
+}
+
+fn matches(schema: &Schema, json: &[u8], decoded: &Decoded) -> bool {
     if schema.structural.is_some() {
         // An object without a type is told what is missing.
         return decoded.kind == schema.gvk.kind && decoded.api_version == schema.gvk.api_version();
     }
     let (group, version) = split_api_version(&decoded.api_version);
+    // Keys in other letters say it, too: then the text is read again.
+    let says_more = |name: &str| decoded.strict.iter().any(|text| text.eq_ignore_ascii_case(name));
+    if says_more("unknown field \"kind\"") || says_more("unknown field \"apiVersion\"") {
+        return kind_of(json).is_ok_and(|(kind, version)| with_defaults(schema, &kind, &version) == schema.gvk);
+    }
     (decoded.kind.is_empty() || decoded.kind == schema.gvk.kind)
         && (version.is_empty() && group.is_empty() || group == schema.gvk.group && version == schema.gvk.version)
 }
@@ -261,7 +287,13 @@ fn kind_of(json: &[u8]) -> Result<(String, String), String> {
             )));
         }
     };
-    let text = |key: &str| match object.get(key) {
+    // Go's reader does not look at case.
+    let of = |key: &str| {
+        object
+            .get(key)
+            .or_else(|| object.iter().find(|(name, _)| name.eq_ignore_ascii_case(key)).map(|(_, value)| value))
+    };
+    let text = |key: &str| match of(key) {
         None | Some(Value::Null) => Ok(String::new()),
         Some(Value::String(text)) => Ok(text.clone()),
         Some(other) => Err(failed(&format!(

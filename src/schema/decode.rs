@@ -440,6 +440,11 @@ impl<'t> Walk<'t, '_> {
                 Ok(Value::Array(list))
             }
             (Token::Bool(value), Or::Bool) => Ok(Value::Bool(value)),
+            // Neither a schema nor a list of them, and not absent: an empty text stands for it.
+            (Token::String | Token::Number | Token::Bool(_), Or::Array) => {
+                self.scanner.skip(token)?;
+                Ok(Value::String(String::new()))
+            }
             (_, Or::Bool) => Err(Stop::Error("boolean or JSON schema expected".to_owned())),
             _ => {
                 self.scanner.skip(token)?;

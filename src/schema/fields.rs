@@ -32,6 +32,12 @@ impl FieldSet {
         let map = value.as_object()?;
         let mut set = Self::default();
         for (element, below) in map.iter().filter(|(element, _)| *element != ".") {
+            match element.as_bytes() {
+                [b'f' | b'v' | b'k' | b'i', b':', ..] => {}
+                // Of a version to come.
+                [_, b':', ..] => continue,
+                _ => return None,
+            }
             let map = below.as_object()?;
             let below = Self::from_value(below)?;
             set.0.insert(element.clone(), Node { member: map.is_empty() || map.contains_key("."), below });

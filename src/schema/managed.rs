@@ -168,10 +168,11 @@ fn entry_value(manager: Manager) -> Value {
     Value::Object(entry)
 }
 
-/// A request may clear the entries with a list of one empty entry.
+/// A request may clear the entries with an empty list, or one of an empty entry.
 fn is_reset(object: &Value) -> bool {
     let list = object.pointer("/metadata/managedFields").and_then(Value::as_array);
     list.is_some_and(|list| match list.as_slice() {
+        [] => true,
         [Value::Object(entry)] => entry.is_empty(),
         _ => false,
     })

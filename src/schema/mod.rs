@@ -23,8 +23,8 @@ pub mod table;
 pub mod typed;
 pub mod yaml;
 
-pub use apply::{apply, merge_applied, read_configuration};
-pub use body::{Body, FieldValidation, MediaType, decode_body};
+pub use apply::{apply, check_kind, merge_applied, read_configuration};
+pub use body::{Body, FieldValidation, MediaType, decode_body, unreadable, warnings};
 pub use custom::Structural;
 pub use decode::{DecodeError, Decoded, decode, normalize, zero_object};
 pub use fields::FieldSet;

@@ -25,12 +25,20 @@ pub fn patch(
 ) -> Result<Body, Status> {
     match kind {
         PatchType::Json => {
+            let strict = check_operations(bytes, validation)?;
             let patched = json_patch(original, bytes)?;
-            decode_patched(schema, original, patched, Vec::new(), validation)
+            // Operations can take away what an object is, and not make it none.
+            if !patched.is_object() {
+                return Err(crate::api::patch::rejected());
+            }
+            decode_patched(schema, original, patched, strict, validation)
         }
         PatchType::Merge => {
-            let (patch, strict) = read_patch(bytes, validation)
-                .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
+            let (patch, strict) = read_patch(bytes, validation).map_err(|error| match validation {
+                // Who does not look closely is told less.
+                FieldValidation::Ignore => Status::bad_request("Invalid JSON Patch"),
+                _ => Status::bad_request(format!("error decoding patch: {error}")),
+            })?;
             let mut patched = original.clone();
             merge_patch(&mut patched, &patch);
             decode_patched(schema, original, patched, strict, validation)
@@ -42,7 +50,8 @@ pub fn patch(
             match decode_changed(schema, original, patched) {
                 Ok((decoded, _)) => finish(decoded.object, [strict, decoded.strict].concat(), validation, || shown),
                 Err((patched, DecodeError(error))) => {
-                    let error = restore_error(&schema.table, schema.root, &patched).unwrap_or(error);
+                    let error =
+                        restore_error(&schema.table, schema.root, &patched).unwrap_or_else(|| without_field(&error));
                     Err(invalid_patch(&shown, &error))
                 }
             }
@@ -77,14 +86,81 @@ fn read_patch(bytes: &[u8], validation: FieldValidation) -> Result<(Value, Vec<S
         Value::Object(_) => Ok((value, strict)),
         Value::Null => Ok((Value::Object(Default::default()), strict)),
         other => {
-            let what = match other {
-                Value::Bool(_) => "bool",
-                Value::Number(_) => "number",
-                Value::String(_) => "string",
-                _ => "array",
-            };
+            let what = json_kind(&other);
             Err(format!("json: cannot unmarshal {what} into Go value of type map[string]interface {{}}"))
         }
+    }
+}
+
+/// A list of operations, whose members are texts. The result is what a strict reader says of others.
+fn check_operations(bytes: &[u8], validation: FieldValidation) -> Result<Vec<String>, Status> {
+    let mut strict = Vec::new();
+    let mut scanner = Scanner::new(bytes);
+    let mut read = || {
+        let token = scanner.token()?;
+        let value = scanner.value(token, &mut |path| {
+            let mut text = String::new();
+            for step in path {
+                if !text.is_empty() && !step.starts_with('[') {
+                    text.push('.');
+                }
+                text.push_str(step);
+            }
+            // What is below a value is of any shape.
+            if text.matches('.').count() == 1 {
+                strict.push(format!("json patch duplicate field {}", crate::api::field::go_quote(&text)));
+            }
+        })?;
+        scanner.end().map(|()| value)
+    };
+    let (list, one, head) = match validation {
+        FieldValidation::Ignore => ("jsonpatch.Patch", "jsonpatch.Operation", ""),
+        _ => ("[]handlers.jsonPatchOp", "handlers.jsonPatchOp", "error decoding patch: "),
+    };
+    let failed = |error: String| Status::bad_request(format!("{head}{error}"));
+    let syntax = |_| failed(syntax_error(bytes).unwrap_or_else(|| "invalid JSON".to_owned()));
+    let wrong = |value: &Value, kind: &str| {
+        let what = json_kind(value);
+        failed(format!("json: cannot unmarshal {what} into Go {kind}"))
+    };
+    let operations = match read().map_err(syntax)? {
+        Value::Array(operations) => operations,
+        Value::Null => return Ok(Vec::new()),
+        other => return Err(wrong(&other, &format!("value of type {list}"))),
+    };
+    for (index, operation) in operations.iter().enumerate() {
+        let fields = match operation {
+            Value::Object(fields) => fields,
+            Value::Null => continue,
+            other => return Err(wrong(other, &format!("value of type {one}"))),
+        };
+        if validation == FieldValidation::Ignore {
+            continue;
+        }
+        for (name, value) in fields {
+            match name.as_str() {
+                "op" | "path" | "from" if !value.is_string() && !value.is_null() => {
+                    return Err(wrong(value, &format!("struct field jsonPatchOp.{name} of type string")));
+                }
+                "op" | "path" | "from" | "value" => {}
+                _ => strict.push(format!("json patch unknown field \"[{index}].{name}\"")),
+            }
+        }
+    }
+    if validation == FieldValidation::Ignore {
+        strict.clear();
+    }
+    Ok(strict)
+}
+
+fn json_kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
     }
 }
 
@@ -189,9 +265,20 @@ fn invalid_patch(shown: &str, error: &str) -> Status {
     Status::invalid(&GroupVersionKind::new("", "", ""), "", &errors)
 }
 
+/// The error of a type with a decoder of its own, which is not told what field it decodes.
+pub(super) fn without_field(error: &str) -> String {
+    match error.split_once("Go struct field ") {
+        Some((before, field)) => match field.split_once(" of type ") {
+            Some((_, kind)) => format!("{before}Go value of type {kind}"),
+            None => error.to_owned(),
+        },
+        None => error.to_owned(),
+    }
+}
+
 /// What Go's converter says of a merged object with a value of the wrong type. It looks at fields
 /// in the order of their declaration.
-fn restore_error(table: &TypeTable, kind: TypeId, value: &Value) -> Option<String> {
+pub(super) fn restore_error(table: &TypeTable, kind: TypeId, value: &Value) -> Option<String> {
     if value.is_null() {
         return None;
     }

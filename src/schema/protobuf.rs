@@ -20,7 +20,7 @@ const MAGIC: &[u8] = b"k8s\0";
 /// A message that does not read.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error("{0}")]
-pub struct ProtobufError(&'static str);
+pub struct ProtobufError(pub(super) &'static str);
 
 /// The object in its envelope. None: the kind has no protobuf form.
 pub fn encode(schema: &Schema, object: &Value) -> Option<Vec<u8>> {
@@ -78,6 +78,12 @@ pub fn encode_event(event: &str, object: &[&[u8]]) -> Vec<u8> {
 
 /// The type that an envelope names, and the message in it.
 pub fn open(body: &[u8]) -> Result<(String, String, &[u8]), ProtobufError> {
+    if body.is_empty() {
+        return Err(ProtobufError("empty data"));
+    }
+    if body == MAGIC {
+        return Err(ProtobufError("empty body"));
+    }
     let Some(envelope) = body.strip_prefix(MAGIC) else {
         return Err(ProtobufError(
             "provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]",
@@ -96,12 +102,12 @@ pub fn decode_message(schema: &Schema, message: &[u8]) -> Result<Value, Protobuf
 
 /// Decode a body for an endpoint of kind `schema.gvk`; see [`super::decode_body`].
 pub(super) fn decode_body(schema: &Schema, body: &[u8]) -> Result<Body, Status> {
+    let refused = |error: ProtobufError| super::body::unrecognized(schema, error.0, body);
+    let (api_version, kind, message) = open(body).map_err(refused)?;
     if schema.structural.is_some() {
         let error = "custom resources have no protobuf form";
         return Err(super::body::unrecognized(schema, error, body));
     }
-    let refused = |error: ProtobufError| super::body::unrecognized(schema, error.0, body);
-    let (api_version, kind, message) = open(body).map_err(refused)?;
     let gvk = super::body::with_defaults(schema, &kind, &api_version);
     if gvk != schema.gvk {
         return Err(super::body::other_kind(schema, &gvk));

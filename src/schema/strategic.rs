@@ -136,8 +136,15 @@ impl<'t> Merge<'t> {
         let directives: Vec<String> = patch.keys().filter(|key| key.starts_with(SET_ELEMENT_ORDER)).cloned().collect();
         for directive in directives {
             let field = &directive[SET_ELEMENT_ORDER.len()..];
-            let Some(Value::Array(order)) = patch.remove(&directive) else {
-                return Err(Problem::BadFormat("invalid patch format of setElementOrder list"));
+            let order = match patch.remove(&directive) {
+                Some(Value::Array(order)) => order,
+                None | Some(Value::Null) => {
+                    return Err(Problem::BadFormat("invalid patch format of setElementOrder list"));
+                }
+                Some(other) => {
+                    let got = go_type(&other);
+                    return Err(Problem::Other(format!("expected a []interface {{}}, but received a {got}")));
+                }
             };
             let meta = self.meta(kind, field);
             let list_of = |value: Option<&Value>| match value {
@@ -162,6 +169,9 @@ impl<'t> Merge<'t> {
                 // Nothing to order, or a null that removes the list below.
                 _ => continue,
             };
+            if !meta.key.is_empty() {
+                merged.iter().try_for_each(|item| check_maps(&order, item, meta.key))?;
+            }
             let (patched, server_only) =
                 merged.into_iter().partition(|item| position(&order, item, meta.key).is_some());
             let list = in_order(patched, server_only, &order, &server_order, meta.key);
@@ -183,7 +193,8 @@ impl<'t> Merge<'t> {
             return Err(Problem::Unsupported("lists of lists are not supported"));
         }
         if !original.iter().chain(&patch).all(|item| same_type(item, first)) {
-            return Err(Problem::Other("list element types are not identical".to_owned()));
+            let both = go_print(&Value::Array(vec![Value::Array(original), Value::Array(patch)]));
+            return Err(Problem::Other(format!("list element types are not identical: {both}")));
         }
         if !first.is_object() {
             if deletes {
@@ -277,8 +288,9 @@ fn check_order(patch: &[Value], order: &[Value], key: &str) -> Result<(), Proble
     }
     let print = |list: &[Value]| go_print(&Value::Array(list.to_vec()));
     Err(Problem::Other(format!(
-        "The order in patch list:\n{}\n doesn't match {SET_ELEMENT_ORDER} list:\n{}\n",
+        "The order in patch list:\n{}\n doesn't match {} list:\n{}\n",
         print(patch),
+        SET_ELEMENT_ORDER.trim_end_matches('/'),
         print(order)
     )))
 }
@@ -317,6 +329,27 @@ fn in_order(
     }
 }
 
+/// An order of maps is looked through for an element until it is found: what is no map on the way is told.
+fn check_maps(order: &[Value], item: &Value, key: &str) -> Result<(), Problem> {
+    let until = position(order, item, key).unwrap_or(order.len());
+    match order[..until].iter().position(|other| !other.is_object()) {
+        Some(at) => Err(Problem::Other(format!("value for key {at} is not a map"))),
+        None => Ok(()),
+    }
+}
+
+fn go_type(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "<nil>",
+        Value::Bool(_) => "bool",
+        Value::Number(number) if number.is_f64() => "float64",
+        Value::Number(_) => "int64",
+        Value::String(_) => "string",
+        Value::Array(_) => "[]interface {}",
+        Value::Object(_) => "map[string]interface {}",
+    }
+}
+
 fn same_type(a: &Value, b: &Value) -> bool {
     std::mem::discriminant(a) == std::mem::discriminant(b)
 }
@@ -337,10 +370,7 @@ fn without_directives(value: Value) -> Option<Value> {
     match value {
         Value::Object(map) if map.contains_key(DIRECTIVE) => None,
         Value::Object(map) => Some(Value::Object(
-            map.into_iter()
-                .filter(|(key, _)| !key.starts_with(SET_ELEMENT_ORDER) && key != RETAIN_KEYS)
-                .filter_map(|(key, value)| Some((key, without_directives(value)?)))
-                .collect(),
+            map.into_iter().filter_map(|(key, value)| Some((key, without_directives(value)?))).collect(),
         )),
         Value::Array(list) => Some(Value::Array(list.into_iter().filter_map(without_directives).collect())),
         value => Some(value),
@@ -349,7 +379,13 @@ fn without_directives(value: Value) -> Option<Value> {
 
 fn unknown_directive(directive: &Value, map: &Object) -> Problem {
     let map = go_print(&Value::Object(map.clone()));
-    Problem::Other(format!("unknown patch type: {} in map: {map}", go_print(directive)))
+    let shown = match directive {
+        Value::String(text) => text.clone(),
+        Value::Null => "%!s(<nil>)".to_owned(),
+        Value::Object(_) | Value::Array(_) => go_print(directive),
+        other => format!("%!s({}={other})", go_type(other)),
+    };
+    Problem::Other(format!("unknown patch type: {shown} in map: {map}"))
 }
 
 fn no_merge_key(map: &Object, key: &str) -> Problem {

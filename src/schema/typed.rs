@@ -362,7 +362,11 @@ impl Typed<'_> {
                 for (name, value) in map {
                     match self.entry(kind, name) {
                         Some((kind, _)) => self.check(kind, value, &path.then(Step::Field(name)), errors),
-                        None => errors.push(format!("{path}.{name}: field not declared in schema")),
+                        // Nothing more is said of the fields beside one that nobody knows.
+                        None => {
+                            errors.push(format!("{path}.{name}: field not declared in schema"));
+                            break;
+                        }
                     }
                 }
             }
@@ -390,7 +394,8 @@ impl Typed<'_> {
             }
             Shape::String | Shape::Bytes | Shape::Time | Shape::MicroTime | Shape::Duration => {
                 if !value.is_string() {
-                    wrong(format!("expected string, got &value.valueUnstructured{{Value:{value}}}"));
+                    let shown = super::go_print::go_syntax(value);
+                    wrong(format!("expected string, got &value.valueUnstructured{{Value:{shown}}}"));
                 }
             }
             Shape::Bool if !value.is_boolean() => wrong(format!("expected boolean, got &{{{}}}", shown())),
@@ -403,7 +408,7 @@ impl Typed<'_> {
                 };
                 wrong(format!("expected numeric (int or float), got {got}"));
             }
-            Shape::Quantity | Shape::IntOrString if value.is_object() || value.is_array() => {
+            Shape::Quantity if value.is_object() || value.is_array() => {
                 wrong(format!("expected any scalar, got &{{{}}}", shown()));
             }
             _ => {}

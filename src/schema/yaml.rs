@@ -103,10 +103,34 @@ fn convert(bytes: &[u8]) -> Result<(Value, Vec<String>), String> {
         Err(Error::DuplicateMappingKey { key, location }) => {
             let key = crate::api::field::go_quote(key.as_deref().unwrap_or_default());
             let text = format!("yaml: unmarshal errors:\n  line {}: key {key} already set in map", location.line());
-            let value = parsed(DuplicateKeyPolicy::LastWins).map_err(|error| format!("yaml: {error}"))?;
+            let value = parsed(DuplicateKeyPolicy::LastWins).map_err(|error| go_error(&error))?;
             Ok((value, vec![text]))
         }
-        Err(error) => Err(format!("yaml: {error}")),
+        Err(error) => match first_document(bytes) {
+            Some(first) => convert(first),
+            None => Err(go_error(&error)),
+        },
+    }
+}
+
+/// Of several documents the first counts. None: there is one.
+fn first_document(bytes: &[u8]) -> Option<&[u8]> {
+    const NEXT: &[u8] = b"\n---";
+    let ends = |at: usize| matches!(bytes.get(at + NEXT.len()), None | Some(b'\n' | b'\r' | b' '));
+    let at = bytes.windows(NEXT.len()).enumerate().find(|(at, window)| *window == NEXT && ends(*at))?.0;
+    let first = &bytes[..at];
+    // What stands before the first marker may be no document.
+    let says = |line: &[u8]| !line.trim_ascii().is_empty() && !line.starts_with(b"#") && !line.starts_with(b"---");
+    first.split(|byte| *byte == b'\n').any(says).then_some(first)
+}
+
+/// An error in the words of Go's reader: it names a line behind the first.
+fn go_error(error: &Error) -> String {
+    let text = error.to_string();
+    let (what, place) = text.rsplit_once(" at line ").unwrap_or((&text, ""));
+    match place.split(',').next().and_then(|line| line.parse::<u32>().ok()) {
+        Some(line) if line > 1 => format!("yaml: line {line}: {what}"),
+        _ => format!("yaml: {what}"),
     }
 }
 
@@ -114,6 +138,14 @@ fn convert(bytes: &[u8]) -> Result<(Value, Vec<String>), String> {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn errors_name_a_line_and_the_first_document_counts() {
+        let wrong = "mapping values are not allowed in this context";
+        assert_eq!(parse(b"a: b: c"), Err(format!("yaml: {wrong}")));
+        assert_eq!(parse(b"a:\n b: 1\n  c: 2\n"), Err(format!("yaml: line 3: {wrong}")));
+        assert_eq!(parse(b"a: 1\n---\nb: 2\n"), Ok(json!({"a": 1})));
+    }
 
     #[test]
     fn values_are_read_as_yaml_1_1() {

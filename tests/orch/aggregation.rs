@@ -7,7 +7,7 @@ use axum::body::Body;
 use base64::Engine;
 use http::Method;
 use http_body_util::BodyExt;
-use orch::api::{GroupResource, GroupVersionKind, UserInfo};
+use orch::api::{Fields, GroupResource, GroupVersionKind, UserInfo};
 use orch::apiserver::authz::{Attributes, Authorizer, Decision};
 use orch::apiserver::{Config, Limits, Server, aggregation, authn, webhook};
 use orch::client::dialer::{Connection, Destination, Dialer};
@@ -287,6 +287,36 @@ async fn what_is_served_elsewhere_is_discovered_here() {
 
     admin.delete(&format!("{API_SERVICES}/v1.example.com"), None).await.ok();
     until("the group is gone", || async { (admin.get("/apis/example.com").await.status == 404).then_some(()) }).await;
+}
+
+#[tokio::test]
+async fn openapi_v2_of_another_server_is_merged_and_withdrawn() {
+    let world = start().await;
+    let admin = &world.admin;
+    let path = "/apis/example.com/v1/namespaces/{namespace}/widgets";
+    let tag = async || admin.get("/openapi/v2").await.headers["etag"].clone();
+    let before = tag().await;
+    assert!(!admin.get("/openapi/v2").await.ok()["paths"].has(path));
+    world.available().await;
+    let merged = admin.get("/openapi/v2").await.ok();
+    assert!(merged["paths"].has(path));
+    // The other server's own discovery is not of its group version, and what both have is not doubled.
+    assert!(merged["paths"]["/apis/"].at("get").list_at("tags").iter().all(|tag| tag == "apis"));
+    let definitions = merged["definitions"].as_object().expect("definitions");
+    assert!(definitions.contains_key("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"));
+    let renamed: Vec<&String> = definitions.keys().filter(|name| name.ends_with("_v2")).collect();
+    assert_eq!(renamed, [] as [&String; 0]);
+    assert_ne!(tag().await, before);
+    let accept = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+    let protobuf = admin.request(Method::GET, "/openapi/v2").header("accept", accept);
+    let protobuf = admin.send(protobuf.body(Body::empty()).expect("a request")).await;
+    let protobuf = protobuf.into_body().collect().await.expect("a body").to_bytes();
+    assert!(protobuf.windows(path.len()).any(|window| window == path.as_bytes()));
+
+    admin.delete(&format!("{API_SERVICES}/v1.example.com"), None).await.ok();
+    until("the paths are gone", || async { (!admin.get("/openapi/v2").await.ok()["paths"].has(path)).then_some(()) })
+        .await;
+    assert_eq!(tag().await, before);
 }
 
 #[tokio::test]

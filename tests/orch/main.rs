@@ -10,6 +10,7 @@ mod apiserver_audit;
 mod apiserver_corpus;
 mod apiserver_delete;
 mod apiserver_discovery;
+mod apiserver_edges;
 mod apiserver_list;
 mod apiserver_rows;
 mod apiserver_services;

@@ -3,13 +3,15 @@
 use super::{Target, connect};
 use crate::api::{Fields, GroupResource, UserInfo};
 use crate::apiserver::state::State;
+use crate::schema::openapi::Foreign;
 use crate::storage::{Key, Prefix, Storage};
 use bytes::Bytes;
-use http::header::{ACCEPT, HOST};
+use http::header::{ACCEPT, ETAG, HOST, IF_NONE_MATCH};
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A server that does not answer by then is not there.
@@ -83,10 +85,25 @@ pub struct Told {
     pub resources: Value,
     /// The index of its documents; null: it has none.
     pub openapi: Value,
+    pub swagger: Option<Swagger>,
 }
 
-/// Looks whether the server answers for its group version.
-pub async fn check(state: &State, target: &Target, group: &str, version: &str) -> Result<Told, Available> {
+/// What its OpenAPI v2 document says of the group version.
+#[derive(Clone)]
+pub struct Swagger {
+    /// Of the whole document: the server's `ETag`, else a hash.
+    pub tag: String,
+    pub document: Arc<Foreign>,
+}
+
+/// Looks whether the server answers for its group version. `before`: what it told last.
+pub async fn check(
+    state: &State,
+    target: &Target,
+    group: &str,
+    version: &str,
+    before: &Told,
+) -> Result<Told, Available> {
     reachable(&*state.storage, target)?;
     let path = format!("/apis/{group}/{version}");
     let url = format!("https://{}:{}{path}", target.host(), target.port);
@@ -94,38 +111,62 @@ pub async fn check(state: &State, target: &Target, group: &str, version: &str) -
         let message = format!("failing or missing response from {url}: {error}");
         Available::no("FailedDiscoveryCheck", message)
     };
-    let answer = match tokio::time::timeout(CHECK_TIME, get(state, target, &path)).await {
+    let user = UserInfo::new("system:kube-aggregator", &[crate::api::user::SYSTEM_MASTERS]);
+    let answer = match tokio::time::timeout(CHECK_TIME, get(state, target, &path, &user, None)).await {
         Ok(answer) => answer.map_err(|error| failed(format!("Get \"{url}\": {error}")))?,
         Err(_) => return Err(failed(format!("Get \"{url}\": context deadline exceeded"))),
     };
-    let (status, body) = answer;
-    if !status.is_success() {
-        return Err(failed(format!("bad status from {url}: {}", status.as_u16())));
+    if !answer.status.is_success() {
+        return Err(failed(format!("bad status from {url}: {}", answer.status.as_u16())));
     }
-    let resources = serde_json::from_slice(&body).unwrap_or_default();
+    let resources = serde_json::from_slice(&answer.body).unwrap_or_default();
     // Not every server has documents: it is available all the same.
-    let openapi = match tokio::time::timeout(CHECK_TIME, get(state, target, "/openapi/v3")).await {
-        Ok(Ok((status, body))) if status.is_success() => serde_json::from_slice(&body).unwrap_or_default(),
+    let user = UserInfo::new("system:aggregator", &[]);
+    let openapi = match tokio::time::timeout(CHECK_TIME, get(state, target, "/openapi/v3", &user, None)).await {
+        Ok(Ok(answer)) if answer.status.is_success() => serde_json::from_slice(&answer.body).unwrap_or_default(),
         _ => Value::Null,
     };
-    Ok(Told { resources, openapi })
+    let known = before.swagger.as_ref();
+    let tag = known.map(|swagger| swagger.tag.as_str());
+    // One that cannot be had now is as it was.
+    let swagger = match tokio::time::timeout(CHECK_TIME, get(state, target, "/openapi/v2", &user, tag)).await {
+        Ok(Ok(answer)) if answer.status == StatusCode::OK => swagger(&answer, &format!("{path}/")).or(known.cloned()),
+        _ => known.cloned(),
+    };
+    Ok(Told { resources, openapi, swagger })
 }
 
-async fn get(state: &State, target: &Target, path: &str) -> Result<(StatusCode, Bytes), String> {
+fn swagger(answer: &Answer, prefix: &str) -> Option<Swagger> {
+    let document = Foreign::of(serde_json::from_slice(&answer.body).ok()?, prefix)?;
+    let tag = answer.tag.clone().unwrap_or_else(|| {
+        use sha2::Digest;
+        let hash = sha2::Sha256::digest(&answer.body);
+        format!("\"{}\"", hash.iter().map(|byte| format!("{byte:02X}")).collect::<String>())
+    });
+    Some(Swagger { tag, document: Arc::new(document) })
+}
+
+struct Answer {
+    status: StatusCode,
+    tag: Option<String>,
+    body: Bytes,
+}
+
+async fn get(state: &State, target: &Target, path: &str, user: &UserInfo, tag: Option<&str>) -> Result<Answer, String> {
     let connection = connect(&*state.storage, &state.webhooks, target).await?;
     let told = |error: hyper::Error| error.to_string();
     let (mut sender, driver) = hyper::client::conn::http1::handshake(TokioIo::new(connection)).await.map_err(told)?;
-    let mut request = Request::get(path)
-        .header(HOST, target.host())
-        .header(ACCEPT, "application/json")
-        .body(Empty::<Bytes>::new())
-        .map_err(|error| error.to_string())?;
-    let user = UserInfo::new("system:kube-aggregator", &[crate::api::user::SYSTEM_MASTERS]);
-    super::proxy::identify(request.headers_mut(), &user)?;
+    let mut request = Request::get(path).header(HOST, target.host()).header(ACCEPT, "application/json");
+    if let Some(tag) = tag {
+        request = request.header(IF_NONE_MATCH, tag);
+    }
+    let mut request = request.body(Empty::<Bytes>::new()).map_err(|error| error.to_string())?;
+    super::proxy::identify(request.headers_mut(), user)?;
     let exchange = async {
         let (parts, body) = sender.send_request(request).await.map_err(told)?.into_parts();
         let body = Limited::new(body, DOCUMENT_LIMIT).collect().await.map_err(|error| error.to_string())?;
-        Ok((parts.status, body.to_bytes()))
+        let tag = parts.headers.get(ETAG).and_then(|tag| tag.to_str().ok()).map(str::to_owned);
+        Ok(Answer { status: parts.status, tag, body: body.to_bytes() })
     };
     // The connection lives as long as the exchange.
     tokio::select! {

@@ -2,7 +2,9 @@
 
 use super::{Remote, Remotes};
 use crate::api::{Fields, gvk};
+use crate::schema::openapi::Foreign;
 use serde_json::{Map, Value, json};
+use std::sync::Arc;
 
 fn plain_version(remote: &Remote) -> Value {
     json!({ "groupVersion": format!("{}/{}", remote.group, remote.version), "version": remote.version })
@@ -57,6 +59,19 @@ pub fn add_documents(remotes: &Remotes, paths: &mut Map<String, Value>) {
         let mark = if query.is_empty() { "" } else { "?" };
         paths.insert(name.clone(), json!({ "serverRelativeURL": format!("/openapi/v3/{name}{mark}{query}") }));
     }
+}
+
+/// What they add to `/openapi/v2`, as it is merged, and a text that differs with it.
+pub fn foreign(remotes: &Remotes) -> (Vec<Arc<Foreign>>, String) {
+    let mut all: Vec<&Remote> = remotes.all.iter().map(|remote| &**remote).collect();
+    let group_priority = |remote: &Remote| {
+        let of_group = remotes.all.iter().filter(|other| other.group == remote.group);
+        of_group.map(|other| other.group_priority).max()
+    };
+    all.sort_by_key(|remote| (std::cmp::Reverse(group_priority(remote)), &remote.name));
+    let swaggers = || all.iter().filter_map(|remote| Some((&remote.name, remote.swagger.as_ref()?)));
+    let tags: String = swaggers().map(|(name, swagger)| format!("{name}={},", swagger.tag)).collect();
+    (swaggers().map(|(_, swagger)| swagger.document.clone()).collect(), tags)
 }
 
 /// An `APIResourceList` as aggregated discovery has it.

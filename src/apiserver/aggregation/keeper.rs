@@ -189,7 +189,7 @@ async fn look(state: &Arc<State>, known: &mut HashMap<String, Known>) -> Result<
 async fn check(state: &State, known: &mut Known) {
     let (group, version) = (known.spec.str_at("group"), known.spec.str_at("version"));
     let target = state.aggregator.target(&known.spec);
-    match availability::check(state, &target, group, version).await {
+    match availability::check(state, &target, group, version, &known.told).await {
         Ok(told) => {
             (known.available, known.told, known.failures) = (Available::yes(), told, 0);
             known.due = Instant::now() + LOOK_AGAIN;
@@ -218,10 +218,12 @@ fn publish(aggregator: &Aggregator, known: &HashMap<String, Known>) {
                 available: known.available.status == "True",
                 resources: known.told.resources.is_object().then(|| known.told.resources.clone()),
                 openapi: discovery::openapi_query(&known.told.openapi, group, version),
+                swagger: known.told.swagger.clone(),
             })
         })
         .collect();
     let before = aggregator.remotes();
+    let tag = |remote: &Remote| remote.swagger.as_ref().map(|swagger| swagger.tag.clone());
     let same = |remote: &Arc<Remote>| {
         before.all.iter().any(|other| {
             other.name == remote.name
@@ -229,6 +231,7 @@ fn publish(aggregator: &Aggregator, known: &HashMap<String, Known>) {
                 && other.available == remote.available
                 && other.resources == remote.resources
                 && other.openapi == remote.openapi
+                && tag(other) == tag(remote)
         })
     };
     if before.all.len() != remotes.len() || !remotes.iter().all(same) {

@@ -10,7 +10,8 @@ mod discovery;
 mod keeper;
 mod proxy;
 
-pub use discovery::{add_documents, add_groups};
+use availability::Swagger;
+pub use discovery::{add_documents, add_groups, foreign};
 pub use keeper::start;
 pub use proxy::serve;
 
@@ -56,6 +57,8 @@ pub struct Remote {
     resources: Option<Value>,
     /// Of its document in `/openapi/v3`: what the link to it says behind `?`.
     openapi: Option<String>,
+    /// Its part of `/openapi/v2`.
+    swagger: Option<Swagger>,
 }
 
 /// Where the extension server is, and whom it is trusted by.

@@ -27,10 +27,11 @@ fn checks<'a>(state: &'a State, endpoint: &str) -> Vec<(&'a str, Run<'a>)> {
 
 /// None: not a path of health.
 pub fn serve(state: &State, query: &Query, path: &str) -> Option<Reply> {
-    let mut parts = path.trim_matches('/').splitn(2, '/');
+    let mut parts = path.trim_start_matches('/').splitn(2, '/');
     let endpoint = parts.next().filter(|endpoint| ENDPOINTS.contains(endpoint))?;
     let checks = checks(state, endpoint);
     if let Some(name) = parts.next() {
+        // `/healthz/` is no check: nothing has no name.
         let (_, check) = checks.iter().find(|(known, _)| *known == name)?;
         return Some(match check() {
             Ok(()) => respond::text(StatusCode::OK, "ok"),

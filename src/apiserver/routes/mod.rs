@@ -34,11 +34,29 @@ pub async fn serve(
         return route.serve(user, request).await;
     }
     let read = matches!(*request.method(), Method::GET | Method::HEAD);
+    // These do not look at the method; routes of the others know GET.
+    let any_method = is_open(path);
     let known = answer(state, query, &request, path);
+    let head = *request.method() == Method::HEAD && path.starts_with("/api");
     match known {
-        Some(_) if !read => Err(no_such_verb()),
+        Some(Ok(_)) if !any_method && (!read || head) => Err(no_such_verb()),
         Some(reply) => reply,
-        None => Ok(respond::text(StatusCode::NOT_FOUND, "404 page not found\n")),
+        None if path.starts_with("/openapi/v3/") => {
+            let mut reply = respond::text(StatusCode::NOT_FOUND, "");
+            reply.headers_mut().remove(http::header::CONTENT_TYPE);
+            reply.headers_mut().remove(http::header::X_CONTENT_TYPE_OPTIONS);
+            Ok(reply)
+        }
+        None => Ok(respond::page_not_found()),
+    }
+}
+
+fn is_open(path: &str) -> bool {
+    let mut parts = path.trim_matches('/').split('/');
+    match (parts.next(), parts.next(), parts.next()) {
+        (Some("" | "apis" | "healthz" | "livez" | "readyz"), _, None) => true,
+        (Some("healthz" | "livez" | "readyz"), ..) => true,
+        _ => false,
     }
 }
 
@@ -61,7 +79,7 @@ fn answer(state: &Arc<State>, query: &Query, request: &Request<Body>, path: &str
         let remotes = state.aggregator.remotes();
         return discovery::serve(&state.discovery, &rows, &remotes, request.headers(), query, path);
     }
-    if path.starts_with("/openapi/") {
+    if path.starts_with("/openapi/") && !path.ends_with('/') {
         return openapi::serve(state, request.headers(), query.get("hash"), path);
     }
     None

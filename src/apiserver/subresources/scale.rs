@@ -137,9 +137,10 @@ async fn get(call: Call<'_>, paths: &Paths<'_>) -> Result<Reply, Status> {
 }
 
 /// What the scale wants of the parent.
-fn validate(scale: &Value, name: &str) -> Result<i64, Status> {
+fn validate(scale: &Value, paths: &Paths<'_>, name: &str) -> Result<i64, Status> {
     let replicas = scale["spec"]["replicas"].as_i64().unwrap_or_default();
-    if replicas < 0 {
+    // A custom resource says itself what it thinks of it.
+    if replicas < 0 && !paths.custom {
         let root = Path::new("spec");
         let detail = "must be greater than or equal to 0";
         let error = FieldError::invalid(&root.child("replicas"), replicas, detail);
@@ -154,7 +155,7 @@ fn parent_of(parent: &Value, scale: &Value, paths: &Paths<'_>, name: &str) -> Re
         let path = crate::api::field::go_quote(paths.spec);
         return Err(Status::bad_request(format!("the spec replicas field {path} cannot be empty")));
     }
-    let replicas = validate(scale, name)?;
+    let replicas = validate(scale, paths, name)?;
     let mut next = parent.clone();
     set(&mut next, paths.spec, json!(replicas));
     let version = metadata_str(scale, "resourceVersion");
@@ -209,7 +210,7 @@ async fn patch_scale(call: Call<'_>, paths: &Paths<'_>) -> Result<Reply, Status>
     let options = WriteOptions::parse(query, write_kind)?;
     let body = codec::read(body).await?;
     let scale_schema = scale_schema()?;
-    let configuration = if apply { Some(codec::decode_apply(&scale_schema, &body, options.validation)?) } else { None };
+    let configuration = if apply { Some(codec::Configuration::read(&body, options.validation)?) } else { None };
     let mut writer = Writer {
         state,
         row,
@@ -234,14 +235,15 @@ async fn patch_scale(call: Call<'_>, paths: &Paths<'_>) -> Result<Reply, Status>
         };
         // The fields of a Scale are fields of the parent, under the same manager.
         let scale = &configuration.object;
-        warnings.extend(configuration.warnings.iter().cloned());
+        schema::check_kind(&scale_schema, scale)?;
+        warnings.extend(configuration.check()?);
         write::check_name(scale, &info.name, &info.namespace)?;
         let mut wanted = json!({
             "apiVersion": row.api_version,
             "kind": row.kind,
             "metadata": { "name": info.name, "namespace": info.namespace },
         });
-        set(&mut wanted, paths.spec, json!(validate(scale, &info.name)?));
+        set(&mut wanted, paths.spec, json!(validate(scale, paths, &info.name)?));
         codec::apply(row, Some(parent), &wanted, &manager, "scale", options.force, &["status"])
     };
     let written = writer.update(None, false, change).await?;

@@ -54,8 +54,11 @@ fn read_options(
     }
     let media = codec::media_type(headers)?;
     // Options are a kind of every group version.
+    if let Some(error) = schema::unreadable(body, media) {
+        return Err(Status::bad_request(error));
+    }
     let (kind, api_version) = codec::kind_of(body, media);
-    let api_version = if api_version.is_empty() { "v1" } else { &api_version };
+    let api_version = if api_version.is_empty() || kind == "DeleteOptions" { "v1" } else { &api_version };
     let known = kind.is_empty() || kind == "DeleteOptions";
     let schema = schema::builtin_schema(&GroupVersionKind::from_api_version(api_version, "DeleteOptions"));
     let Some(schema) = schema.filter(|_| known) else {

@@ -13,7 +13,11 @@ use http::StatusCode;
 pub async fn get(call: Call<'_>) -> Result<Reply, Status> {
     let Call { state, info, query, row, .. } = &call;
     let output = negotiate::output(call.headers(), query, Allows::Transforms)?;
-    match parse_version(query.get("resourceVersion").unwrap_or_default())? {
+    let version = parse_version(query.get("resourceVersion").unwrap_or_default()).map_err(|status| {
+        let message = status.message.trim_start_matches("invalid resource version: ");
+        Status::failure(500, "", message)
+    })?;
+    match version {
         AtVersion::Unset => state.storage.barrier().await.map_err(storage_status)?,
         AtVersion::Any => {}
         AtVersion::Number(number) => {

@@ -10,10 +10,12 @@ use crate::apiserver::respond::{self, Reply};
 use crate::apiserver::state::{State, storage_status, too_large_version};
 use crate::apiserver::table::{self, Include};
 use crate::resources::Row;
-use crate::schema::protobuf;
+use crate::schema::{protobuf, scan};
 use crate::storage::{Entry, Error, Key, Revision, Snapshot};
 use base64::Engine;
+use base64::alphabet::URL_SAFE;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -55,6 +57,20 @@ struct Token {
     n: Option<usize>,
 }
 
+/// Go does not look at the bits that a last symbol has too many.
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &URL_SAFE,
+    GeneralPurposeConfig::new()
+        .with_decode_allow_trailing_bits(true)
+        .with_encode_padding(false)
+        .with_decode_padding_mode(DecodePaddingMode::RequireNone),
+);
+
+/// 400 for a token that no list made.
+pub fn check_token(text: &str) -> Result<(), Status> {
+    Token::decode(text).map(|_| ())
+}
+
 impl Token {
     fn encode(revision: i64, last: &Key, prefix: &str, before: Option<usize>) -> String {
         let start = format!("{}\0", last.as_str().strip_prefix(prefix).unwrap_or_default());
@@ -63,9 +79,15 @@ impl Token {
     }
 
     fn decode(text: &str) -> Result<Self, Status> {
-        let refuse = |error: &dyn std::fmt::Display| Status::bad_request(format!("continue key is not valid: {error}"));
-        let bytes = URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).map_err(|error| refuse(&error))?;
-        let token: Self = serde_json::from_slice(&bytes).map_err(|error| refuse(&error))?;
+        let refuse = |error: &dyn std::fmt::Display| {
+            Status::bad_request(format!("invalid continue token: continue key is not valid: {error}"))
+        };
+        let bytes = LENIENT.decode(text.trim_end_matches('=')).map_err(|error| match error {
+            base64::DecodeError::InvalidByte(at, _) => refuse(&format!("illegal base64 data at input byte {at}")),
+            _ => refuse(&format!("illegal base64 data at input byte {}", text.len())),
+        })?;
+        let token: Self = serde_json::from_slice(&bytes)
+            .map_err(|error| refuse(&scan::syntax_error(&bytes).unwrap_or_else(|| error.to_string())))?;
         if token.v != "meta.k8s.io/v1" {
             let version = crate::api::field::go_quote(&token.v);
             return Err(refuse(&format!("server does not recognize this encoded version {version}")));
@@ -129,7 +151,12 @@ async fn start(state: &State, selection: &Selection) -> Result<Start, Status> {
             let snapshot = state.storage.snapshot();
             let current = snapshot.revision().0;
             if number > current {
-                return Err(too_large_version(number, current));
+                let mut status = too_large_version(number, current);
+                if options.version_match == Some(VersionMatch::Exact) {
+                    // It would not help to ask again for a state that will be another.
+                    status.details.get_or_insert_default().retry_after_seconds = 0;
+                }
+                return Err(status);
             }
             if exact && number < current {
                 return state.storage.pinned(Revision(number)).map(Start::first).map_err(storage_status);

@@ -10,11 +10,13 @@ pub mod update;
 pub mod watch;
 pub mod write;
 
+pub use list::check_token;
+
 use super::definitions::Definitions;
 use super::request::{Query, RequestInfo};
 use super::respond::{self, Reply};
 use super::state::State;
-use super::{no_such_resource, no_such_verb, subresources};
+use super::{negotiate, no_such_resource, no_such_verb, subresources};
 use crate::api::{Status, UserInfo};
 use crate::resources::{Row, SubresourceHandler, Verb};
 use axum::body::Body;
@@ -72,12 +74,34 @@ pub async fn route(call: Call<'_>) -> Result<Reply, Status> {
     Ok(reply)
 }
 
+/// Whether the path names an object; a list of one name does not.
+fn has_name(call: &Call<'_>) -> bool {
+    !call.info.name.is_empty() && !matches!(call.info.verb, "list" | "watch")
+}
+
+/// What is built in is not asked for its head: only custom resources are.
+fn is_routed(call: &Call<'_>) -> bool {
+    call.row.custom || *call.request.method() != Method::HEAD
+}
+
+/// Built-in resources answer in the forms of their route before they look at anything else.
+fn check_accepted(call: &Call<'_>) -> Result<(), Status> {
+    let own_form = matches!(&*call.info.subresource, "log" | "exec" | "attach" | "portforward" | "proxy");
+    if call.row.custom || own_form { Ok(()) } else { negotiate::routed(call.headers()) }
+}
+
 async fn dispatch(call: Call<'_>) -> Result<Reply, Status> {
     let info = call.info;
     if !info.subresource.is_empty() {
         return subresource(call).await;
     }
-    let verb = served_verb(info.verb).ok_or_else(no_such_verb)?;
+    // Objects of a namespaced resource are reached through their namespace only; lists need none.
+    let across = call.row.namespaced && info.namespace.is_empty();
+    let on_namespace = info.resource == "namespaces" && call.row.group.is_empty();
+    if !call.row.namespaced && !info.namespace.is_empty() && !on_namespace || across && has_name(&call) {
+        return Err(no_such_resource());
+    }
+    let verb = served_verb(info.verb).filter(|_| is_routed(&call)).ok_or_else(no_such_verb)?;
     let handler = call.row.strategy.handler().unwrap_or(&call.row.plural);
     if let Some(handler) = call.state.handlers.get(handler).cloned() {
         if !call.row.verbs.contains(&verb) {
@@ -85,22 +109,14 @@ async fn dispatch(call: Call<'_>) -> Result<Reply, Status> {
         }
         return handler.handle(call).await;
     }
-    // Objects of a namespaced resource are reached through their namespace only; lists need none.
-    let across = call.row.namespaced && info.namespace.is_empty();
-    let on_namespace = info.resource == "namespaces" && call.row.group.is_empty();
-    if !call.row.namespaced && !info.namespace.is_empty() && !on_namespace {
-        return Err(no_such_resource());
-    }
     let needs_name = matches!(verb, Verb::Get | Verb::Update | Verb::Patch | Verb::Delete);
-    if needs_name && across {
-        return Err(no_such_resource());
-    }
     let misplaced = needs_name && info.name.is_empty()
         || verb == Verb::Create && (across || !info.name.is_empty())
-        || verb == Verb::DeleteCollection && across;
+        || matches!(verb, Verb::DeleteCollection | Verb::Update | Verb::Patch) && across;
     if misplaced || !call.row.verbs.contains(&verb) {
         return Err(no_such_verb());
     }
+    check_accepted(&call)?;
     match verb {
         Verb::Get if call.query.flag("watch") == Some(true) => watch::watch(call).await,
         Verb::Get => get::get(call).await,
@@ -130,16 +146,21 @@ async fn subresource(call: Call<'_>) -> Result<Reply, Status> {
     {
         return handler.handle(call).await;
     }
-    let verb = served_verb(info.verb).ok_or_else(no_such_verb)?;
+    let passes_on = handler.as_ref().is_some_and(|handler| handler.passes_on());
+    if !info.rest.is_empty() && !passes_on {
+        return Err(no_such_resource());
+    }
+    let verb = served_verb(info.verb).filter(|_| passes_on || is_routed(&call)).ok_or_else(no_such_verb)?;
     if let Some(handler) = handler {
         if !subresource.verbs.contains(&verb) {
             return Err(no_such_verb());
         }
         return handler.handle(call).await;
     }
-    if !subresource.verbs.contains(&verb) || !info.rest.is_empty() {
+    if !subresource.verbs.contains(&verb) {
         return Err(no_such_verb());
     }
+    check_accepted(&call)?;
     if let SubresourceHandler::Scale { .. } = &subresource.handler {
         return subresources::scale::handle(call, &subresource).await;
     }

@@ -39,7 +39,7 @@ pub async fn patch(call: Call<'_>) -> Result<Reply, Status> {
     let options = WriteOptions::parse(query, write_kind)?;
     let body = codec::read(body).await?;
     let schema = codec::schema(row)?;
-    let configuration = if apply { Some(codec::decode_apply(schema, &body, options.validation)?) } else { None };
+    let configuration = if apply { Some(codec::Configuration::read(&body, options.validation)?) } else { None };
     let mut writer = Writer {
         state,
         row,
@@ -58,9 +58,11 @@ pub async fn patch(call: Call<'_>) -> Result<Reply, Status> {
     let change: &mut Change = &mut |old, warnings| {
         let mut object = match (&configuration, old) {
             (Some(configuration), old) => {
-                warnings.extend(configuration.warnings.iter().cloned());
                 let reset = write::reset_fields(row, &info.subresource);
-                codec::apply(row, old, &configuration.object, &manager, &info.subresource, options.force, reset)?
+                let applied =
+                    codec::apply(row, old, &configuration.object, &manager, &info.subresource, options.force, reset)?;
+                warnings.extend(configuration.check()?);
+                applied
             }
             (None, Some(old)) => {
                 let patched = schema::patch::patch(schema, old, &body, kind, options.validation)?;
@@ -82,7 +84,7 @@ pub async fn patch(call: Call<'_>) -> Result<Reply, Status> {
     match writer.update(None, create, change).await {
         Ok(written) => Ok(writer.reply(output, &written)),
         Err(status) => {
-            let mut reply = respond::status(&status);
+            let mut reply = respond::status_in(&status, output.format);
             respond::warn(&mut reply, &writer.warnings);
             Ok(reply)
         }

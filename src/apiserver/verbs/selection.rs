@@ -119,7 +119,11 @@ fn check_fields(row: &Row, options: &ListOptions) -> Result<(), Status> {
             let quoted = crate::api::field::go_quote(path);
             format!("{quoted} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
         } else {
-            format!("field label not supported: {path}")
+            match (&*row.group, &*row.kind) {
+                ("batch", "Job") => format!("field label {} not supported for Job", crate::api::field::go_quote(path)),
+                ("resource.k8s.io", "ResourceSlice") => format!("field label not supported for {}: {path}", row.gvk),
+                _ => format!("field label not supported: {path}"),
+            }
         }));
     }
     Ok(())

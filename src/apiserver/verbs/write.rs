@@ -369,6 +369,10 @@ impl Writer<'_> {
         if given == current {
             return Ok(());
         }
+        if let Err(status) = crate::apiserver::options::parse_version(given) {
+            let (_, message) = status.message.rsplit_once("\": ").unwrap_or(("", &status.message));
+            return Err(Status::failure(500, "", message).into());
+        }
         if !given.is_empty() {
             return Err(Status::modified(&self.row.group_resource, self.name).into());
         }
@@ -388,9 +392,11 @@ impl Writer<'_> {
         if *index.uid == *wanted {
             return None;
         }
+        let path = registry_path(self.row, self.namespace, self.name);
+        // What is not stored is not below the root of the store.
+        let path = if self.options.dry_run { path.trim_start_matches("/registry") } else { &path };
         let detail = format!(
-            "StorageError: invalid object, Code: 4, Key: {}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {wanted}, UID in object meta: {}",
-            registry_path(self.row, self.namespace, self.name),
+            "StorageError: invalid object, Code: 4, Key: {path}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {wanted}, UID in object meta: {}",
             index.uid
         );
         Some(Status::conflict(&self.row.group_resource, self.name, &detail))

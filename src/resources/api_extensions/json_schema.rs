@@ -179,7 +179,7 @@ fn map_keys(schema: &Value, path: &Path<'_>, errors: &mut ErrorList) {
         Value::Null => return errors.required(&at_items, "must have a schema if x-kubernetes-list-type is map"),
         items @ Value::Object(_) => items,
         other => {
-            let schemas = if other.items().is_empty() { "[]".to_owned() } else { other.to_string() };
+            let schemas = if other.is_array() { other.to_string() } else { "null".to_owned() };
             let shown = Some(format!("{{\"Schema\":null,\"JSONSchemas\":{schemas}}}"));
             let detail = "must only have a single schema if x-kubernetes-list-type is map";
             return errors.push(FieldError { shown, ..FieldError::invalid(&at_items, Value::Null, detail) });

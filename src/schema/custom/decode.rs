@@ -19,6 +19,24 @@ pub(in crate::schema) fn decode(
     structural: &Structural,
     bytes: &[u8],
 ) -> Result<Decoded, DecodeError> {
+    decode_with(schema, structural, bytes, true)
+}
+
+/// As [`decode`], of what an apply made: a null is a value.
+pub(in crate::schema) fn decode_applied(
+    schema: &Schema,
+    structural: &Structural,
+    bytes: &[u8],
+) -> Result<Decoded, DecodeError> {
+    decode_with(schema, structural, bytes, false)
+}
+
+fn decode_with(
+    schema: &Schema,
+    structural: &Structural,
+    bytes: &[u8],
+    without_nulls: bool,
+) -> Result<Decoded, DecodeError> {
     let mut strict = Vec::new();
     let object = parse(bytes, &mut strict)?;
     let Value::Object(mut fields) = object else {
@@ -44,7 +62,9 @@ pub(in crate::schema) fn decode(
     }
     let mut object = Value::Object(fields);
     unknown.extend(prune::prune(&mut object, structural, true));
-    prune::prune_nulls(&mut object, structural);
+    if without_nulls {
+        prune::prune_nulls(&mut object, structural);
+    }
     embedded::coerce(&mut object, structural, &mut unknown).map_err(DecodeError)?;
     strict.extend(unknown.into_iter().map(|path| format!("unknown field \"{path}\"")));
     object["apiVersion"] = schema.gvk.api_version().into();

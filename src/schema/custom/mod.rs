@@ -19,4 +19,4 @@ pub mod validate;
 pub use compile::compile;
 pub use structural::{Additional, ListKind, Structural, Type};
 
-pub(super) use decode::{decode, missing_kind};
+pub(super) use decode::{decode, decode_applied, missing_kind};

@@ -2,7 +2,7 @@
 
 use super::descriptions::Descriptions;
 use super::{Edition, Served};
-use crate::api::GroupVersionKind;
+use crate::api::{Fields, FieldsMut, GroupVersionKind};
 use crate::schema::custom::publish;
 use crate::schema::decode::zero;
 use crate::schema::table::{Flat, ListType, Shape, StructId, TypeId, TypeTable, builtin};
@@ -60,6 +60,26 @@ pub fn served_definition(row: &Served, gvk: &GroupVersionKind) -> Option<String>
     kind_definition(gvk)
 }
 
+/// The parameters of a connection: the fields of its options, with their OpenAPI types.
+pub fn options(gvk: &GroupVersionKind) -> Vec<(&'static str, &'static str)> {
+    let table = builtin();
+    let Some(id) = table.lookup(gvk).and_then(|root| table.as_struct(root)) else { return Vec::new() };
+    let of = |flat: &Flat| {
+        let name = table.name(flat.field.name);
+        let kind = match table.shape(flat.field.kind) {
+            Shape::Bool => "boolean",
+            Shape::Int32 | Shape::Int64 | Shape::List { .. } if name == "ports" => "integer",
+            Shape::Int32 | Shape::Int64 => "integer",
+            _ => "string",
+        };
+        (name, kind)
+    };
+    let own = |(name, _): &(&str, &str)| !matches!(*name, "apiVersion" | "kind");
+    let mut all: Vec<_> = table.fields(id).iter().map(of).filter(own).collect();
+    all.sort_unstable();
+    all
+}
+
 /// The definition of a built-in kind; None: it has no schema of its own.
 pub fn kind_definition(gvk: &GroupVersionKind) -> Option<String> {
     let table = builtin();
@@ -109,6 +129,10 @@ impl Definitions {
         for kind in ["Status", "APIResourceList"] {
             all.kind(&root(kind));
         }
+        // These are of no group and of every group.
+        for kind in ["DeleteOptions", "WatchEvent"] {
+            all.kinds.insert(format!("{META}.{kind}"), vec![root(kind)]);
+        }
         for row in rows {
             if row.is_custom() {
                 all.custom(row);
@@ -118,7 +142,7 @@ impl Definitions {
             for kind in [gvk.kind.as_str(), &format!("{}List", gvk.kind), "DeleteOptions", "WatchEvent"] {
                 all.kind(&of(kind));
             }
-            for subresource in &row.subresources {
+            for subresource in row.subresources.iter().filter(|subresource| !subresource.connects()) {
                 all.kind(&subresource.gvk);
             }
         }
@@ -135,7 +159,10 @@ impl Definitions {
         let options = GroupVersionKind::new("", "v1", "DeleteOptions");
         self.reach(table, table.lookup(&options).expect("a built-in kind"));
         let of = |kind: &str| GroupVersionKind::new(&row.gvk.group, &row.gvk.version, kind);
-        self.kinds.entry(format!("{META}.DeleteOptions")).or_default().push(of("DeleteOptions"));
+        let kinds = self.kinds.entry(format!("{META}.DeleteOptions")).or_default();
+        if !kinds.contains(&of("DeleteOptions")) {
+            kinds.push(of("DeleteOptions"));
+        }
         self.customs.push(row.clone());
     }
 
@@ -233,15 +260,29 @@ impl Definitions {
     fn schema(&self, table: &TypeTable, name: &str, id: StructId, descriptions: &Descriptions) -> Value {
         let mut properties = Map::new();
         let mut required = Vec::new();
+        let is_list = name.ends_with("List") && self.kinds.contains_key(name);
         for flat in table.fields(id) {
             let field = table.name(flat.field.name);
             let mut property = self.property(table, flat);
             describe(&mut property, descriptions.of_field(name, field));
+            if is_list && field == "items" {
+                // The objects of a list are merged by nobody.
+                property.clear("x-kubernetes-list-type");
+            }
+            if matches!(field, "apiVersion" | "kind") && self.kinds.contains_key(name) {
+                let any = kind_definition(&GroupVersionKind::new("", "v1", "ConfigMap")).unwrap_or_default();
+                if !property.has("description") {
+                    describe(&mut property, descriptions.of_field(&any, field));
+                }
+            }
             properties.insert(field.to_owned(), property);
             if flat.field.required() {
-                required.push(Value::from(field));
+                required.push((flat.field.number, Value::from(field)));
             }
         }
+        // As they are declared.
+        required.sort_by_key(|(number, _)| *number);
+        let required: Vec<Value> = required.into_iter().map(|(_, field)| field).collect();
         let mut schema = json!({"type": "object"});
         describe(&mut schema, descriptions.of_type(name));
         if !properties.is_empty() {
@@ -317,12 +358,19 @@ impl Definitions {
             Shape::Int64 | Shape::Uint32 | Shape::Uint64 => json!({"type": "integer", "format": "int64"}),
             Shape::Float => json!({"type": "number", "format": "double"}),
             Shape::Bytes => json!({"type": "string", "format": "byte"}),
-            Shape::List { element, .. } => json!({"type": "array", "items": self.type_schema(table, element)}),
-            Shape::Map { value, .. } => {
-                json!({"type": "object", "additionalProperties": self.type_schema(table, value)})
-            }
+            Shape::List { element, .. } => json!({"type": "array", "items": self.alone(table, element)}),
+            Shape::Map { value, .. } => json!({"type": "object", "additionalProperties": self.alone(table, value)}),
             Shape::Struct { id, .. } => self.reference(&struct_definition(table, id)),
             _ => json!({}),
+        }
+    }
+
+    /// Of elements and entries: nothing stands beside their reference.
+    fn alone(&self, table: &TypeTable, kind: TypeId) -> Value {
+        let mut schema = self.type_schema(table, kind);
+        match schema.get_mut("allOf").and_then(|all| all.get_mut(0)) {
+            Some(reference) => reference.take(),
+            None => schema,
         }
     }
 

@@ -10,6 +10,7 @@ pub struct Document {
     out: Vec<u8>,
     paths: Vec<u8>,
     definitions: Vec<u8>,
+    parameters: Vec<u8>,
 }
 
 fn text(number: u16, value: Option<&Value>, out: &mut Vec<u8>) {
@@ -107,6 +108,9 @@ fn schema(value: &Value, out: &mut Vec<u8>) {
     if let Some(items) = map.get("items") {
         nested(23, out, |out| nested(1, out, |out| schema(items, out)));
     }
+    for part in map.get("allOf").and_then(Value::as_array).into_iter().flatten() {
+        nested(24, out, |out| schema(part, out));
+    }
     if let Some(Value::Object(properties)) = map.get("properties") {
         nested(25, out, |out| {
             for (name, property) in properties {
@@ -119,31 +123,35 @@ fn schema(value: &Value, out: &mut Vec<u8>) {
 
 /// `ParametersItem`
 fn parameter(number: u16, value: &Value, out: &mut Vec<u8>) {
+    nested(number, out, |out| match value.get("$ref") {
+        Some(reference) => nested(2, out, |out| text(1, Some(reference), out)),
+        None => nested(1, out, |out| parameter_itself(value, out)),
+    });
+}
+
+/// `Parameter`
+fn parameter_itself(value: &Value, out: &mut Vec<u8>) {
     let Some(map) = value.as_object() else { return };
     let place = map.get("in").and_then(Value::as_str).unwrap_or_default();
-    nested(number, out, |out| {
+    if place == "body" {
         nested(1, out, |out| {
-            if place == "body" {
-                nested(1, out, |out| {
-                    text(1, map.get("description"), out);
-                    text(2, map.get("name"), out);
-                    text(3, map.get("in"), out);
-                    flag(4, map.get("required"), out);
-                    nested(5, out, |out| schema(map.get("schema").unwrap_or(&Value::Null), out));
-                });
-                return;
-            }
-            // QueryParameterSubSchema = 3 has one field more before its type than PathParameterSubSchema = 4.
-            let (kind, at) = if place == "path" { (4, 5) } else { (3, 6) };
-            nested(2, out, |out| {
-                nested(kind, out, |out| {
-                    flag(1, map.get("required"), out);
-                    text(2, map.get("in"), out);
-                    text(3, map.get("description"), out);
-                    text(4, map.get("name"), out);
-                    text(at, map.get("type"), out);
-                });
-            });
+            text(1, map.get("description"), out);
+            text(2, map.get("name"), out);
+            text(3, map.get("in"), out);
+            flag(4, map.get("required"), out);
+            nested(5, out, |out| schema(map.get("schema").unwrap_or(&Value::Null), out));
+        });
+        return;
+    }
+    // QueryParameterSubSchema = 3 has one field more before its type than PathParameterSubSchema = 4.
+    let (kind, at) = if place == "path" { (4, 5) } else { (3, 6) };
+    nested(2, out, |out| {
+        nested(kind, out, |out| {
+            flag(1, map.get("required"), out);
+            text(2, map.get("in"), out);
+            text(3, map.get("description"), out);
+            text(4, map.get("name"), out);
+            text(at, map.get("type"), out);
         });
     });
 }
@@ -184,7 +192,7 @@ impl Document {
             text(1, head.pointer("/info/title"), out);
             text(2, head.pointer("/info/version"), out);
         });
-        Self { out, paths: Vec::new(), definitions: Vec::new() }
+        Self { out, paths: Vec::new(), definitions: Vec::new(), parameters: Vec::new() }
     }
 
     pub fn path(&mut self, path: &str, item: &Value) {
@@ -210,8 +218,15 @@ impl Document {
         named(1, name, &mut self.definitions, |out| schema(value, out));
     }
 
+    pub fn parameter(&mut self, name: &str, value: &Value) {
+        named(1, name, &mut self.parameters, |out| parameter_itself(value, out));
+    }
+
     pub fn finish(mut self, security: &Value) -> Vec<u8> {
         put_bytes(9, &self.definitions, &mut self.out);
+        if !self.parameters.is_empty() {
+            put_bytes(10, &self.parameters, &mut self.out);
+        }
         let token = &security["BearerToken"];
         // SecurityDefinitions -> NamedSecurityDefinitionsItem -> ApiKeySecurity = 2
         nested(13, &mut self.out, |out| {

@@ -7,13 +7,17 @@
 mod definitions;
 mod descriptions;
 mod gnostic;
+mod merge;
 mod paths;
 
 use super::table::Schema;
 use crate::api::GroupVersionKind;
 use definitions::Definitions;
+pub use merge::Foreign;
+use merge::Merge;
 use serde_json::{Value, json};
 use std::fmt::Write;
+use std::sync::Arc;
 
 /// One served resource, as a document tells of it.
 #[derive(Clone, Debug)]
@@ -29,6 +33,8 @@ pub struct Served {
     pub list_kind: String,
     /// The paths of its field selectors, of a custom resource.
     pub selectable: Vec<String>,
+    /// A deletion is answered with the object.
+    pub returns_deleted: bool,
 }
 
 impl Served {
@@ -43,6 +49,13 @@ pub struct ServedSubresource {
     /// What it takes and gives.
     pub gvk: GroupVersionKind,
     pub verbs: Vec<&'static str>,
+}
+
+impl ServedSubresource {
+    /// What is said over it is not an object: `pods/exec`.
+    fn connects(&self) -> bool {
+        self.gvk.kind.ends_with("Options") && self.name != "log"
+    }
 }
 
 /// Which specification.
@@ -76,6 +89,15 @@ pub fn hash(rows: &[Served]) -> String {
             let _ = write!(text, "/{} {} {:?}", subresource.name, subresource.gvk, subresource.verbs);
         }
     }
+    digest(&text)
+}
+
+/// The hash of a document that something is merged into: `tags` differ with that.
+pub fn hash_with(hash: &str, tags: &str) -> String {
+    digest(&format!("{hash}|{tags}"))
+}
+
+fn digest(text: &str) -> String {
     use sha2::Digest;
     sha2::Sha256::digest(text.as_bytes()).iter().take(16).map(|byte| format!("{byte:02X}")).collect()
 }
@@ -148,19 +170,43 @@ fn v2_paths(rows: &[Served], put: &mut dyn FnMut(&str, Value)) {
     }
 }
 
-/// The OpenAPI v2 document of all rows.
-pub fn v2(rows: &[Served]) -> Vec<u8> {
+/// What documents of other servers change in that of these rows.
+fn merge(rows: &[Served], foreign: &[Arc<Foreign>]) -> Merge {
+    let mut merge = Merge::default();
+    if !foreign.is_empty() {
+        v2_paths(rows, &mut |path, _| merge.own_path(path));
+        Definitions::new(Edition::V2, rows).each(&mut |name, schema| {
+            let concerned = foreign.iter().any(|foreign| foreign.concerns(name));
+            merge.own_definition(name, concerned.then_some(schema));
+        });
+        foreign.iter().for_each(|foreign| merge.add(foreign));
+    }
+    merge
+}
+
+/// The OpenAPI v2 document of all rows, and of other servers.
+pub fn v2(rows: &[Served], foreign: &[Arc<Foreign>]) -> Vec<u8> {
+    let mut merge = merge(rows, foreign);
     let mut out = Vec::with_capacity(1024 * 1024);
     let head = v2_head().to_string();
     out.extend_from_slice(&head.as_bytes()[..head.len() - 1]);
     out.push(b',');
     let mut members = Members::open(&mut out, "paths");
     v2_paths(rows, &mut |path, item| members.put(path, &item));
+    merge.new_paths.iter().for_each(|(path, item)| members.put(path, item));
     members.close();
     out.push(b',');
     let mut members = Members::open(&mut out, "definitions");
-    Definitions::new(Edition::V2, rows).each(&mut |name, schema| members.put(name, &schema));
+    Definitions::new(Edition::V2, rows)
+        .each(&mut |name, schema| members.put(name, &merge.definitions.remove(name).unwrap_or(schema)));
+    merge.definitions.iter().for_each(|(name, schema)| members.put(name, schema));
     members.close();
+    if !merge.parameters.is_empty() {
+        out.push(b',');
+        let mut members = Members::open(&mut out, "parameters");
+        merge.parameters.iter().for_each(|(name, parameter)| members.put(name, parameter));
+        members.close();
+    }
     let security = v2_security();
     out.extend_from_slice(
         format!(",\"securityDefinitions\":{security},\"security\":[{{\"BearerToken\":[]}}]}}").as_bytes(),
@@ -169,11 +215,16 @@ pub fn v2(rows: &[Served]) -> Vec<u8> {
 }
 
 /// The same as `openapi.v2.Document` of gnostic.
-pub fn v2_protobuf(rows: &[Served]) -> Vec<u8> {
+pub fn v2_protobuf(rows: &[Served], foreign: &[Arc<Foreign>]) -> Vec<u8> {
+    let mut merge = merge(rows, foreign);
     let mut document = gnostic::Document::new(&v2_head());
     v2_paths(rows, &mut |path, item| document.path(path, &item));
+    merge.new_paths.iter().for_each(|(path, item)| document.path(path, item));
     document.end_paths();
-    Definitions::new(Edition::V2, rows).each(&mut |name, schema| document.definition(name, &schema));
+    Definitions::new(Edition::V2, rows)
+        .each(&mut |name, schema| document.definition(name, &merge.definitions.remove(name).unwrap_or(schema)));
+    merge.definitions.iter().for_each(|(name, schema)| document.definition(name, schema));
+    merge.parameters.iter().for_each(|(name, parameter)| document.parameter(name, parameter));
     document.finish(&v2_security())
 }
 
@@ -187,6 +238,7 @@ mod tests {
             schema: crate::schema::builtin_schema(&gvk),
             list_kind: format!("{kind}List"),
             selectable: Vec::new(),
+            returns_deleted: false,
             gvk: gvk.clone(),
             plural: plural.to_owned(),
             namespaced: true,
@@ -219,7 +271,7 @@ mod tests {
             }
         }
         let rows = [served("apps/v1", "Deployment", "deployments"), served("v1", "Pod", "pods")];
-        for document in [document(), serde_json::from_slice(&v2(&rows)).expect("JSON")] {
+        for document in [document(), serde_json::from_slice(&v2(&rows, &[])).expect("JSON")] {
             let mut all = Vec::new();
             references(&document, &mut all);
             assert!(all.len() > 100);
@@ -270,7 +322,7 @@ mod tests {
 
     #[test]
     fn protobuf_holds_the_names_and_texts() {
-        let bytes = v2_protobuf(&[served("apps/v1", "Deployment", "deployments")]);
+        let bytes = v2_protobuf(&[served("apps/v1", "Deployment", "deployments")], &[]);
         for part in [
             "io.k8s.api.apps.v1.Deployment",
             "x-kubernetes-group-version-kind",

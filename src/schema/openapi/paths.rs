@@ -1,8 +1,8 @@
 //! The paths of a group version and the operations on them.
 
-use super::definitions::{kind_definition, served_definition};
-use super::{Edition, Served};
-use crate::api::GroupVersionKind;
+use super::definitions::{kind_definition, options, served_definition};
+use super::{Edition, Served, ServedSubresource};
+use crate::api::{Fields, FieldsMut, GroupVersionKind};
 use serde_json::{Map, Value, json};
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
@@ -58,15 +58,18 @@ pub fn of_group_version(
 ) {
     let base = if group.is_empty() { format!("/api/{version}") } else { format!("/apis/{group}/{version}") };
     let tag = tag(group, version);
-    let writer = Writer { edition, tag: &tag, patches: PATCH_TYPES };
+    let writer = Writer { edition, tag: &tag, patches: PATCH_TYPES, bodies: &["*/*"] };
     let resources = GroupVersionKind::new("", "v1", "APIResourceList");
     let mut get = writer.operation("get", "get available resources", &format!("get{}APIResources", camel(&tag)), None);
     writer.replies(&mut get, &[200], kind_definition(&resources).as_deref(), MEDIA_TYPES);
     put(&format!("{base}/"), json!({"get": get}));
     for row in rows {
         // Strategic merge patches go by declarations that custom resources do not have.
-        let patches = if row.is_custom() { &PATCH_TYPES[..3] } else { PATCH_TYPES };
-        Writer { patches, ..writer }.row(&base, row, put);
+        let own = match row.is_custom() {
+            true => Writer { patches: &PATCH_TYPES[..3], bodies: &MEDIA_TYPES[..2], ..writer },
+            false => Writer { ..writer },
+        };
+        own.row(&base, row, put);
     }
 }
 
@@ -96,6 +99,17 @@ struct Writer<'a> {
     tag: &'a str,
     /// Media types of patches.
     patches: &'static [&'static str],
+    /// Media types of objects that are sent.
+    bodies: &'static [&'static str],
+}
+
+/// `a Pod`, `an Event`; what is plural goes without.
+fn with_article(kind: &str) -> String {
+    if kind.ends_with('s') && !kind.ends_with("ss") {
+        return kind.to_owned();
+    }
+    let article = if kind.starts_with(['A', 'E', 'I', 'O', 'U']) { "an" } else { "a" };
+    format!("{article} {kind}")
 }
 
 impl Writer<'_> {
@@ -118,10 +132,9 @@ impl Writer<'_> {
         }
         if has("create") {
             let id = format!("create{name}{scope}{kind}");
-            let article = if kind.starts_with(['A', 'E', 'I', 'O', 'U']) { "an" } else { "a" };
-            let mut post = self.operation("post", &format!("create {article} {kind}"), &id, Some(&row.gvk));
+            let mut post = self.operation("post", &format!("create {}", with_article(kind)), &id, Some(&row.gvk));
             self.query(&mut post, &[DRY_RUN, FIELD_MANAGER, FIELD_VALIDATION]);
-            self.body(&mut post, object, &["*/*"]);
+            self.body(&mut post, object, self.bodies);
             self.replies(&mut post, &[200, 201, 202], object, MEDIA_TYPES);
             item.insert("post".to_owned(), post);
         }
@@ -130,16 +143,23 @@ impl Writer<'_> {
             let mut delete =
                 self.operation("deletecollection", &format!("delete collection of {kind}"), &id, Some(&row.gvk));
             self.query(&mut delete, &[&DELETE[..1], &LIST[1..8], &DELETE[1..]].concat());
-            self.body(&mut delete, Some(&format!("{META}.DeleteOptions")), &["*/*"]);
+            self.options_body(&mut delete);
             self.replies(&mut delete, &[200], Some(&format!("{META}.Status")), MEDIA_TYPES);
             item.insert("delete".to_owned(), delete);
         }
-        self.item(&collection, row.namespaced, false, item, put);
+        self.item(&collection, row.namespaced, None, item, put);
 
         let named = format!("{collection}/{{name}}");
-        let item = self.object(&format!("{name}{scope}{kind}"), "", &row.gvk, &row.gvk, object, &row.verbs, kind);
-        self.item(&named, row.namespaced, true, item, put);
+        let deleted = object.filter(|_| row.returns_deleted);
+        let item = self.object(&format!("{name}{scope}{kind}"), "", &row.gvk, deleted, object, &row.verbs, kind);
+        self.item(&named, row.namespaced, Some(kind), item, put);
         for subresource in &row.subresources {
+            let path = format!("{named}/{}", subresource.name);
+            if subresource.connects() {
+                let item = self.connect(&format!("{scope}{kind}"), kind, subresource);
+                self.item(&path, row.namespaced, Some(&subresource.gvk.kind), item, put);
+                continue;
+            }
             let suffix: String = subresource.name.split('/').map(upper).collect();
             let object = served_definition(row, &subresource.gvk);
             let title = format!("{} of the specified {kind}", subresource.name);
@@ -147,18 +167,62 @@ impl Writer<'_> {
                 &format!("{name}{scope}{kind}"),
                 &suffix,
                 &subresource.gvk,
-                &subresource.gvk,
+                None,
                 object.as_deref(),
                 &subresource.verbs,
                 &title,
             );
-            self.item(&format!("{named}/{}", subresource.name), row.namespaced, true, item, put);
+            self.item(&path, row.namespaced, Some(&subresource.gvk.kind), item, put);
         }
         if row.namespaced && has("list") {
             let id = format!("list{name}{kind}ForAllNamespaces");
-            let item = Map::from_iter([("get".to_owned(), self.list(row, &id, list.as_deref()))]);
-            self.item(&format!("{base}/{plural}"), false, false, item, put);
+            // What the only operation takes stands with the path.
+            let mut get = self.list(row, &id, list.as_deref());
+            let mut parameters = get["parameters"].take();
+            get.clear("parameters");
+            if let Some(parameters) = parameters.as_array_mut() {
+                parameters.push(self.parameter("query", PRETTY));
+                parameters.sort_by_key(|parameter| parameter.str_at("name").to_owned());
+            }
+            put(&format!("{base}/{plural}"), json!({"get": get, "parameters": parameters}));
         }
+    }
+
+    /// The operations of a connection: what goes over it has no schema.
+    fn connect(&self, name: &str, kind: &str, subresource: &ServedSubresource) -> Map<String, Value> {
+        const METHODS: &[(&str, &[&str])] = &[
+            ("get", &["get", "head", "options"]),
+            ("create", &["post"]),
+            ("update", &["put"]),
+            ("patch", &["patch"]),
+            ("delete", &["delete"]),
+        ];
+        let is_proxy = subresource.gvk.kind.ends_with("ProxyOptions");
+        let methods = METHODS.iter().filter(|(verb, _)| subresource.verbs.contains(verb));
+        let suffix: String = subresource.name.split('/').map(upper).collect();
+        let mut item = Map::new();
+        for method in
+            methods.flat_map(|(_, methods)| *methods).filter(|method| is_proxy || matches!(**method, "get" | "post"))
+        {
+            let description =
+                format!("connect {} requests to {} of {kind}", method.to_ascii_uppercase(), subresource.name);
+            let id = format!("connect{}{}{name}{suffix}", camel(self.tag), upper(method));
+            let mut operation = self.operation("connect", &description, &id, Some(&subresource.gvk));
+            let text = json!({"type": "string"});
+            let told = match self.edition {
+                Edition::V2 => json!({"description": "OK", "schema": text}),
+                Edition::V3 => json!({"description": "OK", "content": {"*/*": {"schema": text}}}),
+            };
+            operation["responses"] = json!({"200": told, "401": {"description": "Unauthorized"}});
+            if self.edition == Edition::V2 {
+                operation["produces"] = json!(["*/*"]);
+            }
+            item.insert((*method).to_owned(), operation);
+        }
+        let options = options(&subresource.gvk);
+        let options = options.iter().map(|(name, kind)| self.parameter("query", (name, kind, "")));
+        item.insert("parameters".to_owned(), options.collect());
+        item
     }
 
     /// The operations on one object or on a subresource of it.
@@ -168,13 +232,13 @@ impl Writer<'_> {
         name: &str,
         suffix: &str,
         gvk: &GroupVersionKind,
-        reply: &GroupVersionKind,
+        deleted: Option<&str>,
         object: Option<&str>,
         verbs: &[&'static str],
         title: &str,
     ) -> Map<String, Value> {
         let has = |verb: &str| verbs.contains(&verb);
-        let specified = if suffix.is_empty() { format!("the specified {}", reply.kind) } else { title.to_owned() };
+        let specified = if suffix.is_empty() { format!("the specified {}", gvk.kind) } else { title.to_owned() };
         let write = [DRY_RUN, FIELD_MANAGER, FIELD_VALIDATION];
         let mut item = Map::new();
         if has("get") {
@@ -187,7 +251,7 @@ impl Writer<'_> {
             let mut post =
                 self.operation("post", &format!("create {specified}"), &format!("create{name}{suffix}"), Some(gvk));
             self.query(&mut post, &write);
-            self.body(&mut post, object, &["*/*"]);
+            self.body(&mut post, object, self.bodies);
             self.replies(&mut post, &[200, 201, 202], object, MEDIA_TYPES);
             item.insert("post".to_owned(), post);
         }
@@ -195,7 +259,7 @@ impl Writer<'_> {
             let mut put =
                 self.operation("put", &format!("replace {specified}"), &format!("replace{name}{suffix}"), Some(gvk));
             self.query(&mut put, &write);
-            self.body(&mut put, object, &["*/*"]);
+            self.body(&mut put, object, self.bodies);
             self.replies(&mut put, &[200, 201], object, MEDIA_TYPES);
             item.insert("put".to_owned(), put);
         }
@@ -208,12 +272,12 @@ impl Writer<'_> {
             item.insert("patch".to_owned(), patch);
         }
         if has("delete") {
-            let article = if gvk.kind.starts_with(['A', 'E', 'I', 'O', 'U']) { "an" } else { "a" };
-            let description = format!("delete {article} {}", gvk.kind);
+            let description = format!("delete {}", with_article(&gvk.kind));
             let mut delete = self.operation("delete", &description, &format!("delete{name}{suffix}"), Some(gvk));
             self.query(&mut delete, DELETE);
-            self.body(&mut delete, Some(&format!("{META}.DeleteOptions")), &["*/*"]);
-            self.replies(&mut delete, &[200, 202], Some(&format!("{META}.Status")), MEDIA_TYPES);
+            self.options_body(&mut delete);
+            let reply = deleted.map_or_else(|| format!("{META}.Status"), str::to_owned);
+            self.replies(&mut delete, &[200, 202], Some(&reply), MEDIA_TYPES);
             item.insert("delete".to_owned(), delete);
         }
         item
@@ -242,7 +306,10 @@ impl Writer<'_> {
     }
 
     fn parameter(&self, place: &str, (name, kind, description): Parameter) -> Value {
-        let mut parameter = json!({"name": name, "in": place, "description": description});
+        let mut parameter = json!({"name": name, "in": place});
+        if !description.is_empty() {
+            parameter["description"] = description.into();
+        }
         match self.edition {
             Edition::V3 => parameter["schema"] = json!({"type": kind, "uniqueItems": true}),
             Edition::V2 => {
@@ -289,6 +356,14 @@ impl Writer<'_> {
         }
     }
 
+    /// The body of a deletion, which may be left out.
+    fn options_body(&self, operation: &mut Value) {
+        self.body(operation, Some(&format!("{META}.DeleteOptions")), self.bodies);
+        if let Some(body) = operation.get_mut("requestBody") {
+            body.clear("required");
+        }
+    }
+
     fn replies(&self, operation: &mut Value, codes: &[u16], definition: Option<&str>, types: &[&str]) {
         let schema = self.schema(definition);
         let mut responses = Map::new();
@@ -319,7 +394,7 @@ impl Writer<'_> {
         &self,
         path: &str,
         namespaced: bool,
-        named: bool,
+        named: Option<&str>,
         mut item: Map<String, Value>,
         put: &mut dyn FnMut(&str, Value),
     ) {
@@ -327,14 +402,19 @@ impl Writer<'_> {
             return;
         }
         let mut parameters = Vec::new();
-        if named {
-            parameters.push(self.parameter("path", ("name", "string", "name of the object")));
+        if let Some(kind) = named {
+            let mut parameter = self.parameter("path", ("name", "string", ""));
+            parameter["description"] = format!("name of the {kind}").into();
+            parameters.push(parameter);
         }
         if namespaced {
             let description = "object name and auth scope, such as for teams and projects";
             parameters.push(self.parameter("path", ("namespace", "string", description)));
         }
-        parameters.push(self.parameter("query", PRETTY));
+        match item.remove("parameters") {
+            Some(Value::Array(own)) => parameters.extend(own),
+            _ => parameters.push(self.parameter("query", PRETTY)),
+        }
         item.insert("parameters".to_owned(), Value::Array(parameters));
         put(path, Value::Object(item));
     }
