@@ -74,7 +74,7 @@ pub fn apply(
         let comparison = typed.compare(schema.root, &zero_object(schema), &live_object);
         managed::update(&mut managers, comparison, &schema.gvk.api_version(), &before);
     }
-    let before = managers.clone();
+    let before = managers.iter().find(|manager| is_own(manager, write)).map(|manager| manager.time.clone());
     let kept = (write.manager == "kubectl").then(|| managers.clone());
     let outcome = match (applied.run(&live_object, managers, force), kept) {
         // A user of client-side apply moves over: what kubectl applied before is its own.
@@ -90,7 +90,10 @@ pub fn apply(
     };
     let (mut object, mut managers) = outcome.map_err(|Conflicts(conflicts)| conflict(&conflicts))?;
     if live.is_some() && object == live_object {
-        keep_time(&mut managers, &before, write);
+        // An entry of an apply that changed no field is as old as it was; a new one has no time.
+        if let Some(entry) = managers.iter_mut().find(|manager| is_own(manager, write)) {
+            entry.time = before.unwrap_or_default();
+        }
     }
     if write.manager == "kubectl" {
         update_last_applied(&mut object, configuration);
@@ -109,17 +112,9 @@ pub fn apply(
     })
 }
 
-/// An entry of an apply that changed no field is as old as it was; a new one has no time.
-fn keep_time(managers: &mut [Manager], before: &[Manager], write: &Write) {
-    let own = |manager: &&Manager| {
-        manager.name == write.manager
-            && manager.operation == Operation::Apply
-            && manager.subresource == write.subresource
-    };
-    let time = before.iter().find(own).map(|manager| manager.time.clone()).unwrap_or_default();
-    if let Some(entry) = managers.iter_mut().find(|manager| own(&&**manager)) {
-        entry.time = time;
-    }
+/// Whether an entry is that of this applier, in whatever version.
+fn is_own(manager: &Manager, write: &Write) -> bool {
+    manager.is(write.manager, Operation::Apply, "", write.subresource)
 }
 
 /// 500 about a value that the kind's fields do not take.
@@ -413,6 +408,17 @@ mod tests {
         assert_eq!(names(&live), ["x", "y", "z"]);
         let live = run(Some(&live), "a", containers(json!([{"name": "y", "image": "1"}])), false).expect("applied");
         assert_eq!(names(&live), ["y", "z"]);
+    }
+
+    #[test]
+    fn what_is_applied_empty_stays_empty() {
+        let labels = |labels: Value| json!({"template": {"metadata": {"labels": labels}, "spec": {"containers": []}}});
+        let live = run(None, "a", labels(json!({"x": "1"})), false).expect("created");
+        let live = run(Some(&live), "a", labels(json!({})), false).expect("applied");
+        assert_eq!(
+            live["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"]["f:template"]["f:metadata"],
+            json!({"f:labels": {}})
+        );
     }
 
     #[test]

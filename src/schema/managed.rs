@@ -96,7 +96,8 @@ pub(super) fn read(object: &Value) -> Option<Vec<Manager>> {
     let Some(list) = object.pointer("/metadata/managedFields").and_then(Value::as_array) else {
         return Some(Vec::new());
     };
-    list.iter()
+    let managers: Option<Vec<Manager>> = list
+        .iter()
         .map(|entry| {
             let text = |key: &str| entry.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
             let operation = match text("operation").as_str() {
@@ -114,7 +115,21 @@ pub(super) fn read(object: &Value) -> Option<Vec<Manager>> {
                 set: FieldSet::from_value(entry.get("fieldsV1").unwrap_or(&empty))?,
             })
         })
-        .collect()
+        .collect();
+    let mut managers = managers?;
+    // Of several entries of one writer the last counts.
+    let mut at = 0;
+    while let Some((manager, rest)) = managers[at.min(managers.len())..].split_first() {
+        if rest
+            .iter()
+            .any(|other| other.is(&manager.name, manager.operation, &manager.api_version, &manager.subresource))
+        {
+            managers.remove(at);
+        } else {
+            at += 1;
+        }
+    }
+    Some(managers)
 }
 
 /// A copy of an object without its entries, which are never copied: they may be the half of it.
@@ -207,22 +222,44 @@ pub fn track(schema: &Schema, live: Option<&Value>, new: &mut Value, write: &Wri
     self::write(new, managers);
 }
 
-/// As [`track`], for an update through `scale`, which writes the one field at `path`. As in
-/// Kubernetes, where nobody owns it, nobody comes to own it, and none is owned when it is zero.
+/// As [`track`], for an update through `scale`, which writes the one field at `path`: as in Kubernetes
+/// the entries of its owners become entries of a Scale, and come back from there.
+///
+/// Where nobody owns it, nobody comes to own it, and none is owned when it is zero. An applier is
+/// known again by its name; an updater by its version also, which a Scale has another of: its
+/// field comes back in an entry of its own, without a time.
 pub fn track_scale(schema: &Schema, live: &Value, new: &mut Value, path: &str, write: &Write) {
     let mut managers = read(live).unwrap_or_default();
     let field = FieldSet::from_paths(&[path]);
     let at = |object: &Value| object.pointer(&format!("/{}", path.replace('.', "/"))).and_then(Value::as_i64);
-    let owned = managers.iter().any(|manager| !manager.set.intersection(&field).is_empty());
-    if owned && at(live) != at(new) {
-        let zero = at(new).unwrap_or_default() == 0;
-        let comparison = Comparison {
-            added: FieldSet::default(),
-            modified: if zero { FieldSet::default() } else { field.clone() },
-            removed: if zero { field } else { FieldSet::default() },
-        };
-        update(&mut managers, comparison, &schema.gvk.api_version(), write);
+    let owns = |manager: &Manager| !manager.set.intersection(&field).is_empty();
+    let of_scale = |manager: &Manager| Manager { set: field.clone(), time: String::new(), ..manager.clone() };
+    let mut owners: Vec<Manager> = managers.iter().filter(|manager| owns(manager)).map(of_scale).collect();
+    if !owners.is_empty() && at(live).unwrap_or_default() != at(new).unwrap_or_default() {
+        owners.clear();
+        if at(new).unwrap_or_default() != 0 {
+            owners.push(Manager {
+                name: write.manager.to_owned(),
+                operation: Operation::Update,
+                api_version: schema.gvk.api_version(),
+                subresource: write.subresource.to_owned(),
+                time: String::new(),
+                set: field.clone(),
+            });
+        }
     }
+    for manager in managers.iter_mut().filter(|manager| owns(manager)) {
+        let same = |owner: &Manager| {
+            owner.operation == Operation::Apply
+                && manager.is(&owner.name, Operation::Apply, &owner.api_version, &owner.subresource)
+        };
+        match owners.iter().position(same) {
+            Some(at) => drop(owners.swap_remove(at)),
+            None => manager.set = std::mem::take(&mut manager.set).difference(&field),
+        }
+    }
+    managers.retain(|manager| !manager.set.is_empty());
+    managers.extend(owners);
     self::write(new, managers);
 }
 

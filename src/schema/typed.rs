@@ -147,7 +147,12 @@ impl Typed<'_> {
             match (old, new) {
                 (None, _) => difference.added = Node::leaf(),
                 (_, None) => difference.removed = Node::leaf(),
-                (Some(old), Some(new)) if !equal(old, new) => difference.modified = Node::leaf(),
+                (Some(old), Some(new)) if !equal(old, new) => {
+                    difference.modified = Node::leaf();
+                    if matches!(self.table.shape(kind), Shape::Deduced) {
+                        self.turned(kind, old, new, &mut difference);
+                    }
+                }
                 _ => {}
             }
             return difference;
@@ -181,6 +186,16 @@ impl Typed<'_> {
             _ => {}
         }
         difference
+    }
+
+    /// A map that became something else loses its entries; what becomes a map gains them.
+    fn turned(&self, kind: TypeId, old: &Value, new: &Value, difference: &mut Difference) {
+        for (name, value) in old.as_object().into_iter().flatten() {
+            difference.join(format!("f:{name}"), self.difference(kind, Some(value), None));
+        }
+        for (name, value) in new.as_object().into_iter().flatten() {
+            difference.join(format!("f:{name}"), self.difference(kind, None, Some(value)));
+        }
     }
 
     fn list_difference<'v>(
@@ -268,23 +283,30 @@ impl Typed<'_> {
                 let mut names: Vec<&str> = self.table.keys(keys).iter().map(|&key| self.table.name(key)).collect();
                 names.sort_unstable();
                 let mut out = String::from("k:{");
-                for name in names {
+                for name in &names {
                     let default;
-                    let value = match map.get(name) {
+                    let value = match map.get(*name) {
                         Some(value) => value,
-                        None => {
-                            default = self.key_default(element, name).ok_or_else(|| {
-                                format!(
-                                    "associative list with keys has an element that omits key field \"{name}\" (and doesn't have default value)"
-                                )
-                            })?;
-                            &default
-                        }
+                        // Without one of its keys it is another element than with it.
+                        None => match self.key_default(element, name) {
+                            Some(value) => {
+                                default = value;
+                                &default
+                            }
+                            None => continue,
+                        },
                     };
                     if out.len() > 3 {
                         out.push(',');
                     }
                     out.push_str(&format!("\"{name}\":{value}"));
+                }
+                if out.len() == 3 {
+                    let names: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
+                    return Err(format!(
+                        "associative list with keys has an element that omits all key fields [{}] (and doesn't have default values for any key fields)",
+                        names.join(" ")
+                    ));
                 }
                 out.push('}');
                 Ok(out)
@@ -499,7 +521,7 @@ impl Typed<'_> {
         match self.kind(kind, &[Some(value)]) {
             Kind::Map => {
                 let map = value.as_object()?;
-                let mut kept = Map::new();
+                let (mut kept, mut inside) = (Map::new(), false);
                 for (name, value) in map {
                     let node = set.get(&format!("f:{name}"));
                     if node.is_some_and(|node| node.member) {
@@ -507,16 +529,17 @@ impl Typed<'_> {
                     }
                     let below = match (node, self.entry(kind, name)) {
                         (Some(node), Some((kind, _))) if !node.below.is_empty() => {
-                            self.remove(kind, value, &node.below).unwrap_or(Value::Null)
+                            inside = true;
+                            self.remove(kind, value, &node.below).unwrap_or_else(|| emptied(value))
                         }
                         _ => value.clone(),
                     };
                     kept.insert(name.clone(), below);
                 }
-                (!kept.is_empty()).then_some(Value::Object(kept))
+                (inside || !kept.is_empty()).then_some(Value::Object(kept))
             }
             Kind::List(element, list) => {
-                let mut kept = Vec::new();
+                let (mut kept, mut inside) = (Vec::new(), false);
                 for item in value.as_array()? {
                     let node = self.element(element, list, item).ok().and_then(|path| set.get(&path));
                     if node.is_some_and(|node| node.member) {
@@ -524,12 +547,13 @@ impl Typed<'_> {
                     }
                     kept.push(match node {
                         Some(node) if !node.below.is_empty() => {
-                            self.remove(element, item, &node.below).unwrap_or(Value::Null)
+                            inside = true;
+                            self.remove(element, item, &node.below).unwrap_or_else(|| emptied(item))
                         }
                         _ => item.clone(),
                     });
                 }
-                (!kept.is_empty()).then_some(Value::Array(kept))
+                (inside || !kept.is_empty()).then_some(Value::Array(kept))
             }
             _ => Some(value.clone()),
         }
@@ -554,6 +578,15 @@ impl Typed<'_> {
             out.put(element.to_owned(), Node { member: node.member || declared, below });
         }
         out
+    }
+}
+
+/// What is left of a list or map that lost all that was in it, and was not itself removed.
+fn emptied(value: &Value) -> Value {
+    match value {
+        Value::Object(_) => Value::Object(Map::new()),
+        Value::Array(_) => Value::Array(Vec::new()),
+        _ => Value::Null,
     }
 }
 

@@ -280,3 +280,45 @@ async fn entries_of_applies_that_change_nothing_and_lists_without_entries() {
     let kept = api.put(&path, &wrong).await.ok();
     assert_eq!(entry(&kept), entry(&again));
 }
+
+#[tokio::test]
+async fn applies_of_custom_resources_keep_nulls_and_what_is_empty() {
+    let api = Api::new().await;
+    let text = json!({"type": "string"});
+    let spec = json!({"type": "object", "properties": {
+        "m": {"type": "object", "additionalProperties": text},
+        "s": text,
+        "free": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
+        "maps": {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["k"],
+            "items": {"type": "object", "required": ["k"], "properties": {"k": text, "v": text}}},
+    }});
+    let schema = json!({"type": "object", "properties": {"spec": spec}});
+    let definition = crate::custom_resources::definition(
+        "gadgets",
+        "Gadget",
+        json!([crate::custom_resources::version("v1", schema)]),
+    );
+    let group = definition["spec"].str_at("group").to_owned();
+    api.post("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition).await.ok();
+    let path = format!("/apis/{group}/v1/namespaces/a/gadgets/g");
+    let apply = async |spec: Value| {
+        let body =
+            json!({"apiVersion": format!("{group}/v1"), "kind": "Gadget", "metadata": {"name": "g"}, "spec": spec});
+        api.write_as(Method::PATCH, &format!("{path}?fieldManager=m"), APPLY, body.to_string()).await
+    };
+    let (code, told) = apply(json!({"s": null})).await.refused();
+    assert_eq!(code, 422);
+    assert!(
+        told.ends_with("spec.s: Invalid value: \"null\": spec.s in body must be of type string: \"null\""),
+        "{told}"
+    );
+    let (_, told) = apply(json!({"maps": [{"v": "x"}]})).await.refused();
+    assert!(told.ends_with(".spec.maps: element 0: associative list with keys has an element that omits all key fields [\"k\"] (and doesn't have default values for any key fields)"), "{told}");
+    apply(json!({"m": {"a": "1"}, "free": {"a": {"b": 1}}})).await.ok();
+    assert_eq!(apply(json!({"m": {}, "free": {"a": {"b": 1}}})).await.ok()["spec"]["m"], json!({}));
+    // What is a map no more has lost what was in it.
+    let turned = api.merge(&path, json!({"spec": {"free": {"a": 1}}})).await.ok();
+    let entries = turned["metadata"].list_at("managedFields").iter();
+    let applied = entries.filter(|entry| entry["manager"] == "m").next().expect("an entry");
+    assert_eq!(applied["fieldsV1"]["f:spec"].get("f:free"), None, "{applied}");
+}

@@ -200,6 +200,16 @@ async fn update(call: Call<'_>, paths: &Paths<'_>) -> Result<Reply, Status> {
     Ok(answer)
 }
 
+/// Others own the replicas of the Scale, as its applier sees it.
+fn as_of_scale(mut status: Status, api_version: &str) -> Status {
+    let (own, scale) = (format!(" using {api_version}"), format!(" using {}", scale_kind().api_version()));
+    status.message = status.message.replace(&own, &scale);
+    for cause in status.details.iter_mut().flat_map(|details| &mut details.causes) {
+        cause.message = cause.message.replace(&own, &scale);
+    }
+    status
+}
+
 async fn patch_scale(call: Call<'_>, paths: &Paths<'_>) -> Result<Reply, Status> {
     let Call { state, info, query, row, user, request } = call;
     let (parts, body) = request.into_parts();
@@ -245,6 +255,7 @@ async fn patch_scale(call: Call<'_>, paths: &Paths<'_>) -> Result<Reply, Status>
         });
         set(&mut wanted, paths.spec, json!(validate(scale, paths, &info.name)?));
         codec::apply(row, Some(parent), &wanted, &manager, "scale", options.force, &["status"])
+            .map_err(|status| as_of_scale(status, &row.api_version))
     };
     let written = writer.update(None, false, change).await?;
     let mut answer = respond::object(StatusCode::OK, output, row, &of(&written.object(), paths));
