@@ -305,7 +305,8 @@ impl<'t> Walk<'t, '_> {
             let raw = matches!(table.shape(flat.field.kind), Shape::RawExtension);
             // Absent and empty lists are one in the store's encoding.
             let empty = flat.always && self.empty_is_null && !raw && value.as_array().is_some_and(Vec::is_empty);
-            let left_out = !raw && left_out(flat, &value);
+            // An empty list of entries is said: it takes those that there are away.
+            let left_out = !raw && left_out(flat, &value) && !(name == "managedFields" && value.is_array());
             if !empty && !left_out && !(value.is_null() && !flat.field.pointer()) {
                 map.insert(key.into_owned(), value);
             }

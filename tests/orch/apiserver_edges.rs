@@ -141,22 +141,6 @@ async fn parameters_of_lists_and_reads() {
 }
 
 #[tokio::test]
-async fn a_watch_from_a_state_to_come_begins_there() {
-    let api = Api::new().await;
-    let made = api.config_map("a", json!({})).await;
-    let version: u64 = made["metadata"].str_at("resourceVersion").parse().expect("a number");
-    let path = format!("{CONFIG_MAPS}?watch=1&resourceVersion={}", version + 1);
-    let mut watch = api.send(api.request(Method::GET, &path).body(Body::empty()).expect("a request")).await;
-    assert_eq!(watch.status(), 200);
-    api.config_map("b", json!({})).await;
-    api.config_map("c", json!({})).await;
-    use http_body_util::BodyExt;
-    let frame = watch.body_mut().frame().await.expect("an event").expect("no error").into_data().expect("data");
-    let event: Value = serde_json::from_slice(&frame).expect("JSON");
-    assert_eq!(event["object"]["metadata"]["name"], "c");
-}
-
-#[tokio::test]
 async fn strategic_patches_that_do_not_fit() {
     let api = Api::new().await;
     deployment(&api).await;

@@ -137,10 +137,9 @@ async fn get(call: Call<'_>, paths: &Paths<'_>) -> Result<Reply, Status> {
 }
 
 /// What the scale wants of the parent.
-fn validate(scale: &Value, paths: &Paths<'_>, name: &str) -> Result<i64, Status> {
+fn validate(scale: &Value, name: &str) -> Result<i64, Status> {
     let replicas = scale["spec"]["replicas"].as_i64().unwrap_or_default();
-    // A custom resource says itself what it thinks of it.
-    if replicas < 0 && !paths.custom {
+    if replicas < 0 {
         let root = Path::new("spec");
         let detail = "must be greater than or equal to 0";
         let error = FieldError::invalid(&root.child("replicas"), replicas, detail);
@@ -155,7 +154,7 @@ fn parent_of(parent: &Value, scale: &Value, paths: &Paths<'_>, name: &str) -> Re
         let path = crate::api::field::go_quote(paths.spec);
         return Err(Status::bad_request(format!("the spec replicas field {path} cannot be empty")));
     }
-    let replicas = validate(scale, paths, name)?;
+    let replicas = validate(scale, name)?;
     let mut next = parent.clone();
     set(&mut next, paths.spec, json!(replicas));
     let version = metadata_str(scale, "resourceVersion");
@@ -253,7 +252,7 @@ async fn patch_scale(call: Call<'_>, paths: &Paths<'_>) -> Result<Reply, Status>
             "kind": row.kind,
             "metadata": { "name": info.name, "namespace": info.namespace },
         });
-        set(&mut wanted, paths.spec, json!(validate(scale, paths, &info.name)?));
+        set(&mut wanted, paths.spec, json!(validate(scale, &info.name)?));
         codec::apply(row, Some(parent), &wanted, &manager, "scale", options.force, &["status"])
             .map_err(|status| as_of_scale(status, &row.api_version))
     };

@@ -58,7 +58,7 @@ fn read_options(
         return Err(Status::bad_request(error));
     }
     let (kind, api_version) = codec::kind_of(body, media);
-    let api_version = if api_version.is_empty() || kind == "DeleteOptions" { "v1" } else { &api_version };
+    let api_version = if api_version.is_empty() { "v1" } else { &api_version };
     let known = kind.is_empty() || kind == "DeleteOptions";
     let schema = schema::builtin_schema(&GroupVersionKind::from_api_version(api_version, "DeleteOptions"));
     let Some(schema) = schema.filter(|_| known) else {

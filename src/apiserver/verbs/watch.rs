@@ -299,8 +299,6 @@ pub struct Watcher {
     bookmarks: Option<signal::Receiver<Revision>>,
     /// Of the last event or bookmark.
     told: Revision,
-    /// Nothing up to it is told: the client knows it, or asked for what comes behind it.
-    after: Revision,
     deadline: Instant,
     sent: metrics::Events,
 }
@@ -315,7 +313,7 @@ impl Watcher {
         let from = match options.at {
             AtVersion::Number(number) => {
                 let current = state.storage.revision().0;
-                if number > current && initial {
+                if number > current {
                     return Err(too_large_version(number, current));
                 }
                 Some(Revision(number))
@@ -325,8 +323,6 @@ impl Watcher {
         let row = selection.row.clone();
         let snapshot = state.storage.snapshot();
         let start = if initial || from.is_none() { snapshot.revision() } else { from.unwrap_or_default() };
-        // A state to come is waited for.
-        let (after, start) = (start, start.min(snapshot.revision()));
         let prefix = selection.one.as_ref().map_or_else(|| selection.prefix.clone(), crate::storage::Prefix::key);
         let changes = state.storage.watch(prefix, start).map_err(|error| match error {
             Error::Compacted { .. } => {
@@ -353,7 +349,6 @@ impl Watcher {
             changes: Some(changes),
             bookmarks,
             told: start,
-            after,
             deadline: Instant::now(),
             selection: Some(selection),
         })
@@ -378,7 +373,6 @@ impl Watcher {
             changes: None,
             bookmarks: None,
             told: Revision::default(),
-            after: Revision::default(),
             deadline: Instant::now(),
             selection: None,
         })
@@ -476,7 +470,6 @@ impl Watcher {
 
     fn take(&mut self, change: Result<Arc<Change>, WatchError>) {
         match change {
-            Ok(change) if change.revision <= self.after => {}
             Ok(change) => {
                 self.told = change.revision;
                 let frame = self.encode(&change);

@@ -370,7 +370,7 @@ impl Writer<'_> {
             return Ok(());
         }
         if let Err(status) = crate::apiserver::options::parse_version(given) {
-            let (_, message) = status.message.rsplit_once("\": ").unwrap_or(("", &status.message));
+            let message = &status.message[status.message.find("strconv.").unwrap_or_default()..];
             return Err(Status::failure(500, "", message).into());
         }
         if !given.is_empty() {
