@@ -52,7 +52,7 @@ enum Command {
     SecretsEncrypt(secrets_encrypt::Args),
     /// Say whether this machine can run orch, and how to mend what is missing
     CheckConfig(check_config::Args),
-    /// End all pods of this node and remove what they left in the kernel
+    /// End this node and all its pods, and remove what they left in the kernel
     Killall(Box<killall::Args>),
     /// Remove orch and all its data from this machine
     Uninstall(Box<uninstall::Args>),

@@ -2,13 +2,14 @@
 
 use super::killall::{report, require_root};
 use super::node_arguments::DirectoryArguments;
+use crate::cluster::stop;
 use anyhow::{Context, Result, bail};
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::ExitCode;
 
 /// The services that the installer makes.
-const UNITS: &[&str] = &["orch", "orch-agent"];
+pub(super) const UNITS: &[&str] = &["orch", "orch-agent"];
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -28,7 +29,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode> {
         bail!("nothing was removed");
     }
     for unit in UNITS {
-        stop(unit);
+        stop::service(unit, true);
     }
     let options = args.directories.into_options();
     let binary = std::env::current_exe().context("find the own binary")?;
@@ -54,19 +55,4 @@ fn confirmed(data: &Path) -> Result<bool> {
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer).context("read the answer")?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
-}
-
-/// Stop and disable a service where there is one.
-fn stop(unit: &str) {
-    let quiet = |program: &str, arguments: &[&str]| {
-        let mut command = Command::new(program);
-        // Either there is no such service manager, or no such service: both are fine.
-        let _ = command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
-    };
-    if Path::new("/run/systemd/system").is_dir() {
-        quiet("systemctl", &["disable", "--now", unit]);
-    } else {
-        quiet("rc-service", &[unit, "stop"]);
-        quiet("rc-update", &["del", unit]);
-    }
 }

@@ -36,6 +36,7 @@ pub fn run(options: AgentOptions) -> Result<ExitCode> {
 async fn serve(options: AgentOptions, shutdown: CancellationToken) -> Result<()> {
     preflight::require(&Machine { data_directory: options.data_directory.clone() })?;
     node::check(&options.node)?;
+    let _lock = node::lock(&options.data_directory)?;
     let server = server_uri(&options.server)?;
     let token: Token = options.token.parse()?;
     if token.ca_hash.is_none() {

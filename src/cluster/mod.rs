@@ -20,6 +20,7 @@ pub mod preflight;
 pub mod process;
 pub mod server;
 pub mod snapshots;
+pub mod stop;
 pub mod supervisor;
 pub mod teardown;
 pub mod token;

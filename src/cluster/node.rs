@@ -1,6 +1,7 @@
 //! Composes a node: container runtime, kubelet, and, once the node has its pod network, proxy, DNS
 //! and the way to the other nodes. The same on a server and on an agent.
 
+use super::files::Layout;
 use super::join::ClusterNetwork;
 use super::options::{Cidr, NodeOptions, Taint, check_reachable};
 use super::supervisor::Supervisor;
@@ -16,8 +17,9 @@ use crate::proxy::peers::NodeView;
 use crate::proxy::rules::NodeNetwork;
 use crate::runtime::directory_watch::{DirectoryWatch, WatchFlags};
 use crate::runtime::{Informer, InformerOptions};
+use crate::storage::{LockError, LockFile};
 use crate::{dns, proxy};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use sha2::{Digest, Sha256};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -55,6 +57,17 @@ pub struct Node {
     pub proxy_client: kube::Client,
     pub serving: watch::Receiver<Arc<rustls::ServerConfig>>,
     pub authorizer: Arc<dyn kubelet::server::Authorizer>,
+}
+
+/// Keep a second node off the directories of this one, which `orch killall` finds by it.
+pub fn lock(data_directory: &Path) -> Result<LockFile> {
+    LockFile::take(&Layout::new(data_directory).node_lock()).map_err(|error| match error {
+        LockError::Held { holder, .. } => anyhow!(
+            "data directory {} is in use by process {holder}: stop that node, or use another --data-dir",
+            data_directory.display()
+        ),
+        LockError::Io { .. } => error.into(),
+    })
 }
 
 /// The node's name: as given, else the host's, in lower case.

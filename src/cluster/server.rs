@@ -57,6 +57,7 @@ async fn serve(options: ServerOptions, shutdown: CancellationToken) -> Result<()
     // Before anything is changed on disk: a second server on the same data, or a port that is taken,
     // ends here.
     let store = open_store(&layout, &options).await?;
+    let _lock = (!options.disable_agent).then(|| node::lock(&options.data_directory)).transpose()?;
     let listener = listen(options.listen()).await?;
     let machine = addresses::watch().await?;
     let gateway = options.cluster_cidr.nth(1).unwrap_or(Ipv4Addr::LOCALHOST);

@@ -1,16 +1,24 @@
 //! `orch killall` and `orch uninstall`: undo what a node did to its machine. Every step is taken,
-//! whatever became of the others; all errors are returned.
+//! whatever became of the others; all errors are returned. Only an orch that still runs ends it at once: it would do all again.
 
 use super::node::Node;
 use super::options::NodeDirectories;
+use super::stop;
 use crate::net::overlay::{Overlay, VXLAN_LINK};
 use crate::{container, proxy};
 use anyhow::{Context, Error, Result};
 use futures::TryStreamExt;
 use std::path::Path;
 
-/// End all pods and remove links and rules; the data stay.
+/// End the node and all pods, and remove links and rules; the data stay.
 pub fn killall(data_directory: &Path, directories: &NodeDirectories) -> Vec<Error> {
+    match stop::node(data_directory) {
+        Ok(()) => clear(data_directory, directories),
+        Err(error) => vec![error],
+    }
+}
+
+fn clear(data_directory: &Path, directories: &NodeDirectories) -> Vec<Error> {
     let config = Node::runtime_config(&data_directory.join("agent"), &directories.run);
     let mut errors = container::kill_all(&config);
     errors.extend(network().err());
@@ -20,7 +28,10 @@ pub fn killall(data_directory: &Path, directories: &NodeDirectories) -> Vec<Erro
 
 /// [`killall`], then remove what orch wrote: data, run directory, pods' logs and volumes.
 pub fn uninstall(data_directory: &Path, directories: &NodeDirectories, others: &[&Path]) -> Vec<Error> {
-    let mut errors = killall(data_directory, directories);
+    if let Err(error) = stop::all(data_directory) {
+        return vec![error];
+    }
+    let mut errors = clear(data_directory, directories);
     if !errors.is_empty() {
         // Below a directory there may still be a mount: removing would go on into it.
         return errors;

@@ -24,6 +24,7 @@ mod stats;
 mod streams;
 mod teardown;
 
+pub use process::{ProcessIdentity, parent};
 pub use runtime::{Config, Runtime};
 pub use teardown::{kill_all, uninstall};
 

@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 /// A process of this or an earlier boot of the machine.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -43,6 +44,14 @@ impl ProcessIdentity {
             Err(error) => Err(error.into()),
         }
     }
+
+    /// Wait for its end; false: it still lives.
+    pub fn ended_within(&self, patience: Duration) -> bool {
+        let Some(pidfd) = self.open() else { return true };
+        let mut fds = [nix::poll::PollFd::new(pidfd.as_fd(), nix::poll::PollFlags::POLLIN)];
+        let timeout = nix::poll::PollTimeout::try_from(patience).unwrap_or(nix::poll::PollTimeout::NONE);
+        nix::poll::poll(&mut fds, timeout).is_ok_and(|count| count > 0)
+    }
 }
 
 /// The id of this boot; another one means that every process and mount of before is gone.
@@ -66,6 +75,13 @@ pub fn start_time(pid: i32) -> io::Result<u64> {
         .nth(19)
         .and_then(|field| field.parse().ok())
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("/proc/{pid}/stat does not parse")))
+}
+
+/// The process that started it, or the one that took it over.
+pub fn parent(pid: i32) -> io::Result<i32> {
+    let fields = stat_fields(pid)?;
+    let parent = fields.split(' ').nth(1).and_then(|field| field.parse().ok());
+    parent.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("/proc/{pid}/stat does not parse")))
 }
 
 fn is_zombie(pid: i32) -> bool {

@@ -259,7 +259,7 @@ impl Runtime {
         let pod = self.cgroups.group(&record.config.cgroup_parent);
         errors.extend(pod.kill(Duration::from_secs(10)).err());
         if let Some(shim) = &record.shim
-            && !ended_within(shim, Duration::from_secs(2))
+            && !shim.ended_within(Duration::from_secs(2))
         {
             errors.extend(shim.signal(libc::SIGKILL).err().map(anyhow::Error::from));
         }
@@ -328,13 +328,6 @@ pub(super) fn joined(errors: Vec<anyhow::Error>) -> Result<()> {
         return Ok(());
     }
     bail!("{}", errors.iter().map(|error| format!("{error:#}")).collect::<Vec<_>>().join("; "))
-}
-
-fn ended_within(process: &super::process::ProcessIdentity, patience: Duration) -> bool {
-    let Some(pidfd) = process.open() else { return true };
-    let mut fds = [nix::poll::PollFd::new(pidfd.as_fd(), nix::poll::PollFlags::POLLIN)];
-    let timeout = nix::poll::PollTimeout::try_from(patience).unwrap_or(nix::poll::PollTimeout::NONE);
-    nix::poll::poll(&mut fds, timeout).is_ok_and(|count| count > 0)
 }
 
 /// The file that the pod's resolver reads. Without any setting it is the node's own.

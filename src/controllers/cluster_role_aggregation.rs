@@ -51,8 +51,7 @@ pub fn start(context: &Context) -> Running {
         }
     });
     let controller = Aggregation { objects: context.objects(NAME), roles: roles.clone() };
-    let waiting = roles.clone();
-    Running::new(controller, queue, 1, async move { waiting.synced().await }, move || {
+    Running::new(controller, queue, 1, [roles.until_synced()], move || {
         roles.all().iter().map(|role| role.key()).collect()
     })
 }

@@ -3,7 +3,7 @@
 use crate::api::ip::Cidr;
 use crate::client::Objects;
 use crate::runtime::{Controller, Informers, Recorder, WorkQueue};
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join_all};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -85,17 +85,18 @@ pub struct Running {
 }
 
 impl Running {
-    /// `keys`: of everything it looks after. Work starts when `synced` is done: a plan on half a
-    /// cache would delete what it does not see.
+    /// `keys`: of everything it looks after. Work starts when all of `synced` are done: a plan on
+    /// half a cache would delete what it does not see.
     pub fn new<C: Controller>(
         controller: C,
         queue: Arc<WorkQueue<C::Key>>,
         workers: usize,
-        synced: impl Future<Output = ()> + Send + 'static,
+        synced: impl IntoIterator<Item = BoxFuture<'static, ()>>,
         keys: impl Fn() -> Vec<C::Key> + Send + Sync + 'static,
     ) -> Self {
         let (running, resynced) = (queue.clone(), queue.clone());
         let controller = Arc::new(controller);
+        let synced = join_all(synced);
         Self {
             task: Box::pin(async move {
                 synced.await;

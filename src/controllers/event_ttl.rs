@@ -79,9 +79,8 @@ pub fn start(context: &Context) -> Running {
         }
     });
     let store = events.store().clone();
-    let waiting = store.clone();
     let controller = EventTtl { objects: context.objects(NAME), events, began };
-    Running::new(controller, queue, 1, async move { waiting.synced().await }, move || {
+    Running::new(controller, queue, 1, [store.until_synced()], move || {
         store.all().iter().map(|event| event.key()).collect()
     })
 }

@@ -1,5 +1,5 @@
-//! The versions of a workload's template, kept as ControllerRevisions: what DaemonSets (and
-//! StatefulSets) roll to and back from.
+//! The versions of a workload's template, kept as ControllerRevisions: what DaemonSets and
+//! StatefulSets roll to and back from.
 //!
 //! A revision is never changed but for its number and labels: going back to an old template gives
 //! its revision the highest number. Source: `pkg/controller/history`.
@@ -21,6 +21,8 @@ pub struct History {
     pub revisions: Arc<Store<ControllerRevision>>,
     /// Of the owners.
     pub kind: Kind,
+    /// Where a revision keeps its hash.
+    pub label: &'static str,
 }
 
 /// A revision to be made.
@@ -37,6 +39,15 @@ pub fn data(template: &Value) -> Value {
     let mut template = template.clone();
     template["$patch"] = "replace".into();
     json!({ "spec": { "template": template } })
+}
+
+/// The template that a revision's [`data`] brings back.
+pub fn template(revision: &ControllerRevision) -> Value {
+    let mut template = revision.data["spec"]["template"].clone();
+    if let Some(template) = template.as_object_mut() {
+        template.remove("$patch");
+    }
+    template
 }
 
 /// The hash a revision is known by on pods.
@@ -78,7 +89,7 @@ impl History {
     pub async fn create(&self, owner: &Meta, new: NewRevision) -> anyhow::Result<Option<Arc<ControllerRevision>>> {
         let name = format!("{}-{}", owner.name, new.hash);
         let mut labels = new.labels;
-        labels.insert(HASH_LABEL.to_owned(), new.hash);
+        labels.insert(self.label.to_owned(), new.hash);
         let object = json!({
             "metadata": {
                 "name": name,
@@ -109,7 +120,7 @@ impl History {
     }
 
     pub async fn label(&self, revision: &ControllerRevision, hash: &str) -> anyhow::Result<()> {
-        self.change(revision, |live| live["metadata"]["labels"][HASH_LABEL] = hash.into()).await
+        self.change(revision, |live| live["metadata"]["labels"][self.label] = hash.into()).await
     }
 
     pub async fn delete(&self, revision: &ControllerRevision) -> anyhow::Result<()> {

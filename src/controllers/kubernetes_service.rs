@@ -54,11 +54,7 @@ pub fn start(context: &Context) -> Running {
         controller,
         queue,
         1,
-        async move {
-            services.synced().await;
-            endpoints.synced().await;
-            slices.synced().await;
-        },
+        [services.until_synced(), endpoints.until_synced(), slices.until_synced()],
         move || vec![key()],
     );
     let work = running.task;

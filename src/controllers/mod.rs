@@ -7,7 +7,9 @@
 mod certificates;
 mod cluster_role_aggregation;
 mod context;
+mod cron_job;
 mod daemon_set;
+mod deletion_order;
 mod deployment;
 mod discovery;
 mod disruption;
@@ -17,6 +19,7 @@ mod endpoints;
 mod event_ttl;
 mod garbage_collector;
 mod history;
+mod job;
 mod kubernetes_service;
 mod namespace;
 mod node_ipam;
@@ -33,9 +36,11 @@ mod service_account;
 mod service_address_repair;
 mod service_cidr;
 mod service_pods;
+mod stateful_set;
 mod taint_eviction;
 mod template_hash;
 mod token_cleaner;
+mod ttl_after_finished;
 
 pub use context::{Config, Context, NodeLifecycle, Running, SignRequest, Signer};
 
@@ -55,6 +60,10 @@ pub const CONTROLLERS: &[Row] = &[
     Row { name: "replicaset-controller", start: replica_set::start },
     Row { name: "replicationcontroller-controller", start: replica_set::start_replication_controllers },
     Row { name: "daemonset-controller", start: daemon_set::start },
+    Row { name: "statefulset-controller", start: stateful_set::start },
+    Row { name: "job-controller", start: job::start },
+    Row { name: "cronjob-controller", start: cron_job::start },
+    Row { name: "ttl-after-finished-controller", start: ttl_after_finished::start },
     Row { name: "endpointslice-controller", start: endpoint_slice::start },
     Row { name: "endpointslice-mirroring-controller", start: endpoint_slice_mirroring::start },
     Row { name: "endpoints-controller", start: endpoints::start },

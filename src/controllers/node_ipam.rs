@@ -35,9 +35,8 @@ pub fn start(context: &Context) -> Running {
         nodes: nodes.clone(),
         given: Mutex::default(),
     };
-    let waiting = nodes.clone();
     // One worker: two nodes must not get the same range.
-    Running::new(controller, queue, 1, async move { waiting.synced().await }, move || {
+    Running::new(controller, queue, 1, [nodes.until_synced()], move || {
         nodes.all().iter().map(|node| node.key()).collect()
     })
 }

@@ -50,8 +50,16 @@ pub fn claim(owner: &Meta, selector: Option<&LabelSelector>, object: &Meta) -> C
     }
 }
 
-/// The objects of `store` that belong to `owner`, after adopting and releasing. `eligible` says
-/// which orphans may be adopted at all.
+/// What an owner claims.
+pub struct Claims<'a> {
+    pub owner_kind: &'a Kind,
+    /// None matches nothing.
+    pub selector: Option<&'a LabelSelector>,
+    /// What is adopted gets it.
+    pub finalizer: Option<&'a str>,
+}
+
+/// [`claim_with`] for owners whose objects have no finalizer.
 pub async fn claim_all<P: Projection>(
     objects: &Objects,
     owner_kind: &Kind,
@@ -60,6 +68,19 @@ pub async fn claim_all<P: Projection>(
     store: &Store<P>,
     eligible: impl Fn(&P) -> bool,
 ) -> anyhow::Result<Vec<Arc<P>>> {
+    claim_with(objects, &Claims { owner_kind, selector, finalizer: None }, owner, store, eligible).await
+}
+
+/// The objects of `store` that belong to `owner`, after adopting and releasing. `eligible` says
+/// which orphans may be adopted at all.
+pub async fn claim_with<P: Projection>(
+    objects: &Objects,
+    claims: &Claims<'_>,
+    owner: &Meta,
+    store: &Store<P>,
+    eligible: impl Fn(&P) -> bool,
+) -> anyhow::Result<Vec<Arc<P>>> {
+    let Claims { owner_kind, selector, finalizer } = *claims;
     let mut owned = Vec::new();
     for object in store.controlled_by(&owner.uid) {
         match claim(owner, selector, object.meta()) {
@@ -79,7 +100,7 @@ pub async fn claim_all<P: Projection>(
             }
             checked = true;
         }
-        if adopt(objects, &P::KIND, owner_kind, owner, object.meta()).await? {
+        if adopt(objects, &P::KIND, owner_kind, owner, finalizer, object.meta()).await? {
             owned.push(object);
         }
     }
@@ -92,11 +113,21 @@ async fn is_alive(objects: &Objects, kind: &Kind, owner: &Meta) -> anyhow::Resul
     Ok(live["metadata"]["uid"].as_str() == Some(&*owner.uid) && live["metadata"]["deletionTimestamp"].is_null())
 }
 
-async fn adopt(objects: &Objects, kind: &Kind, owner_kind: &Kind, owner: &Meta, object: &Meta) -> anyhow::Result<bool> {
-    let patch = json!({ "metadata": {
+async fn adopt(
+    objects: &Objects,
+    kind: &Kind,
+    owner_kind: &Kind,
+    owner: &Meta,
+    finalizer: Option<&str>,
+    object: &Meta,
+) -> anyhow::Result<bool> {
+    let mut patch = json!({ "metadata": {
         "uid": &*object.uid,
         "ownerReferences": [controller_reference(owner_kind, owner)],
     } });
+    if let Some(finalizer) = finalizer {
+        patch["metadata"]["finalizers"] = json!([finalizer]);
+    }
     gone_is_fine(objects.patch(kind, &object.namespace, &object.name, "", Patch::Strategic, &patch).await)
 }
 

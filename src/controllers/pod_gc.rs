@@ -7,6 +7,7 @@ use crate::client::{DeleteOptions, Objects, kinds};
 use crate::runtime::views::{Node, Pod};
 use crate::runtime::{Action, Change, Controller, ObjectKey, Projection, Store, WorkQueue};
 use async_trait::async_trait;
+use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -54,7 +55,7 @@ pub fn start(context: &Context) -> Running {
         controller,
         queue,
         1,
-        async move {
+        [Box::pin(async move {
             nodes.synced().await;
             pods.synced().await;
             // Nodes that went while nobody looked.
@@ -62,7 +63,7 @@ pub fn start(context: &Context) -> Running {
                 first.add(pod.key());
             }
             first.add(ObjectKey::default());
-        },
+        }) as BoxFuture<'static, ()>],
         move || all.all().iter().map(|pod| pod.key()).chain([ObjectKey::default()]).collect(),
     )
 }

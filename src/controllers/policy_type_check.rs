@@ -51,8 +51,7 @@ pub fn start(context: &Context) -> Running {
         move |change| queue.add(change.object().key())
     });
     let controller = TypeCheck { objects: context.objects(NAME), policies: policies.clone() };
-    let waiting = policies.clone();
-    Running::new(controller, queue, 1, async move { waiting.synced().await }, move || {
+    Running::new(controller, queue, 1, [policies.until_synced()], move || {
         policies.all().iter().map(|policy| policy.key()).collect()
     })
 }

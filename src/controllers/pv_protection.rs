@@ -26,7 +26,7 @@ pub fn start(context: &Context) -> Running {
     });
     let controller = PvProtection { objects: context.objects(NAME), volumes: volumes.clone() };
     let all = volumes.clone();
-    Running::new(controller, queue, 1, async move { volumes.synced().await }, move || {
+    Running::new(controller, queue, 1, [volumes.until_synced()], move || {
         all.all().iter().filter(|volume| is_waiting(volume)).map(|volume| volume.key()).collect()
     })
 }

@@ -38,16 +38,9 @@ pub fn start(context: &Context) -> Running {
     });
     let controller = PvcProtection { objects: context.objects(NAME), claims: claims.clone(), pods: pods.clone() };
     let all = claims.clone();
-    Running::new(
-        controller,
-        queue,
-        1,
-        async move {
-            claims.synced().await;
-            pods.synced().await;
-        },
-        move || all.all().iter().filter(|claim| is_waiting(claim)).map(|claim| claim.key()).collect(),
-    )
+    Running::new(controller, queue, 1, [claims.until_synced(), pods.until_synced()], move || {
+        all.all().iter().filter(|claim| is_waiting(claim)).map(|claim| claim.key()).collect()
+    })
 }
 
 fn is_waiting(claim: &PersistentVolumeClaim) -> bool {

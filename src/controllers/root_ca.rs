@@ -71,17 +71,9 @@ pub fn start(context: &Context) -> Running {
         informer,
         root_ca: context.config.root_ca.clone(),
     };
-    let waiting = namespaces.clone();
-    Running::new(
-        controller,
-        queue,
-        1,
-        async move {
-            waiting.synced().await;
-            maps.synced().await;
-        },
-        move || namespaces.all().iter().map(|namespace| namespace.key()).collect(),
-    )
+    Running::new(controller, queue, 1, [namespaces.until_synced(), maps.until_synced()], move || {
+        namespaces.all().iter().map(|namespace| namespace.key()).collect()
+    })
 }
 
 struct RootCa {

@@ -36,17 +36,9 @@ pub fn start(context: &Context) -> Running {
     });
     let controller =
         ServiceAccounts { objects: context.objects(NAME), namespaces: namespaces.clone(), accounts: accounts.clone() };
-    let waiting = namespaces.clone();
-    Running::new(
-        controller,
-        queue,
-        1,
-        async move {
-            waiting.synced().await;
-            accounts.synced().await;
-        },
-        move || namespaces.all().iter().map(|namespace| namespace.key()).collect(),
-    )
+    Running::new(controller, queue, 1, [namespaces.until_synced(), accounts.until_synced()], move || {
+        namespaces.all().iter().map(|namespace| namespace.key()).collect()
+    })
 }
 
 struct ServiceAccounts {

@@ -96,21 +96,11 @@ pub fn start(context: &Context) -> Running {
         services: services.clone(),
         addresses: addresses.clone(),
     };
-    let (waiting, also) = (services.clone(), addresses.clone());
-    Running::new(
-        controller,
-        queue,
-        1,
-        async move {
-            waiting.synced().await;
-            also.synced().await;
-        },
-        move || {
-            let services = services.all();
-            let addresses = addresses.all();
-            services.iter().map(|service| service.key()).chain(addresses.iter().map(|address| address.key())).collect()
-        },
-    )
+    Running::new(controller, queue, 1, [services.until_synced(), addresses.until_synced()], move || {
+        let services = services.all();
+        let addresses = addresses.all();
+        services.iter().map(|service| service.key()).chain(addresses.iter().map(|address| address.key())).collect()
+    })
 }
 
 struct Repair {

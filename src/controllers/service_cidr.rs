@@ -136,16 +136,9 @@ pub fn start(context: &Context) -> Running {
         addresses: addresses.clone(),
     };
     let all = ranges.clone();
-    Running::new(
-        controller,
-        queue,
-        1,
-        async move {
-            ranges.synced().await;
-            addresses.synced().await;
-        },
-        move || all.all().iter().map(|range| range.key()).collect(),
-    )
+    Running::new(controller, queue, 1, [ranges.until_synced(), addresses.until_synced()], move || {
+        all.all().iter().map(|range| range.key()).collect()
+    })
 }
 
 struct ServiceCidrs {

@@ -49,16 +49,9 @@ pub fn start(context: &Context) -> Running {
         since: Mutex::default(),
     };
     let all = pods.clone();
-    Running::new(
-        controller,
-        queue,
-        4,
-        async move {
-            nodes.synced().await;
-            pods.synced().await;
-        },
-        move || all.all().iter().map(|pod| pod.key()).collect(),
-    )
+    Running::new(controller, queue, 4, [nodes.until_synced(), pods.until_synced()], move || {
+        all.all().iter().map(|pod| pod.key()).collect()
+    })
 }
 
 fn no_execute(node: &Node) -> Vec<Taint> {

@@ -80,9 +80,8 @@ pub fn start(context: &Context) -> Running {
         }
     });
     let store = tokens.store().clone();
-    let waiting = store.clone();
     let controller = TokenCleaner { objects: context.objects(NAME), tokens };
-    Running::new(controller, queue, 1, async move { waiting.synced().await }, move || {
+    Running::new(controller, queue, 1, [store.until_synced()], move || {
         store.all().iter().map(|token| token.key()).collect()
     })
 }

@@ -6,6 +6,7 @@
 use super::informer::Sink;
 use super::key::ObjectKey;
 use super::projection::Projection;
+use futures::future::BoxFuture;
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -185,6 +186,12 @@ impl<P: Projection> Store<P> {
     pub async fn synced(&self) {
         // The sender lives in self, so it is not closed while we wait.
         let _ = self.synced.subscribe().wait_for(|synced| *synced).await;
+    }
+
+    /// [`Self::synced`] that holds the store.
+    pub fn until_synced(self: &Arc<Self>) -> BoxFuture<'static, ()> {
+        let store = self.clone();
+        Box::pin(async move { store.synced().await })
     }
 
     /// Call `handler` for every object that is there (as added) and every change from now on. It

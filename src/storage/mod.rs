@@ -10,6 +10,7 @@ mod encryption;
 mod history;
 mod key;
 mod live;
+mod lock_file;
 mod pins;
 mod sqlite;
 
@@ -17,6 +18,7 @@ pub use body::{Body, Index};
 pub use encryption::Encryption;
 pub use history::Limits;
 pub use key::{Key, Prefix};
+pub use lock_file::{LockError, LockFile};
 pub use sqlite::{Health, OpenError, Options, Recovery, Replaced, SqliteStorage, Synchronous, snapshot};
 
 use async_trait::async_trait;

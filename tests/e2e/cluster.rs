@@ -261,6 +261,11 @@ impl Machine {
         server.wait().expect("orch ends").code()
     }
 
+    /// The exit code of an orch that ended by itself.
+    pub fn ended(&mut self) -> Option<i32> {
+        self.server.take()?.wait().expect("orch ends").code()
+    }
+
     /// The end of all pods, as `orch killall` has it; what it says.
     pub fn kill_all(&self) -> Output {
         self.inside(ORCH).arg("killall").args(self.directories()).output().expect("orch starts")
@@ -401,7 +406,7 @@ impl Machine {
     }
 
     /// What is left of this machine after its end: mounts, processes, control groups.
-    fn left(&self) -> Vec<String> {
+    pub fn left(&self) -> Vec<String> {
         let own = self.directory.path().display().to_string();
         let mounts = fs::read_to_string(format!("/proc/{}/mountinfo", self.holder.id())).unwrap_or_default();
         let mut left: Vec<String> =

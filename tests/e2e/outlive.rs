@@ -1,6 +1,6 @@
 //! Pods outlive orch: a kill, a restart, an upgrade.
 
-use crate::cluster::{Machine, ORCH, wait};
+use crate::cluster::{Machine, ORCH, both, wait};
 use crate::need_machine;
 use crate::space::{Space, pod, pod_with, serve};
 use crate::world::within;
@@ -61,6 +61,19 @@ fn pods_outlive_orch() {
     let (sent, lost) = requests.stop();
     assert!(sent > 50, "requests went on: {sent}");
     assert_eq!(lost, 0, "requests lost, of {sent}");
+    killall_ends_orch_first(&mut machine, &name);
+}
+
+/// A server that went on would start the pods again.
+fn killall_ends_orch_first(machine: &mut Machine, name: &str) {
+    let said = machine.kill_all();
+    assert!(said.status.success(), "{}", both(&said));
+    assert_eq!(machine.ended(), Some(0), "it was told to end: {}", machine.log());
+    assert_eq!(machine.left(), Vec::<String>::new());
+    machine.start(&[]);
+    machine.wait_ready();
+    let space = Space::again(machine, name);
+    space.ready("newcomer");
 }
 
 const ROUNDS: [&str; 3] = ["killed", "restarted", "upgraded"];

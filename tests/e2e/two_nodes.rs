@@ -265,4 +265,8 @@ fn it_comes_back(space: &Space, second: &mut Machine, token: &str) {
     assert_eq!(two["status"]["containerStatuses"][0]["restartCount"], 1, "its container was ended");
     wait("its endpoint is back", || endpoints(space, "two").len() == 1);
     both_ways(space);
+
+    let said = second.kill_all();
+    assert!(said.status.success(), "{}", both(&said));
+    assert_eq!(second.ended(), Some(0), "killall ends a running agent: {}", second.log());
 }

@@ -85,8 +85,12 @@ async fn it_runs_where_nodes_fit() {
     let taint = json!([{ "key": "dedicated", "value": "db", "effect": "NoExecute" }]);
     cluster.patch(&kinds::NODES, "", "n3", json!({ "spec": { "taints": taint } })).await;
     until(&cluster, "agent", 2).await;
-    let on: Vec<String> = images(&cluster).await.into_iter().map(|(node, _)| node).collect();
-    assert_eq!(on, ["n1", "n2"]);
+    cluster
+        .until("its pod on n3 is gone", || async {
+            let on: Vec<String> = images(&cluster).await.into_iter().map(|(node, _)| node).collect();
+            (on == ["n1", "n2"]).then_some(())
+        })
+        .await;
     assert_eq!(cluster.reconcile_again().await, Vec::<&str>::new());
 }
 

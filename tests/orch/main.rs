@@ -24,6 +24,8 @@ mod controllers_cluster;
 mod controllers_daemon_set;
 mod controllers_deployment;
 mod controllers_disruption;
+mod controllers_job;
+mod controllers_stateful_set;
 mod conversion_webhook;
 mod corpus_replay;
 mod custom_resource_rules;

@@ -55,17 +55,9 @@ pub fn start(context: &Context) -> Running {
         requests: requests.clone(),
         nodes: nodes.clone(),
     };
-    let waiting = requests.clone();
-    Running::new(
-        controller,
-        queue,
-        1,
-        async move {
-            waiting.synced().await;
-            nodes.synced().await;
-        },
-        move || requests.all().iter().map(|request| request.key()).collect(),
-    )
+    Running::new(controller, queue, 1, [requests.until_synced(), nodes.until_synced()], move || {
+        requests.all().iter().map(|request| request.key()).collect()
+    })
 }
 
 struct Certificates {

@@ -76,7 +76,12 @@ pub fn start(context: &Context) -> Running {
     let recorder = Recorder::new(objects.clone(), NAME, "");
     let controller = DaemonSets {
         control: PodControl { objects: objects.clone(), recorder, kind: kinds::DAEMON_SETS },
-        history: History { objects: objects.clone(), revisions: revisions.clone(), kind: kinds::DAEMON_SETS },
+        history: History {
+            objects: objects.clone(),
+            revisions: revisions.clone(),
+            kind: kinds::DAEMON_SETS,
+            label: history::HASH_LABEL,
+        },
         objects,
         expectations,
         failures: Failures::default(),
@@ -84,17 +89,11 @@ pub fn start(context: &Context) -> Running {
         pods: pods.clone(),
         nodes: nodes.clone(),
     };
-    let waiting = sets.clone();
     Running::new(
         controller,
         queue,
         2,
-        async move {
-            waiting.synced().await;
-            revisions.synced().await;
-            pods.synced().await;
-            nodes.synced().await;
-        },
+        [sets.until_synced(), revisions.until_synced(), pods.until_synced(), nodes.until_synced()],
         move || sets.all().iter().map(|set| set.key()).collect(),
     )
 }

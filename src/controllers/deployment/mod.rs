@@ -80,16 +80,11 @@ pub fn start(context: &Context) -> Running {
         sets: sets.clone(),
         pods: pods.clone(),
     };
-    let waiting = deployments.clone();
     Running::new(
         controller,
         queue,
         4,
-        async move {
-            waiting.synced().await;
-            sets.synced().await;
-            pods.synced().await;
-        },
+        [deployments.until_synced(), sets.until_synced(), pods.until_synced()],
         move || deployments.all().iter().map(|deployment| deployment.key()).collect(),
     )
 }

@@ -73,18 +73,17 @@ pub fn start(context: &Context) -> Running {
         budgets: budgets.clone(),
         pods: pods.clone(),
     };
-    let waiting = budgets.clone();
     Running::new(
         controller,
         queue,
         1,
-        async move {
-            waiting.synced().await;
-            pods.synced().await;
-            sets.synced().await;
-            deployments.synced().await;
-            controllers.synced().await;
-        },
+        [
+            budgets.until_synced(),
+            pods.until_synced(),
+            sets.until_synced(),
+            deployments.until_synced(),
+            controllers.until_synced(),
+        ],
         move || budgets.all().iter().map(|budget| Key::Budget(budget.key())).collect(),
     )
 }

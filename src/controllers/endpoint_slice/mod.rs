@@ -59,17 +59,11 @@ pub fn start(context: &Context) -> Running {
         slices: slices.clone(),
         nodes: nodes.clone(),
     };
-    let waiting = services.clone();
     Running::new(
         controller,
         queue,
         4,
-        async move {
-            waiting.synced().await;
-            pods.synced().await;
-            slices.synced().await;
-            nodes.synced().await;
-        },
+        [services.until_synced(), pods.until_synced(), slices.until_synced(), nodes.until_synced()],
         move || services.all().iter().map(|service| service.key()).collect(),
     )
 }

@@ -65,11 +65,7 @@ pub fn start(context: &Context) -> Running {
         controller,
         queue,
         2,
-        async move {
-            services.synced().await;
-            endpoints.synced().await;
-            slices.synced().await;
-        },
+        [services.until_synced(), endpoints.until_synced(), slices.until_synced()],
         move || all.all().iter().map(|endpoints| endpoints.key()).collect(),
     )
 }

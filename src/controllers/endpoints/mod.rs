@@ -64,16 +64,11 @@ pub fn start(context: &Context) -> Running {
         pods: pods.clone(),
         endpoints: endpoints.clone(),
     };
-    let waiting = services.clone();
     Running::new(
         controller,
         queue,
         4,
-        async move {
-            waiting.synced().await;
-            pods.synced().await;
-            endpoints.synced().await;
-        },
+        [services.until_synced(), pods.until_synced(), endpoints.until_synced()],
         move || services.all().iter().map(|service| service.key()).collect(),
     )
 }

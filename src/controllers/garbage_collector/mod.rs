@@ -11,6 +11,7 @@ use super::discovery::{Served, served};
 use crate::client::{DeleteOptions, Kind, Objects, Propagation, is_not_found};
 use crate::runtime::{Action, Controller, Informer, InformerOptions, Meta, Projection, Sink, WorkQueue, reflect};
 use async_trait::async_trait;
+use futures::future::BoxFuture;
 use graph::{FOREGROUND, Graph, Identity, Node, ORPHAN, Standing, Verdict, verdict};
 use parking_lot::Mutex;
 use serde::Deserialize;
@@ -89,10 +90,10 @@ pub fn start(context: &Context) -> Running {
         controller,
         queue,
         4,
-        async move {
+        [Box::pin(async move {
             // The sender lives as long as the monitors, which run beside this.
             let _ = ready.wait_for(|ready| *ready).await;
-        },
+        }) as BoxFuture<'static, ()>],
         move || graph.lock().all_with_owners(),
     );
     let work = running.task;

@@ -48,17 +48,9 @@ pub fn start(context: &Context) -> Running {
         }
     });
     let controller = Namespaces { objects: context.objects(NAME), namespaces: namespaces.clone() };
-    let waiting = namespaces.clone();
-    Running::new(
-        controller,
-        queue,
-        4,
-        async move {
-            waiting.synced().await;
-            pods.synced().await;
-        },
-        move || namespaces.all().iter().map(|namespace| namespace.key()).collect(),
-    )
+    Running::new(controller, queue, 4, [namespaces.until_synced(), pods.until_synced()], move || {
+        namespaces.all().iter().map(|namespace| namespace.key()).collect()
+    })
 }
 
 struct Namespaces {

@@ -87,19 +87,10 @@ pub fn start(context: &Context) -> Running {
         next_eviction: Mutex::new(Instant::now()),
         _leases: leases,
     };
-    let waiting = nodes.clone();
     let leases = controller._leases.store().clone();
-    Running::new(
-        controller,
-        queue,
-        1,
-        async move {
-            waiting.synced().await;
-            pods.synced().await;
-            leases.synced().await;
-        },
-        move || nodes.all().iter().map(|node| node.key()).collect(),
-    )
+    Running::new(controller, queue, 1, [nodes.until_synced(), pods.until_synced(), leases.until_synced()], move || {
+        nodes.all().iter().map(|node| node.key()).collect()
+    })
 }
 
 /// What this process knows of a node.

@@ -3,7 +3,6 @@
 //! Source: `pkg/controller/replicaset`.
 
 mod plan;
-mod rank;
 mod sets;
 
 use super::context::{Context, Running};
@@ -13,7 +12,7 @@ use crate::client::{Kind, Objects, is_namespace_terminating};
 use crate::runtime::views::{Pod, ReplicaSet, ReplicationController};
 use crate::runtime::{Action, Change, Controller, Expectations, Meta, ObjectKey, Store, WorkQueue};
 use async_trait::async_trait;
-use futures::future::join_all;
+use futures::future::{BoxFuture, join_all};
 use jiff::Timestamp;
 use std::sync::Arc;
 
@@ -35,8 +34,8 @@ fn start_flavor<P: AsSet>(context: &Context, flavor: Flavor) -> Running {
         let queue = queue.clone();
         move |change| queue.add(change.object().key())
     });
-    let waiting = sets.clone();
-    run(context, flavor, queue, sets, async move { waiting.synced().await })
+    let synced = sets.until_synced();
+    run(context, flavor, queue, sets, synced)
 }
 
 fn run(
@@ -44,7 +43,7 @@ fn run(
     flavor: Flavor,
     queue: Arc<WorkQueue<ObjectKey>>,
     sets: Arc<dyn Sets>,
-    synced: impl Future<Output = ()> + Send + 'static,
+    synced: BoxFuture<'static, ()>,
 ) -> Running {
     let expectations = Arc::new(Expectations::default());
     let pods = context.informers.of::<Pod>();
@@ -57,16 +56,9 @@ fn run(
     let recorder = context.recorder(flavor.controller);
     let control = PodControl { objects: objects.clone(), recorder, kind: flavor.kind.clone() };
     let controller = ReplicaSets { flavor, objects, control, expectations, sets: sets.clone(), pods: pods.clone() };
-    Running::new(
-        controller,
-        queue,
-        4,
-        async move {
-            synced.await;
-            pods.synced().await;
-        },
-        move || sets.all().iter().map(|set| set.meta.key()).collect(),
-    )
+    Running::new(controller, queue, 4, [synced, pods.until_synced()], move || {
+        sets.all().iter().map(|set| set.meta.key()).collect()
+    })
 }
 
 fn owner_key(kind: &Kind, pod: &Pod) -> Option<ObjectKey> {

@@ -1,7 +1,7 @@
 //! How many pods to make, which to delete, and what the status says: pure.
 
-use super::rank;
 use crate::api::time::seconds;
+use crate::controllers::deletion_order::order_for_deletion;
 use crate::runtime::Condition;
 use crate::runtime::views::{Pod, ReplicaSet};
 use jiff::Timestamp;
@@ -31,7 +31,7 @@ pub fn plan(set: &ReplicaSet, pods: &[Arc<Pod>], related: &[Arc<Pod>], now: Time
         return Change::None;
     }
     if surplus < active.len() {
-        rank::order_for_deletion(&mut active, related, now);
+        order_for_deletion(&mut active, related, now);
     }
     active.truncate(surplus);
     Change::Delete(active)
@@ -160,17 +160,7 @@ fn condition(condition: &Condition) -> Value {
 
 /// When the next ready pod becomes available by the passing of time alone.
 pub fn next_look(set: &ReplicaSet, pods: &[Arc<Pod>], now: Timestamp) -> Option<Duration> {
-    let min_ready = i64::from(set.spec.min_ready_seconds);
-    if min_ready == 0 {
-        return None;
-    }
-    pods.iter()
-        .filter(|pod| pod.is_active() && pod.is_ready() && !pod.is_available(set.spec.min_ready_seconds, now))
-        .filter_map(|pod| {
-            let left = min_ready - now.duration_since(pod.ready_since()?).as_secs();
-            u64::try_from(left).ok().map(|left| Duration::from_secs(left.max(1)))
-        })
-        .min()
+    pods.iter().filter_map(|pod| pod.available_in(set.spec.min_ready_seconds, now)).min()
 }
 
 #[cfg(test)]

@@ -1,27 +1,33 @@
 //! Projections that several components read: what the controllers and the scheduler keep of pods,
 //! nodes, Services and workloads.
 
+mod cron_job;
 mod daemon_set;
 mod disruption_budget;
 mod endpoint_slice;
+mod job;
 mod lease;
 mod namespace;
 mod node;
 mod pod;
 mod resources;
 mod service;
+mod stateful_set;
 mod storage;
 mod workload;
 
+pub use cron_job::{CronJob, CronJobStatus};
 pub use daemon_set::{ControllerRevision, DaemonSet, DaemonSetStatus};
 pub use disruption_budget::{DisruptionBudgetStatus, PodDisruptionBudget};
 pub use endpoint_slice::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice, TargetReference};
+pub use job::{ExitCodes, FailureRule, Job, JobStatus, SuccessRule, Uncounted};
 pub use lease::Lease;
 pub use namespace::{Namespace, ServiceAccount};
 pub use node::{Image, Node, Taint};
 pub use pod::{Container, Pod, Port, Toleration};
 pub use resources::Resources;
 pub use service::{Service, ServicePort};
+pub use stateful_set::{StatefulSet, StatefulSetStatus};
 pub use storage::{PersistentVolume, PersistentVolumeClaim};
 pub use workload::{
     Deployment, DeploymentStatus, PodOwner, ReplicaSet, ReplicaSetStatus, ReplicationController, UpdateStrategy,

@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{Affinity, TopologySpreadConstraint};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Indexes: `node` (spec.nodeName).
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -49,8 +50,10 @@ pub struct Pod {
     pub start_time: Option<jiff::Timestamp>,
     /// Restarts of all containers together.
     pub restarts: i64,
-    /// Exit codes of the containers that ended, by name.
+    /// Exit codes of the containers that ended, by name; then those of init containers that failed.
     pub exit_codes: Vec<(Box<str>, i32)>,
+    /// When the last of its containers ended, if all have.
+    pub finished: Option<jiff::Timestamp>,
     pub observed_generation: i64,
 }
 
@@ -146,6 +149,15 @@ impl Pod {
                 .is_some_and(|since| now.duration_since(since).as_secs() >= i64::from(min_ready_seconds))
     }
 
+    /// How long until it is available, if it only has to stay ready.
+    pub fn available_in(&self, min_ready_seconds: i32, now: jiff::Timestamp) -> Option<Duration> {
+        if min_ready_seconds == 0 || !self.is_active() || self.is_available(min_ready_seconds, now) {
+            return None;
+        }
+        let left = i64::from(min_ready_seconds) - now.duration_since(self.ready_since()?).as_secs();
+        u64::try_from(left).ok().map(|left| Duration::from_secs(left.max(1)))
+    }
+
     pub fn is_static_mirror(&self) -> bool {
         self.meta.annotations.contains_key("kubernetes.io/config.mirror")
     }
@@ -161,14 +173,13 @@ impl Projection for Pod {
         metadata.annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
         let (requests, scoring_requests) = requests(&spec);
         let claims = claims(&metadata.name, &spec.volumes);
-        let exit_codes = status
-            .container_statuses
-            .iter()
-            .filter_map(|container| {
-                let ended = container.state.terminated.as_ref()?;
-                Some((container.name.clone(), ended.exit_code))
-            })
-            .collect();
+        let code = |container: &ContainerStatus| {
+            let ended = container.state.terminated.as_ref()?;
+            Some((container.name.clone(), ended.exit_code))
+        };
+        let failed_init = status.init_container_statuses.iter().filter_map(code).filter(|(_, code)| *code != 0);
+        let exit_codes = status.container_statuses.iter().filter_map(code).chain(failed_init).collect();
+        let finished = finished(&spec, &status);
         let restarts = status
             .container_statuses
             .iter()
@@ -223,6 +234,7 @@ impl Projection for Pod {
             start_time: status.start_time,
             restarts,
             exit_codes,
+            finished,
             observed_generation: status.observed_generation,
         }
     }
@@ -363,6 +375,21 @@ struct ContainerState {
 #[serde(rename_all = "camelCase", default)]
 struct Terminated {
     exit_code: i32,
+    finished_at: Option<jiff::Timestamp>,
+}
+
+/// Sidecars end after the containers, so they count, too.
+fn finished(spec: &Spec, status: &Status) -> Option<jiff::Timestamp> {
+    let is_sidecar = |status: &&ContainerStatus| {
+        let mut containers = spec.init_containers.iter();
+        containers.any(|container| container.name == status.name && &*container.restart_policy == "Always")
+    };
+    let sidecars = status.init_container_statuses.iter().filter(is_sidecar);
+    let ends = status.container_statuses.iter().chain(sidecars);
+    ends.map(|container| container.state.terminated.as_ref()?.finished_at).try_fold(None, |last, end| {
+        let end: jiff::Timestamp = end?;
+        Some(last.max(Some(end)))
+    })?
 }
 
 fn claims(pod: &str, volumes: &[Volume]) -> Vec<Box<str>> {

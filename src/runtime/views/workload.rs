@@ -38,7 +38,7 @@ pub struct DeploymentSpec {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct UpdateStrategy {
-    /// `RollingUpdate`, `Recreate` (Deployments) or `OnDelete` (DaemonSets).
+    /// `RollingUpdate`, `Recreate` (Deployments) or `OnDelete` (DaemonSets, StatefulSets).
     #[serde(rename = "type")]
     pub kind: Box<str>,
     #[serde(deserialize_with = "nullable")]
@@ -50,6 +50,8 @@ pub struct UpdateStrategy {
 pub struct RollingUpdate {
     pub max_unavailable: Option<IntOrString>,
     pub max_surge: Option<IntOrString>,
+    /// StatefulSets: pods below it stay as they are.
+    pub partition: Option<i32>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]

@@ -1,9 +1,8 @@
 //! The data directory of the store: its files, and the lock that keeps a second server out.
 
 use super::OpenError;
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use crate::storage::{LockError, LockFile};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Where a store lives; held as long as it is in use.
@@ -11,7 +10,7 @@ pub struct Directory {
     /// None: in memory.
     path: Option<PathBuf>,
     /// Locked; unlocked when it is closed.
-    _lock: Option<File>,
+    _lock: Option<LockFile>,
 }
 
 impl Directory {
@@ -21,31 +20,10 @@ impl Directory {
 
     /// Makes the directory where it is missing, and locks it.
     pub fn lock(path: &Path) -> Result<Self, OpenError> {
-        let io = |source| OpenError::Io { path: path.to_owned(), source };
-        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io)?;
-        let lock_path = path.join("lock");
-        let mut lock = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&lock_path)
-            .map_err(|source| OpenError::Io { path: lock_path.clone(), source })?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                // Only for the message; an unreadable file leaves it without the number.
-                let _ = lock.read_to_string(&mut holder);
-                return Err(OpenError::Locked { path: path.to_owned(), holder: holder.trim().to_owned() });
-            }
-            Err(TryLockError::Error(source)) => return Err(OpenError::Io { path: lock_path, source }),
-        }
-        if let Err(error) = lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id())) {
-            // Only another server's message misses it; a full disk must not keep this one from starting.
-            tracing::warn!(path = %lock_path.display(), %error, "write the process number");
-        }
+        let lock = LockFile::take(&path.join("lock")).map_err(|error| match error {
+            LockError::Held { holder, .. } => OpenError::Locked { path: path.to_owned(), holder },
+            LockError::Io { path, source } => OpenError::Io { path, source },
+        })?;
         Ok(Self { path: Some(path.to_owned()), _lock: Some(lock) })
     }
 

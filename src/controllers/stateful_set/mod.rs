@@ -1,0 +1,453 @@
+//! StatefulSet: pods with a name, a place and volumes of their own, made and updated in order.
+//!
+//! `plan` decides, this file applies; `identity` and `claims` say what a place is. Versions are
+//! kept by [`history`](super::history). Source: `pkg/controller/statefulset`.
+
+mod claims;
+mod identity;
+mod plan;
+#[cfg(test)]
+mod tests;
+
+use super::context::{Context, Running};
+use super::history::{self, History, NewRevision};
+use super::ownership::claim_all;
+use super::pod_control::message;
+use super::template_hash::template_hash;
+use crate::client::{
+    DeleteOptions, Objects, Patch, is_already_exists, is_conflict, is_namespace_terminating, is_not_found, kinds,
+};
+use crate::runtime::views::{ControllerRevision, PersistentVolumeClaim, Pod, StatefulSet, StatefulSetStatus};
+use crate::runtime::{
+    Action, Change, Controller, EventType, Expectations, Meta, ObjectKey, Projection, Recorder, Store, Subject,
+    WorkQueue,
+};
+use anyhow::{Context as _, bail};
+use async_trait::async_trait;
+use claims::Need;
+use identity::ordinal;
+use jiff::Timestamp;
+use plan::{Plan, Revisions, Step};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use tokio::task::JoinSet;
+
+const NAME: &str = "statefulset-controller";
+
+/// Where its revisions keep their hash; its pods name the revision itself.
+const REVISION_LABEL: &str = "controller.kubernetes.io/hash";
+
+pub fn start(context: &Context) -> Running {
+    let queue = Arc::new(WorkQueue::default());
+    let expectations = Arc::new(Expectations::default());
+    let sets = context.informers.of::<StatefulSet>();
+    let pods = context.informers.of::<Pod>();
+    let claims = context.informers.of::<PersistentVolumeClaim>();
+    let revisions = context.informers.of::<ControllerRevision>();
+    sets.on_change({
+        let queue = queue.clone();
+        move |change| queue.add(change.object().key())
+    });
+    pods.on_change({
+        let (queue, expectations, sets) = (queue.clone(), expectations.clone(), sets.clone());
+        move |change| pod_changed(change, &queue, &expectations, &sets)
+    });
+    claims.on_change({
+        let (queue, sets) = (queue.clone(), sets.clone());
+        move |change| {
+            // A pod may wait for the old claim's end.
+            if let Change::Deleted(claim) = change {
+                let meta = &claim.meta;
+                sets.in_namespace(&meta.namespace)
+                    .iter()
+                    .filter(|set| claims::is_of(set, &meta.name))
+                    .for_each(|set| queue.add(set.key()));
+            }
+        }
+    });
+    let objects = context.objects(NAME);
+    let controller = Arc::new(StatefulSets {
+        recorder: context.recorder(NAME),
+        history: History {
+            objects: objects.clone(),
+            revisions: revisions.clone(),
+            kind: kinds::STATEFUL_SETS,
+            label: REVISION_LABEL,
+        },
+        objects,
+        expectations,
+        sets: sets.clone(),
+        pods: pods.clone(),
+        claims: claims.clone(),
+    });
+    Running::new(
+        Shared(controller),
+        queue,
+        2,
+        [sets.until_synced(), revisions.until_synced(), claims.until_synced(), pods.until_synced()],
+        move || sets.all().iter().map(|set| set.key()).collect(),
+    )
+}
+
+fn owner_key(pod: &Meta) -> Option<ObjectKey> {
+    let owner = pod.controller().filter(|owner| owner.kind == "StatefulSet")?;
+    Some(ObjectKey { namespace: pod.namespace.clone(), name: owner.name.as_str().into() })
+}
+
+fn pod_changed(
+    change: Change<'_, Pod>,
+    queue: &WorkQueue<ObjectKey>,
+    expectations: &Expectations,
+    sets: &Store<StatefulSet>,
+) {
+    let pod = change.object();
+    if let Some(owner) = owner_key(&pod.meta) {
+        match change {
+            Change::Added(_) => expectations.created(&owner, 1),
+            Change::Updated { new, .. } if !new.meta.is_deleting() => {}
+            Change::Updated { .. } | Change::Deleted(_) => expectations.deleted(&owner, &pod.meta.uid),
+        }
+    }
+    let owners = change.old().into_iter().chain(change.new()).filter_map(|pod| owner_key(&pod.meta));
+    owners.for_each(|owner| queue.add(owner));
+    // An orphan, or one that was released: the set that its name is of may want it.
+    if let Some(pod) = change.new()
+        && pod.meta.controller().is_none()
+    {
+        for set in sets.in_namespace(&pod.meta.namespace) {
+            if set.spec.selector.matches(&pod.meta.labels) {
+                queue.add(set.key());
+            }
+        }
+    }
+}
+
+struct StatefulSets {
+    objects: Objects,
+    recorder: Recorder,
+    history: History,
+    expectations: Arc<Expectations>,
+    sets: Arc<Store<StatefulSet>>,
+    pods: Arc<Store<Pod>>,
+    claims: Arc<Store<PersistentVolumeClaim>>,
+}
+
+/// The steps of a parallel round are tasks of their own.
+struct Shared(Arc<StatefulSets>);
+
+/// The versions between which an update goes, and all there are.
+struct Versions {
+    current: Arc<ControllerRevision>,
+    update: Arc<ControllerRevision>,
+    all: Vec<Arc<ControllerRevision>>,
+}
+
+#[async_trait]
+impl Controller for Shared {
+    type Key = ObjectKey;
+
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    async fn reconcile(&self, key: &ObjectKey) -> anyhow::Result<Action> {
+        let controller = &self.0;
+        let Some(set) = controller.sets.get(key) else {
+            controller.expectations.forget(key);
+            return Ok(Action::Done);
+        };
+        // What was just done must show before more is done.
+        if !controller.expectations.satisfied(key) {
+            return Ok(Action::Done);
+        }
+        match controller.reconcile(key, &set).await {
+            // It ends with the namespace.
+            Err(error) if error.downcast_ref().is_some_and(is_namespace_terminating) => Ok(Action::Done),
+            result => result,
+        }
+    }
+}
+
+impl StatefulSets {
+    async fn reconcile(self: &Arc<Self>, key: &ObjectKey, set: &Arc<StatefulSet>) -> anyhow::Result<Action> {
+        let Some(versions) = self.versions(set).await? else { return Ok(Action::Done) };
+        let selector = Some(&set.spec.selector);
+        let is_member = |pod: &Pod| identity::is_member(&set.meta.name, &pod.meta.name);
+        let pods = claim_all(&self.objects, &kinds::STATEFUL_SETS, &set.meta, selector, &self.pods, is_member).await?;
+        let now = Timestamp::now();
+        let names = Revisions { current: &versions.current.meta.name, update: &versions.update.meta.name };
+        let Plan { steps, status } = plan::plan(set, &pods, names, &*self.claims, now);
+        let done = self.apply(key, set, &versions, steps).await;
+        self.write_status(set, &status).await?;
+        self.clean_up(set, &versions, &pods).await?;
+        done?;
+        let next = pods.iter().filter_map(|pod| pod.available_in(set.spec.min_ready_seconds, now)).min();
+        Ok(next.map_or(Action::Done, Action::After))
+    }
+
+    /// Find or make the revision of the current template. None: try again when the caches show what
+    /// was written.
+    async fn versions(&self, set: &StatefulSet) -> anyhow::Result<Option<Versions>> {
+        let all = self.history.of(&set.meta, &set.spec.selector).await?;
+        let data = history::data(&set.spec.template);
+        let number = history::next_number(&all);
+        let same = all.iter().rev().find(|revision| *revision.data == data).cloned();
+        let update = match same {
+            Some(same) => {
+                if all.last().is_some_and(|last| *last.data != data) {
+                    self.history.renumber(&same, number).await?;
+                }
+                same
+            }
+            None => {
+                let collisions = Some(set.status.collision_count.unwrap_or_default());
+                let new = NewRevision {
+                    hash: template_hash(&data, collisions),
+                    labels: serde_json::from_value(set.spec.template["metadata"]["labels"].clone())?,
+                    annotations: set.meta.annotations.clone(),
+                    data,
+                    number,
+                };
+                match self.history.create(&set.meta, new).await? {
+                    Some(made) => made,
+                    None => {
+                        // Another revision has the name: the next try takes another hash.
+                        let collisions = collisions.map(|count| count + 1);
+                        let status = StatefulSetStatus { collision_count: collisions, ..set.status.clone() };
+                        self.write_status(set, &status).await?;
+                        return Ok(None);
+                    }
+                }
+            }
+        };
+        let current = all.iter().find(|revision| *revision.meta.name == *set.status.current_revision);
+        Ok(Some(Versions { current: current.unwrap_or(&update).clone(), update, all }))
+    }
+
+    /// In order: one after the other, and the first that fails ends it. In parallel: in batches that double as
+    /// long as all of one succeed.
+    async fn apply(
+        self: &Arc<Self>,
+        key: &ObjectKey,
+        set: &Arc<StatefulSet>,
+        versions: &Versions,
+        steps: Vec<Step>,
+    ) -> anyhow::Result<()> {
+        let created = steps.iter().filter(|step| matches!(step, Step::Create { .. })).count();
+        let deleted = steps.iter().filter_map(|step| match step {
+            Step::Delete(pod) => Some(pod.meta.uid.clone()),
+            _ => None,
+        });
+        self.expectations.expect(key, created, deleted);
+        let mut steps = steps.into_iter();
+        let mut batch = 1;
+        let mut result = Ok(());
+        while result.is_ok() && steps.len() > 0 {
+            let mut running = JoinSet::new();
+            for step in steps.by_ref().take(batch) {
+                let (controller, key, set) = (self.clone(), key.clone(), set.clone());
+                let revision = match step {
+                    Step::Create { updated: false, .. } => versions.current.clone(),
+                    _ => versions.update.clone(),
+                };
+                running.spawn(async move {
+                    let result = controller.step(&set, &revision, &step).await;
+                    if result.is_err() {
+                        controller.unexpect(&key, &step);
+                    }
+                    result
+                });
+            }
+            while let Some(ended) = running.join_next().await {
+                let ended = ended.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+                result = result.and(ended);
+            }
+            if !plan::is_ordered(set) {
+                batch *= 2;
+            }
+        }
+        // What was not tried will not be seen either.
+        steps.for_each(|step| self.unexpect(key, &step));
+        result
+    }
+
+    fn unexpect(&self, key: &ObjectKey, step: &Step) {
+        match step {
+            Step::Create { .. } => self.expectations.created(key, 1),
+            Step::Delete(pod) => self.expectations.deleted(key, &pod.meta.uid),
+            Step::Claims(_) | Step::Mend(_) => {}
+        }
+    }
+
+    async fn step(&self, set: &StatefulSet, revision: &ControllerRevision, step: &Step) -> anyhow::Result<()> {
+        match step {
+            Step::Create { ordinal, .. } => self.create(set, revision, *ordinal).await,
+            Step::Claims(pod) => {
+                let needs = plan::claims_to_see_to(set, pod, &*self.claims);
+                self.see_to_claims(set, &pod.meta.name, needs).await
+            }
+            Step::Mend(pod) => {
+                let ordinal = ordinal(&pod.meta.name).unwrap_or_default();
+                let mut patch = identity::patch(set, ordinal);
+                patch["metadata"]["uid"] = (*pod.meta.uid).into();
+                let (namespace, name) = (&pod.meta.namespace, &pod.meta.name);
+                let patched = self.objects.patch(&kinds::PODS, namespace, name, "", Patch::Strategic, &patch).await;
+                self.told(set, "Update", name, patched.map(drop))
+            }
+            Step::Delete(pod) => {
+                let options = DeleteOptions::of(&pod.meta.uid);
+                let deleted = self.objects.delete(&kinds::PODS, &pod.meta.namespace, &pod.meta.name, &options).await;
+                let deleted = match deleted {
+                    Err(error) if is_not_found(&error) || is_conflict(&error) => {
+                        self.expectations.deleted(&set.key(), &pod.meta.uid);
+                        Ok(())
+                    }
+                    deleted => deleted.map(drop),
+                };
+                self.told(set, "Delete", &pod.meta.name, deleted)
+            }
+        }
+    }
+
+    async fn create(&self, set: &StatefulSet, revision: &ControllerRevision, ordinal: i32) -> anyhow::Result<()> {
+        let name = identity::pod_name(set, ordinal);
+        let needs = claims::needs(set, ordinal, None, &*self.claims);
+        self.see_to_claims(set, &name, needs).await?;
+        let pod = identity::pod(set, &history::template(revision), &revision.meta.name, ordinal);
+        match self.objects.create(&kinds::PODS, &set.meta.namespace, pod).await {
+            // Somebody's, or ours and not yet in the cache: no event tells of it.
+            Err(error) if is_already_exists(&error) => Err(error.into()),
+            created => self.told(set, "Create", &name, created.map(drop)),
+        }
+    }
+
+    async fn see_to_claims(&self, set: &StatefulSet, pod: &str, needs: Vec<(&Value, Need)>) -> anyhow::Result<()> {
+        let ordinal = ordinal(pod).unwrap_or_default();
+        let namespace = &set.meta.namespace;
+        for (template, need) in needs {
+            let name = claims::claim_name(set, template, ordinal);
+            match need {
+                Need::Gone => bail!("claim {namespace}/{name} is being deleted: its pod waits for a new one"),
+                Need::Made => self.make_claim(set, pod, &name, claims::claim(set, template, ordinal)).await?,
+                Need::Owners { references, conflict } => {
+                    if conflict {
+                        let text = format!(
+                            "PersistentVolumeClaim {name} has a conflicting OwnerReference that acts as a manging controller, the retention policy is ignored for this claim"
+                        );
+                        self.event(set, EventType::Warning, "ConflictingController", text);
+                    }
+                    let references = Value::from(references);
+                    let kind = &kinds::PERSISTENT_VOLUME_CLAIMS;
+                    let change = |live: &mut Value| {
+                        let owners = &mut live["metadata"]["ownerReferences"];
+                        std::mem::replace(owners, references.clone()) != references
+                    };
+                    let changed = self.objects.modify(kind, namespace, &name, "", change).await;
+                    changed.with_context(|| format!("set the owners of claim {namespace}/{name}"))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn make_claim(&self, set: &StatefulSet, pod: &str, name: &str, claim: Value) -> anyhow::Result<()> {
+        let owner = &set.meta.name;
+        let kind = &kinds::PERSISTENT_VOLUME_CLAIMS;
+        match self.objects.create(kind, &set.meta.namespace, claim).await {
+            Ok(_) => {
+                let text = format!("Create Claim {name} Pod {pod} in StatefulSet {owner} success");
+                self.event(set, EventType::Normal, "SuccessfulCreate", text);
+                Ok(())
+            }
+            Err(error) if is_already_exists(&error) => Ok(()),
+            Err(error) => {
+                let error_text = message(&error);
+                let text =
+                    format!("Create Claim {name} for Pod {pod} in StatefulSet {owner} failed error: {error_text}");
+                self.event(set, EventType::Warning, "FailedCreate", text);
+                Err(error.into())
+            }
+        }
+    }
+
+    /// The event of what was done to a pod.
+    fn told(&self, set: &StatefulSet, verb: &str, pod: &str, result: Result<(), kube::Error>) -> anyhow::Result<()> {
+        let owner = &set.meta.name;
+        match &result {
+            Ok(()) => {
+                let text = format!("{verb} Pod {pod} in StatefulSet {owner} successful");
+                self.event(set, EventType::Normal, &format!("Successful{verb}"), text);
+            }
+            Err(error) if is_namespace_terminating(error) => {}
+            Err(error) => {
+                let text = format!("{verb} Pod {pod} in StatefulSet {owner} failed error: {}", message(error));
+                self.event(set, EventType::Warning, &format!("Failed{verb}"), text);
+            }
+        }
+        Ok(result?)
+    }
+
+    fn event(&self, set: &StatefulSet, kind: EventType, reason: &str, text: String) {
+        self.recorder.event(&Subject::of(&kinds::STATEFUL_SETS, &set.meta), kind, reason, text);
+    }
+
+    /// Delete revisions beyond the limit that no pod runs.
+    async fn clean_up(&self, set: &StatefulSet, versions: &Versions, pods: &[Arc<Pod>]) -> anyhow::Result<()> {
+        let Some(limit) = set.spec.revision_history_limit.and_then(|limit| usize::try_from(limit).ok()) else {
+            return Ok(());
+        };
+        let is_live = |revision: &ControllerRevision| {
+            let name = &revision.meta.name;
+            *name == versions.current.meta.name
+                || *name == versions.update.meta.name
+                || pods.iter().any(|pod| pod.meta.label(history::HASH_LABEL) == Some(&**name))
+        };
+        let old = versions.all.iter().filter(|revision| !is_live(revision)).cloned().collect();
+        for revision in history::surplus(old, limit, |_| false) {
+            self.history.delete(&revision).await?;
+        }
+        Ok(())
+    }
+
+    async fn write_status(&self, set: &StatefulSet, next: &StatefulSetStatus) -> anyhow::Result<()> {
+        let meta = &set.meta;
+        if *next == set.status {
+            return Ok(());
+        }
+        let status = status_of(next);
+        self.objects
+            .modify(&kinds::STATEFUL_SETS, &meta.namespace, &meta.name, "status", |live| {
+                if live["metadata"]["uid"].as_str() != Some(&*meta.uid) || live["status"] == status {
+                    return false;
+                }
+                live["status"] = status.clone();
+                true
+            })
+            .await
+            .with_context(|| format!("write the status of stateful set {}", meta.key()))?;
+        Ok(())
+    }
+}
+
+/// As it is on the wire.
+fn status_of(status: &StatefulSetStatus) -> Value {
+    let mut object = json!({ "replicas": status.replicas, "availableReplicas": status.available_replicas });
+    let optional = [
+        ("observedGeneration", status.observed_generation),
+        ("readyReplicas", status.ready_replicas.into()),
+        ("currentReplicas", status.current_replicas.into()),
+        ("updatedReplicas", status.updated_replicas.into()),
+    ];
+    for (field, value) in optional.into_iter().filter(|(_, value)| *value != 0) {
+        object[field] = value.into();
+    }
+    for (field, value) in [("currentRevision", &status.current_revision), ("updateRevision", &status.update_revision)] {
+        if !value.is_empty() {
+            object[field] = (**value).into();
+        }
+    }
+    if let Some(count) = status.collision_count {
+        object["collisionCount"] = count.into();
+    }
+    object
+}

@@ -1,0 +1,166 @@
+//! Jobs and CronJobs.
+
+use crate::cluster::{TestCluster, deployment};
+use orch::client::{DeleteOptions, Propagation, kinds};
+use serde_json::{Value, json};
+
+fn job(name: &str, spec: Value) -> Value {
+    let mut pod = deployment(name, 0)["spec"]["template"].clone();
+    pod["spec"]["restartPolicy"] = "Never".into();
+    let mut job = json!({ "metadata": { "name": name }, "spec": { "template": pod } });
+    for (field, value) in spec.as_object().expect("fields") {
+        job["spec"][field] = value.clone();
+    }
+    job
+}
+
+fn has(kind: &'static str) -> impl Fn(&Value) -> bool {
+    move |live| {
+        let conditions = live["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        conditions.iter().any(|condition| condition["type"] == kind && condition["status"] == "True")
+    }
+}
+
+/// Pods of a Job by name, that nobody has ended.
+async fn running(cluster: &TestCluster, job: &str) -> Vec<String> {
+    let pods = cluster.list(&kinds::PODS, "default", &format!("batch.kubernetes.io/job-name={job}")).await;
+    let running = pods.iter().filter(|pod| pod["status"]["phase"] == "Running");
+    running.filter_map(|pod| pod["metadata"]["name"].as_str().map(str::to_owned)).collect()
+}
+
+async fn until_running(cluster: &TestCluster, job: &str, count: usize) -> Vec<String> {
+    cluster
+        .until("so many pods run", || async {
+            let pods = running(cluster, job).await;
+            (pods.len() == count).then_some(pods)
+        })
+        .await
+}
+
+async fn end(cluster: &TestCluster, pod: &str, phase: &str) {
+    cluster.patch_status(&kinds::PODS, "default", pod, json!({ "phase": phase })).await;
+}
+
+#[tokio::test]
+async fn it_runs_to_completion() {
+    let mut cluster = TestCluster::start().await;
+    cluster.add_node("n1").await;
+    cluster.create(&kinds::JOBS, "default", job("pi", json!({ "completions": 3, "parallelism": 2 }))).await;
+    for left in [2, 2, 1] {
+        let pods = until_running(&cluster, "pi", left).await;
+        let pod = cluster.find(&kinds::PODS, "default", &pods[0]).await.expect("it is there");
+        assert_eq!(pod["metadata"]["finalizers"], json!(["batch.kubernetes.io/job-tracking"]));
+        end(&cluster, &pods[0], "Succeeded").await;
+    }
+    let live = cluster.until_object(&kinds::JOBS, "default", "pi", "is complete", has("Complete")).await;
+    let status = &live["status"];
+    assert_eq!((&status["succeeded"], &status["uncountedTerminatedPods"]), (&json!(3), &json!({})));
+    assert_eq!(cluster.event("default", "pi", "Completed").await, "Job completed");
+    let pods = cluster.list(&kinds::PODS, "default", "batch.kubernetes.io/job-name=pi").await;
+    assert!(pods.iter().all(|pod| pod["metadata"].get("finalizers").is_none()), "{pods:#?}");
+    assert_eq!(cluster.reconcile_again().await, Vec::<&str>::new());
+    // A time to live that it is given afterwards counts from its end.
+    cluster.patch(&kinds::JOBS, "default", "pi", json!({ "spec": { "ttlSecondsAfterFinished": 0 } })).await;
+    cluster.until_gone(&kinds::JOBS, "default", "pi").await;
+}
+
+#[tokio::test]
+async fn it_fails_and_ends_what_runs() {
+    let mut cluster = TestCluster::start().await;
+    cluster.add_node("n1").await;
+    let spec = json!({ "completions": 2, "parallelism": 2, "backoffLimit": 0 });
+    cluster.create(&kinds::JOBS, "default", job("pi", spec)).await;
+    let pods = until_running(&cluster, "pi", 2).await;
+    end(&cluster, &pods[0], "Failed").await;
+    let live = cluster.until_object(&kinds::JOBS, "default", "pi", "has failed", has("Failed")).await;
+    assert_eq!(live["status"]["failed"], 2);
+    let text = "Job has reached the specified backoff limit";
+    assert_eq!(cluster.event("default", "pi", "BackoffLimitExceeded").await, text);
+    cluster.until_gone(&kinds::PODS, "default", &pods[1]).await;
+}
+
+#[tokio::test]
+async fn indexed_pods_orphans_and_suspension() {
+    let mut cluster = TestCluster::start().await;
+    cluster.add_node("n1").await;
+    let spec = json!({ "completions": 2, "parallelism": 2, "completionMode": "Indexed" });
+    cluster.create(&kinds::JOBS, "default", job("pi", spec)).await;
+    let mut pods = until_running(&cluster, "pi", 2).await;
+    pods.sort();
+    assert!(pods[0].starts_with("pi-0-") && pods[1].starts_with("pi-1-"), "{pods:?}");
+    // Released, it loses the finalizer; adopted again, it has it again.
+    let selector = "batch.kubernetes.io/job-name=pi";
+    let matched = cluster.find(&kinds::PODS, "default", &pods[0]).await.expect("it is there");
+    let uid = matched["metadata"]["labels"]["controller-uid"].clone();
+    let other = json!({ "metadata": { "labels": {
+        "controller-uid": "none", "batch.kubernetes.io/controller-uid": "none" } } });
+    cluster.patch(&kinds::PODS, "default", &pods[0], other).await;
+    cluster
+        .until_object(&kinds::PODS, "default", &pods[0], "is released", |pod| {
+            pod["metadata"].get("ownerReferences").is_none() && pod["metadata"].get("finalizers").is_none()
+        })
+        .await;
+    until_running(&cluster, "pi", 3).await;
+    let back = json!({ "metadata": { "labels": {
+        "controller-uid": uid, "batch.kubernetes.io/controller-uid": uid } } });
+    cluster.patch(&kinds::PODS, "default", &pods[0], back).await;
+    // Its place is taken by now: one of the two goes.
+    until_running(&cluster, "pi", 2).await;
+    cluster.patch(&kinds::JOBS, "default", "pi", json!({ "spec": { "suspend": true } })).await;
+    cluster.until_object(&kinds::JOBS, "default", "pi", "is suspended", has("Suspended")).await;
+    until_running(&cluster, "pi", 0).await;
+    cluster.patch(&kinds::JOBS, "default", "pi", json!({ "spec": { "suspend": false } })).await;
+    until_running(&cluster, "pi", 2).await;
+    // With its pods: their finalizers do not hold them.
+    let options = DeleteOptions::default().propagation(Propagation::Foreground);
+    cluster.delete(&kinds::JOBS, "default", "pi", options).await;
+    cluster.until_gone(&kinds::JOBS, "default", "pi").await;
+    cluster
+        .until("no pod is left", || async {
+            cluster.list(&kinds::PODS, "default", selector).await.is_empty().then_some(())
+        })
+        .await;
+}
+
+fn cron_job(name: &str, spec: Value) -> Value {
+    let template = job(name, json!({}));
+    let mut cron = json!({
+        "metadata": { "name": name },
+        "spec": { "schedule": "@every 1s", "jobTemplate": { "spec": template["spec"] } },
+    });
+    for (field, value) in spec.as_object().expect("fields") {
+        cron["spec"][field] = value.clone();
+    }
+    cron
+}
+
+#[tokio::test]
+async fn a_job_at_each_time() {
+    let mut cluster = TestCluster::start().await;
+    cluster.add_node("n1").await;
+    let spec = json!({ "concurrencyPolicy": "Forbid", "successfulJobsHistoryLimit": 0, "timeZone": "Etc/UTC" });
+    cluster.create(&kinds::CRON_JOBS, "default", cron_job("tick", spec)).await;
+    let live = cluster
+        .until_object(&kinds::CRON_JOBS, "default", "tick", "has a Job", |live| live["status"]["active"][0].is_object())
+        .await;
+    let name = live["status"]["active"][0]["name"].as_str().expect("a name").to_owned();
+    let made = cluster.find(&kinds::JOBS, "default", &name).await.expect("the Job");
+    assert_eq!(made["metadata"]["ownerReferences"][0]["kind"], "CronJob");
+    let scheduled = &made["metadata"]["annotations"]["batch.kubernetes.io/cronjob-scheduled-timestamp"];
+    assert!(scheduled.as_str().is_some_and(|time| time.ends_with('Z')), "{scheduled}");
+    assert_eq!(cluster.event("default", "tick", "SuccessfulCreate").await, format!("Created job {name}"));
+    let pods = until_running(&cluster, &name, 1).await;
+    // No other Job comes that could have its name: those of one minute have the same.
+    cluster.patch(&kinds::CRON_JOBS, "default", "tick", json!({ "spec": { "suspend": true } })).await;
+    cluster.settle().await;
+    end(&cluster, &pods[0], "Succeeded").await;
+    // It is over, told of, and removed.
+    cluster.until_gone(&kinds::JOBS, "default", &name).await;
+    cluster
+        .until_object(&kinds::CRON_JOBS, "default", "tick", "has seen a success", |live| {
+            live["status"]["lastSuccessfulTime"].is_string()
+        })
+        .await;
+    let live = cluster.find(&kinds::CRON_JOBS, "default", "tick").await.expect("it stays");
+    assert!(live["status"].get("active").is_none(), "{live}");
+}
