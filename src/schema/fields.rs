@@ -4,11 +4,12 @@
 //! `v:<value in a set>`, `i:<index>`. A node may be a member itself, have members below it, or both.
 
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
+use std::cmp::Ordering;
 
-/// See the module's text.
+/// See the module's text. In the order of the elements: most nodes have a few, and a list of them is
+/// the smallest and quickest tree.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct FieldSet(BTreeMap<String, Node>);
+pub struct FieldSet(Vec<(Box<str>, Node)>);
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Node {
@@ -30,7 +31,8 @@ impl FieldSet {
     /// From `fieldsV1`. None: it is not of that form.
     pub fn from_value(value: &Value) -> Option<Self> {
         let map = value.as_object()?;
-        let mut set = Self::default();
+        let mut nodes = Vec::with_capacity(map.len());
+        // They come in order.
         for (element, below) in map.iter().filter(|(element, _)| *element != ".") {
             match element.as_bytes() {
                 [b'f' | b'v' | b'k' | b'i', b':', ..] => {}
@@ -40,14 +42,14 @@ impl FieldSet {
             }
             let map = below.as_object()?;
             let below = Self::from_value(below)?;
-            set.0.insert(element.clone(), Node { member: map.is_empty() || map.contains_key("."), below });
+            nodes.push((element.as_str().into(), Node { member: map.is_empty() || map.contains_key("."), below }));
         }
-        Some(set)
+        Some(Self(nodes))
     }
 
     /// To `fieldsV1`.
     pub fn into_value(self) -> Value {
-        Value::Object(self.0.into_iter().map(|(element, node)| (element, node_value(node))).collect())
+        Value::Object(self.0.into_iter().map(|(element, node)| (element.into(), node_value(node))).collect())
     }
 
     /// The fields of dotted paths: `spec`, `metadata.name`.
@@ -57,7 +59,7 @@ impl FieldSet {
             let mut at = &mut set;
             let mut steps = path.split('.').peekable();
             while let Some(step) = steps.next() {
-                let node = at.0.entry(format!("f:{step}")).or_default();
+                let node = at.entry(format!("f:{step}"));
                 node.member |= steps.peek().is_none();
                 at = &mut node.below;
             }
@@ -69,34 +71,63 @@ impl FieldSet {
         self.0.is_empty()
     }
 
+    /// Where an element is, or belongs.
+    fn find(&self, element: &str) -> Result<usize, usize> {
+        // Mostly what is put comes in order.
+        match self.0.last() {
+            Some((last, _)) if **last < *element => Err(self.0.len()),
+            _ => self.0.binary_search_by(|(other, _)| (**other).cmp(element)),
+        }
+    }
+
+    /// The node of an element, made where it is missing.
+    fn entry(&mut self, element: String) -> &mut Node {
+        let at = self.find(&element).unwrap_or_else(|at| {
+            self.0.insert(at, (element.into(), Node::default()));
+            at
+        });
+        &mut self.0[at].1
+    }
+
     pub(super) fn put(&mut self, element: String, node: Node) {
         if !node.is_empty() {
-            self.0.insert(element, node);
+            *self.entry(element) = node;
         }
     }
 
     pub(super) fn get(&self, element: &str) -> Option<&Node> {
-        self.0.get(element)
+        self.find(element).ok().map(|at| &self.0[at].1)
     }
 
     pub(super) fn nodes(&self) -> impl Iterator<Item = (&str, &Node)> {
-        self.0.iter().map(|(element, node)| (element.as_str(), node))
+        self.0.iter().map(|(element, node)| (&**element, node))
     }
 
     pub fn union(mut self, other: Self) -> Self {
-        for (element, node) in other.0 {
-            match self.0.entry(element) {
-                std::collections::btree_map::Entry::Vacant(entry) => {
-                    entry.insert(node);
-                }
-                std::collections::btree_map::Entry::Occupied(mut entry) => {
-                    let own = entry.get_mut();
-                    own.member |= node.member;
-                    own.below = std::mem::take(&mut own.below).union(node.below);
-                }
-            }
+        if self.is_empty() {
+            return other;
         }
-        self
+        if other.is_empty() {
+            return self;
+        }
+        let mut all = Vec::with_capacity(self.0.len().max(other.0.len()));
+        let (mut own, mut theirs) =
+            (std::mem::take(&mut self.0).into_iter().peekable(), other.0.into_iter().peekable());
+        while let (Some((one, _)), Some((two, _))) = (own.peek(), theirs.peek()) {
+            let order = one.cmp(two);
+            let first = if order == Ordering::Greater { theirs.next() } else { own.next() };
+            let second = if order == Ordering::Equal { theirs.next() } else { None };
+            all.extend(first.map(|(element, mut node)| {
+                if let Some((_, second)) = second {
+                    node.member |= second.member;
+                    node.below = node.below.union(second.below);
+                }
+                (element, node)
+            }));
+        }
+        all.extend(own);
+        all.extend(theirs);
+        Self(all)
     }
 
     /// The members that are not members of `other`.
@@ -115,8 +146,8 @@ impl FieldSet {
         if other.is_empty() {
             return;
         }
-        self.0.retain(|element, node| {
-            let Some(gone) = other.0.get(element) else { return true };
+        self.0.retain_mut(|(element, node)| {
+            let Some(gone) = other.get(element) else { return true };
             if gone.member {
                 if recursive {
                     return false;
@@ -132,21 +163,18 @@ impl FieldSet {
     pub fn is_subset(&self, other: &Self) -> bool {
         self.0.iter().all(|(element, node)| {
             other
-                .0
                 .get(element)
                 .is_some_and(|theirs| (theirs.member || !node.member) && node.below.is_subset(&theirs.below))
         })
     }
 
     pub fn intersection(&self, other: &Self) -> Self {
-        let mut set = Self::default();
-        for (element, node) in &self.0 {
-            if let Some(theirs) = other.0.get(element) {
-                let both = Node { member: node.member && theirs.member, below: node.below.intersection(&theirs.below) };
-                set.put(element.clone(), both);
-            }
-        }
-        set
+        let both = self.0.iter().filter_map(|(element, node)| {
+            let theirs = other.get(element)?;
+            let both = Node { member: node.member && theirs.member, below: node.below.intersection(&theirs.below) };
+            (!both.is_empty()).then(|| (element.clone(), both))
+        });
+        Self(both.collect())
     }
 
     /// The paths of all members, as conflicts print them: `.spec.containers[name="a"].image`.
