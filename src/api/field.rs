@@ -62,6 +62,8 @@ impl<'a> Path<'a> {
         }
         match self.step {
             Step::Root => {}
+            // As Go prints a path to a field without a name.
+            Step::Field("") if self.parent.is_none() => out.push_str("[]"),
             Step::Field(name) => {
                 if !out.is_empty() {
                     out.push('.');
@@ -193,8 +195,15 @@ pub trait Report {
 
     /// The field stays as it was.
     fn immutable(&mut self, path: &Path<'_>, value: &Value, old: &Value) {
-        if !super::value::same(value, old) {
+        if !super::value::equal(value, old) {
             self.invalid(path, value.clone(), "field is immutable");
+        }
+    }
+
+    /// As [`Report::immutable`], of a text that is never null in Kubernetes: a missing one is empty.
+    fn immutable_text(&mut self, path: &Path<'_>, value: &Value, old: &Value) {
+        if !super::value::same(value, old) {
+            self.invalid(path, value.as_str().unwrap_or_default(), "field is immutable");
         }
     }
 

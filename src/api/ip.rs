@@ -138,6 +138,20 @@ pub fn cidr(text: &str) -> Messages {
     }
 }
 
+/// An address with the size of its network.
+pub fn interface_address(text: &str) -> Messages {
+    let Some(cidr) = Cidr::parse_sloppy(text) else {
+        return vec!["must be a valid address in CIDR form, (e.g. 10.9.8.7/24 or 2001:db8::1/64)".into()];
+    };
+    let mapped = is_mapped(cidr.address) && cidr.prefix >= 96;
+    let prefix = if mapped { cidr.prefix - 96 } else { cidr.prefix };
+    let canonical = format!("{}/{prefix}", canonical(cidr.address));
+    if text == canonical {
+        return Messages::new();
+    }
+    vec![format!("must be in canonical form ({})", go_quote(&canonical))]
+}
+
 /// What to warn of in a valid address of a legacy field.
 pub fn ip_warning(field: &str, text: &str) -> Option<String> {
     let address = parse_sloppy(text)?;

@@ -7,6 +7,7 @@
 pub mod cri;
 pub mod cron;
 pub mod field;
+pub mod go_url;
 pub mod gvk;
 pub mod ip;
 pub mod jsonpath;

@@ -265,6 +265,11 @@ pub fn path_segment(name: &str) -> Messages {
     ['/', '%'].iter().filter(|c| name.contains(**c)).map(|c| format!("may not contain '{c}'")).collect()
 }
 
+/// Why a client does not ask for an object of such a name.
+pub fn refused(name: &str) -> String {
+    format!("invalid resource name {}: [{}]", super::field::go_quote(name), path_segment(name).join(" "))
+}
+
 /// `example.com/foo`: a path below a domain.
 pub fn domain_prefixed_path(value: &str) -> Messages {
     let (domain, path) = value.split_once('/').unwrap_or((value, ""));

@@ -52,12 +52,20 @@ pub fn rejected() -> Status {
 
 /// Apply a JSON patch. All of it or nothing.
 pub fn json_patch(original: &Value, patch: &[u8]) -> Result<Value, Status> {
-    let operations: Value = serde_json::from_slice(patch).map_err(|error| Status::bad_request(error.to_string()))?;
-    let operations = match operations {
-        Value::Array(operations) => operations,
-        Value::Null => Vec::new(),
-        _ => return Err(Status::bad_request("a JSON patch is a list of operations")),
+    let read: Value = serde_json::from_slice(patch).map_err(|error| Status::bad_request(error.to_string()))?;
+    let kind = match &read {
+        Value::Object(_) => "object",
+        Value::String(_) => "string",
+        Value::Number(_) => "number",
+        Value::Bool(_) => "bool",
+        Value::Array(_) | Value::Null => "",
     };
+    if !kind.is_empty() {
+        return Err(Status::bad_request(format!(
+            "error decoding patch: json: cannot unmarshal {kind} into Go value of type []handlers.jsonPatchOp"
+        )));
+    }
+    let operations = read.as_array().cloned().unwrap_or_default();
     if operations.len() > MAX_OPERATIONS {
         return Err(Status::request_entity_too_large(format!(
             "The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {}",

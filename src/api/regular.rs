@@ -16,7 +16,6 @@ const REASONS: &[(&str, &str)] = &[
     ("unclosed group", "missing closing )"),
     ("unopened group", "unexpected )"),
     ("unclosed character class", "missing closing ]"),
-    ("repetition operator missing expression", "missing argument to repetition operator"),
     ("incomplete escape sequence, reached end of pattern prematurely", "trailing backslash at end of expression"),
 ];
 
@@ -33,12 +32,25 @@ pub fn regular_expression(expression: &str) -> Result<Regex, String> {
             error => {
                 let text = error.to_string();
                 let own = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
+                if own == "repetition operator missing expression" {
+                    let operator = at_caret(&text);
+                    return format!("error parsing regexp: missing argument to repetition operator: `{operator}`");
+                }
                 let go = REASONS.iter().find(|(known, _)| *known == own).map(|(_, go)| *go);
                 go.unwrap_or(own).to_owned()
             }
         };
         format!("error parsing regexp: {reason}: `{expression}`")
     })
+}
+
+/// The character that an error points at.
+fn at_caret(error: &str) -> String {
+    let lines: Vec<&str> = error.lines().collect();
+    let caret = lines.iter().position(|line| line.trim() == "^").unwrap_or_default();
+    let column = lines.get(caret).and_then(|line| line.find('^')).unwrap_or_default();
+    let shown = caret.checked_sub(1).and_then(|line| lines.get(line)).copied().unwrap_or_default();
+    shown.chars().nth(column).map(String::from).unwrap_or_default()
 }
 
 fn translate(expression: &str) -> String {

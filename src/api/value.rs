@@ -181,19 +181,31 @@ impl FieldsMut for Value {
 
 /// Equal to a client: absent, null and empty lists and maps are the same.
 pub fn same(a: &Value, b: &Value) -> bool {
+    compare(a, b, &|value| match value {
+        Value::Object(fields) => fields.is_empty(),
+        _ => false,
+    })
+}
+
+/// Equal as Go's values are: a struct that is there differs from one that is not. Both went through
+/// decoding, which leaves no empty map.
+pub fn equal(a: &Value, b: &Value) -> bool {
+    compare(a, b, &|_| false)
+}
+
+fn compare(a: &Value, b: &Value, nothing: &dyn Fn(&Value) -> bool) -> bool {
     let empty = |value: &Value| match value {
         Value::Null => true,
         Value::Array(items) => items.is_empty(),
-        Value::Object(fields) => fields.is_empty(),
-        _ => false,
+        value => nothing(value),
     };
     match (a, b) {
         (Value::Object(left), Value::Object(right)) => {
-            left.iter().all(|(name, value)| same(value, b.at(name)))
+            left.iter().all(|(name, value)| compare(value, b.at(name), nothing))
                 && right.iter().all(|(name, value)| left.contains_key(name) || empty(value))
         }
         (Value::Array(left), Value::Array(right)) => {
-            left.len() == right.len() && left.iter().zip(right).all(|(left, right)| same(left, right))
+            left.len() == right.len() && left.iter().zip(right).all(|(left, right)| compare(left, right, nothing))
         }
         _ => a == b || (empty(a) && empty(b)),
     }

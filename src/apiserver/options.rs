@@ -29,7 +29,16 @@ fn parse_int(text: &str) -> Result<i64, String> {
     })
 }
 
-fn integer(query: &Query, name: &str) -> Result<Option<i64>, Status> {
+/// Go's `strconv.ParseUint` of a resourceVersion.
+pub fn version(text: &str) -> Result<u64, String> {
+    let number = text.bytes().all(|c| c.is_ascii_digit()) && !text.is_empty();
+    text.parse().map_err(|_| {
+        let what = if number { "value out of range" } else { "invalid syntax" };
+        format!("strconv.ParseUint: parsing {}: {what}", crate::api::field::go_quote(text))
+    })
+}
+
+pub fn integer(query: &Query, name: &str) -> Result<Option<i64>, Status> {
     query.get(name).map(parse_int).transpose().map_err(Status::bad_request)
 }
 
@@ -54,19 +63,13 @@ pub fn parse_version(text: &str) -> Result<AtVersion, Status> {
     match text {
         "" => Ok(AtVersion::Unset),
         "0" => Ok(AtVersion::Any),
-        text => match text.parse::<u64>() {
+        text => match version(text) {
             Ok(0) => Ok(AtVersion::Any),
             Ok(number) => Ok(AtVersion::Number(number)),
-            Err(error) => {
-                let what = match error.kind() {
-                    std::num::IntErrorKind::PosOverflow => "value out of range",
-                    _ => "invalid syntax",
-                };
-                let quoted = crate::api::field::go_quote(text);
-                Err(Status::bad_request(format!(
-                    "invalid resource version: resourceVersion: Invalid value: {quoted}: strconv.ParseUint: parsing {quoted}: {what}"
-                )))
-            }
+            Err(error) => Err(Status::bad_request(format!(
+                "invalid resource version: resourceVersion: Invalid value: {}: {error}",
+                crate::api::field::go_quote(text)
+            ))),
         },
     }
 }

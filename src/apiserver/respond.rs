@@ -23,6 +23,9 @@ pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
 pub const YAML: HeaderValue = HeaderValue::from_static("application/yaml");
 pub const PROTOBUF: HeaderValue = HeaderValue::from_static("application/vnd.kubernetes.protobuf");
 pub const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+/// Characters of all warnings of a reply together; beyond, each is cut.
+const WARNINGS_LIMIT: usize = 4 * 1024;
+const WARNING_LIMIT: usize = 256;
 const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache, private");
 
 pub fn bytes(status: StatusCode, content_type: HeaderValue, body: impl Into<Bytes>) -> Reply {
@@ -30,6 +33,13 @@ pub fn bytes(status: StatusCode, content_type: HeaderValue, body: impl Into<Byte
     *reply.status_mut() = status;
     reply.headers_mut().insert(CONTENT_TYPE, content_type);
     reply.headers_mut().insert(CACHE_CONTROL, NO_CACHE);
+    reply
+}
+
+/// 204 without a body.
+pub fn nothing() -> Reply {
+    let mut reply = Response::new(Body::empty());
+    *reply.status_mut() = StatusCode::NO_CONTENT;
     reply
 }
 
@@ -94,10 +104,23 @@ fn warning(text: &str) -> Option<HeaderValue> {
     HeaderValue::from_str(&format!("299 - {}", field::go_quote(&text))).ok()
 }
 
-/// `Warning: 299 - "text"` per text.
+/// `Warning: 299 - "text"` per text, each once. Where all together are too long, each is cut.
 pub fn warn(reply: &mut Reply, warnings: &[String]) {
-    for value in warnings.iter().filter_map(|text| warning(text)) {
-        reply.headers_mut().append(WARNING, value);
+    let mut seen = std::collections::HashSet::new();
+    let texts: Vec<&str> =
+        warnings.iter().map(String::as_str).filter(|text| !text.is_empty() && seen.insert(*text)).collect();
+    let length = |text: &str| text.chars().count();
+    let cut = texts.iter().map(|text| length(text)).sum::<usize>() > WARNINGS_LIMIT;
+    let mut written = 0;
+    for text in texts {
+        let text: String = if cut { text.chars().take(WARNING_LIMIT).collect() } else { text.to_owned() };
+        if cut && written >= WARNINGS_LIMIT {
+            break;
+        }
+        written += length(&text);
+        if let Some(value) = warning(&text) {
+            reply.headers_mut().append(WARNING, value);
+        }
     }
 }
 

@@ -83,12 +83,26 @@ fn parse_shallow(text: &str) -> Result<(IdedExpr, SourceInfo), String> {
                 let line = usize::try_from(error.pos.0).unwrap_or_default();
                 let column = usize::try_from(error.pos.1).unwrap_or_default();
                 // Before the first character there is no column.
-                report(text, line, if text.is_empty() { 0 } else { column }, &error.msg)
+                report(text, line, if text.is_empty() { 0 } else { column }, &without_operators(&error.msg))
             })
             .collect();
         lines.dedup();
         lines.join("\n")
     })
+}
+
+/// Behind a whole expression, Kubernetes's parser waits for what must come, and does not count the
+/// operators that may.
+fn without_operators(message: &str) -> String {
+    const MUST: &[(&str, &str)] = &[
+        ("{<EOF>, '==', ", "<EOF>"),
+        ("{'==', '!=', 'in', '<', '<=', '>=', '>', '&&', '||', '[', '.', '-', ':', ", "':'"),
+    ];
+    let shorter = message.split_once(" expecting ").and_then(|(head, expected)| {
+        let (_, must) = MUST.iter().find(|(start, _)| expected.starts_with(start))?;
+        Some(format!("{head} expecting {must}"))
+    });
+    shorter.unwrap_or_else(|| message.to_owned())
 }
 
 impl Source {
@@ -128,7 +142,13 @@ fn report(text: &str, line: usize, column: usize, message: &str) -> String {
     let Some(snippet) = text.split('\n').nth(line.saturating_sub(1)).filter(|_| !text.is_empty()) else {
         return out;
     };
-    let _ = write!(out, "\n | {}\n | {}^", snippet.replace('\t', " "), ".".repeat(column.saturating_sub(1)));
+    // What is not ASCII is pointed at with wide signs.
+    let mut characters = snippet.chars();
+    let ahead: String =
+        characters.by_ref().take(column.saturating_sub(1)).map(|c| if c.is_ascii() { '.' } else { '．' }).collect();
+    let rest = column.saturating_sub(1).saturating_sub(ahead.chars().count());
+    let caret = if characters.next().is_some_and(|c| !c.is_ascii()) { '＾' } else { '^' };
+    let _ = write!(out, "\n | {}\n | {ahead}{}{caret}", snippet.replace('\t', " "), ".".repeat(rest));
     out
 }
 

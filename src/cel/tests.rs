@@ -154,6 +154,10 @@ fn what_does_not_check_is_refused_in_kubernetes_s_words() {
             "self.replicas.all(x, x)",
             "ERROR: <input>:1:5: expression of type 'int' cannot be range of a comprehension (must be list, map, or dynamic)\n | self.replicas.all(x, x)\n | ....^",
         ),
+        ("a b", "ERROR: <input>:1:3: Syntax error: extraneous input 'b' expecting <EOF>\n | a b\n | ..^"),
+        ("a b c", "ERROR: <input>:1:3: Syntax error: mismatched input 'b' expecting <EOF>\n | a b c\n | ..^"),
+        ("a ? b", "ERROR: <input>:1:6: Syntax error: mismatched input '<EOF>' expecting ':'\n | a ? b\n | .....^"),
+        ("'é' é", "ERROR: <input>:1:5: Syntax error: token recognition error at: 'é'\n | 'é' é\n | .．..＾"),
         (
             "Bogus_Value!",
             "ERROR: <input>:1:12: Syntax error: extraneous input '!' expecting <EOF>\n | Bogus_Value!\n | ...........^",

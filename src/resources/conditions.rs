@@ -24,13 +24,13 @@ pub fn validate(conditions: &[Value], path: &Path<'_>, errors: &mut ErrorList) {
 fn one(condition: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     let kind = condition.str_at("type");
     errors.check(&path.child("type"), kind, names::qualified_name(kind));
-    match condition.str_at("status") {
-        "" => errors.required(&path.child("status"), ""),
-        status => errors.one_of(&path.child("status"), status, &["False", "True", "Unknown"]),
+    errors.one_of(&path.child("status"), condition.str_at("status"), &["False", "True", "Unknown"]);
+    let generation = condition.int_at("observedGeneration");
+    if generation < 0 {
+        errors.invalid(&path.child("observedGeneration"), generation, "must be greater than or equal to zero");
     }
-    errors.not_negative(&path.child("observedGeneration"), condition.int_at("observedGeneration"));
     if !condition.has("lastTransitionTime") {
-        errors.required(&path.child("lastTransitionTime"), "must be set");
+        errors.required(&path.child("lastTransitionTime"), "");
     }
     let reason = condition.str_at("reason");
     if reason.is_empty() {

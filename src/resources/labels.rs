@@ -28,6 +28,35 @@ pub fn annotations(annotations: &Value, path: &Path<'_>, errors: &mut ErrorList)
     }
 }
 
+/// The metadata of a template of one object: it has labels and annotations, and nothing else.
+pub fn template(metadata: &Value, path: &Path<'_>, errors: &mut ErrorList) {
+    // In Go's order; Kubernetes lowers one letter of a name.
+    const FIELDS: &[(&str, &str)] = &[
+        ("name", "name"),
+        ("generateName", "generateName"),
+        ("namespace", "namespace"),
+        ("selfLink", "selfLink"),
+        ("uid", "uID"),
+        ("resourceVersion", "resourceVersion"),
+        ("generation", "generation"),
+        ("creationTimestamp", "creationTimestamp"),
+        ("deletionTimestamp", "deletionTimestamp"),
+        ("deletionGracePeriodSeconds", "deletionGracePeriodSeconds"),
+        ("ownerReferences", "ownerReferences"),
+        ("finalizers", "finalizers"),
+        ("managedFields", "managedFields"),
+    ];
+    annotations(metadata.at("annotations"), &path.child("annotations"), errors);
+    labels(metadata.at("labels"), &path.child("labels"), errors);
+    for (field, shown) in FIELDS {
+        let value = metadata.at(field);
+        let is_unset = value.is_null() || value == "" || *field == "generation" && value == 0;
+        if !is_unset {
+            errors.forbidden(&path.child(shown), "cannot be set");
+        }
+    }
+}
+
 /// A LabelSelector; an absent one is valid. `lenient`: an old object has label values that are no
 /// longer taken, so values are not looked at.
 pub fn selector(selector: &Value, lenient: bool, path: &Path<'_>, errors: &mut ErrorList) {

@@ -257,6 +257,17 @@ pub trait Strategy: Send + Sync + 'static {
         named(names::dns_subdomain, name, prefix)
     }
 
+    /// The kind looks at its metadata itself, as most do. False: nothing but what is asked of all metadata
+    /// is asked of it, once all else is right.
+    fn validates_metadata(&self) -> bool {
+        true
+    }
+
+    /// How often the kind looks at all of the metadata again on an update: the causes have each.
+    fn metadata_checks_on_update(&self) -> usize {
+        0
+    }
+
     /// Texts of `Warning:` headers.
     fn warnings(&self, _object: &Value, _old: Option<&Value>) -> Vec<String> {
         Vec::new()

@@ -76,12 +76,12 @@ impl<'a> Reader<'a> {
         let mut word = || words.next().expect("four words");
         let (name, number, flags, expression) = (word(), word(), word(), word());
         let (mut list, mut atomic, mut patch, mut merge_key, mut default) =
-            ("", false, PatchStrategy::default(), "", "");
+            ("", None, PatchStrategy::default(), "", "");
         for attribute in words {
             let (key, value) = attribute.split_once('=').expect("key=value");
             match key {
                 "l" => list = value,
-                "m" => atomic = true,
+                "m" => atomic = Some(value == "atomic"),
                 "d" => default = value,
                 _ => {
                     let (strategies, key) = value.split_once(':').unwrap_or((value, ""));
@@ -101,9 +101,9 @@ impl<'a> Reader<'a> {
     }
 
     /// The node of a type expression; `list` and `atomic` are the field's own markers.
-    fn kind(&mut self, expression: &str, package: &str, list: &str, atomic: bool) -> TypeId {
+    fn kind(&mut self, expression: &str, package: &str, list: &str, atomic: Option<bool>) -> TypeId {
         let full = qualify(expression, package);
-        let key = format!("{full} {list} {atomic}");
+        let key = format!("{full} {list} {atomic:?}");
         if let Some(&kind) = self.nodes.get(&key) {
             return kind;
         }
@@ -113,20 +113,20 @@ impl<'a> Reader<'a> {
         kind
     }
 
-    fn shape(&mut self, full: &str, list: &str, atomic: bool) -> (Shape, String) {
+    fn shape(&mut self, full: &str, list: &str, atomic: Option<bool>) -> (Shape, String) {
         if full == "[]byte" {
             return (Shape::Bytes, go_name(full));
         }
         if let Some(element) = full.strip_prefix("[]") {
-            let element = self.kind(element, "", "", false);
+            let element = self.kind(element, "", "", None);
             return (Shape::List { element, list: self.list_type(list) }, go_name(full));
         }
         if let Some((_, value)) = full.strip_prefix("map[").and_then(|rest| rest.split_once(']')) {
-            let value = self.kind(value, "", "", false);
-            return (Shape::Map { value, atomic }, go_name(full));
+            let value = self.kind(value, "", "", None);
+            return (Shape::Map { value, atomic: atomic.unwrap_or_default() }, go_name(full));
         }
         if let Some(&(id, struct_atomic)) = self.structs.get(full) {
-            return (Shape::Struct { id, atomic: atomic || struct_atomic }, go_name(full));
+            return (Shape::Struct { id, atomic: atomic.unwrap_or(struct_atomic) }, go_name(full));
         }
         let shape = match full {
             "string" => Shape::String,
@@ -148,7 +148,7 @@ impl<'a> Reader<'a> {
                 let base = *self.named.get(named).unwrap_or_else(|| panic!("facts: unknown type {named}"));
                 if let Some(or) = base.strip_prefix("schema-or-") {
                     let package = named.rsplit_once('.').expect("a package").0;
-                    let schema = self.kind("JSONSchemaProps", package, "", false);
+                    let schema = self.kind("JSONSchemaProps", package, "", None);
                     let shape = match or {
                         "array" => Shape::SchemaOrArray(schema),
                         "bool" => Shape::SchemaOrBool(schema),
@@ -184,7 +184,7 @@ impl<'a> Reader<'a> {
                 ("struct", declared) => {
                     name = declared;
                     if package == "meta/v1" && (OPTIONS.contains(&name) || UNVERSIONED.contains(&name)) {
-                        let root = self.kind(name, package, "", false);
+                        let root = self.kind(name, package, "", None);
                         if OPTIONS.contains(&name) {
                             self.builder.meta_kind(name, root);
                         } else {
@@ -193,7 +193,7 @@ impl<'a> Reader<'a> {
                     }
                 }
                 ("TypeMeta", "0") => {
-                    let root = self.kind(name, package, "", false);
+                    let root = self.kind(name, package, "", None);
                     self.builder.kind(GroupVersionKind::new(group, version, name), root);
                 }
                 _ => {}

@@ -192,23 +192,15 @@ pub struct Schema {
 }
 
 impl Schema {
-    /// Whether the field at the end of a path (`spec`, `ports`, `0`) is a list or a map, not an object
-    /// with fields of its own.
-    pub fn is_collection<'s>(&self, steps: impl Iterator<Item = &'s str>) -> bool {
+    /// The type of the field at the end of a path as errors have it: `spec`, `ports`, `0`.
+    pub fn at_steps<'s>(&self, mut steps: impl Iterator<Item = &'s str>) -> Option<TypeId> {
         let table = &self.table;
-        let mut kind = self.root;
-        for step in steps {
-            kind = match table.shape(kind) {
-                Shape::Struct { id, .. } => match table.field(id, step) {
-                    Some(flat) => flat.field.kind,
-                    None => return false,
-                },
-                Shape::List { element, .. } => element,
-                Shape::Map { value, .. } => value,
-                _ => return false,
-            };
-        }
-        matches!(table.shape(kind), Shape::List { .. } | Shape::Map { .. })
+        steps.try_fold(self.root, |kind, step| match table.shape(kind) {
+            Shape::Struct { id, .. } => table.field(id, step).map(|flat| flat.field.kind),
+            Shape::List { element, .. } => Some(element),
+            Shape::Map { value, .. } => Some(value),
+            _ => None,
+        })
     }
 }
 
@@ -241,6 +233,13 @@ impl TypeTable {
     /// Go's name of a struct without its package: `PodSpec`.
     pub fn struct_name(&self, id: StructId) -> &str {
         self.name(self.structs[id.0 as usize].go)
+    }
+
+    /// A struct by its package and name.
+    pub fn struct_named(&self, package: &str, name: &str) -> Option<StructId> {
+        let found =
+            self.structs.iter().position(|known| self.name(known.go) == name && self.name(known.package) == package)?;
+        u32::try_from(found).ok().map(StructId)
     }
 
     /// The package that declares a struct: `core/v1`, `meta/v1`.

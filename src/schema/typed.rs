@@ -280,14 +280,15 @@ impl Typed<'_> {
                         "associative list with keys may not have non-map elements".to_owned()
                     });
                 };
-                let mut names: Vec<&str> = self.table.keys(keys).iter().map(|&key| self.table.name(key)).collect();
+                let declared: Vec<&str> = self.table.keys(keys).iter().map(|&key| self.table.name(key)).collect();
+                let mut names = declared.clone();
                 names.sort_unstable();
                 let mut out = String::from("k:{");
                 for name in &names {
                     let default;
+                    // An item without a key is another one than an item with it.
                     let value = match map.get(*name) {
                         Some(value) => value,
-                        // Without one of its keys it is another element than with it.
                         None => match self.key_default(element, name) {
                             Some(value) => {
                                 default = value;
@@ -301,8 +302,8 @@ impl Typed<'_> {
                     }
                     out.push_str(&format!("\"{name}\":{value}"));
                 }
-                if out.len() == 3 {
-                    let names: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
+                if out.len() == 3 && !declared.is_empty() {
+                    let names: Vec<String> = declared.iter().map(|name| format!("\"{name}\"")).collect();
                     return Err(format!(
                         "associative list with keys has an element that omits all key fields [{}] (and doesn't have default values for any key fields)",
                         names.join(" ")

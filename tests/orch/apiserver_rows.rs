@@ -143,6 +143,22 @@ async fn a_review_is_no_table() {
     assert_eq!(api.answer(request(either)).await.ok()["kind"], "SelfSubjectAccessReview");
 }
 
+/// What the decoder warned of is said of a refused review, too.
+#[tokio::test]
+async fn a_refused_review_tells_of_unknown_fields() {
+    let api = crate::custom_resources::api().await;
+    for (path, code) in [
+        ("authorization.k8s.io/v1/selfsubjectaccessreviews", 422),
+        ("authorization.k8s.io/v1/subjectaccessreviews", 422),
+        ("authorization.k8s.io/v1/selfsubjectrulesreviews", 400),
+        ("authentication.k8s.io/v1/tokenreviews", 400),
+    ] {
+        let answer = api.post(&format!("/apis/{path}"), json!({ "spec": { "bogus": 1 } })).await;
+        assert_eq!(answer.headers["warning"], "299 - \"unknown field \\\"spec.bogus\\\"\"", "{path}");
+        answer.is(code);
+    }
+}
+
 /// Tells which method reached it.
 struct Echo {
     passes_on: bool,

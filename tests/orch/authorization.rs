@@ -78,8 +78,14 @@ async fn nobody_gives_rights_that_he_does_not_have() {
     let (code, message) =
         ann.post(&bindings, binding("view", "ClusterRole", "system:node-proxier", "bob")).await.refused();
     assert!(code == 403 && message.contains("is attempting to grant RBAC permissions not currently held"), "{message}");
-    let (code, _) = ann.post(&bindings, binding("none", "ClusterRole", "nothing", "bob")).await.refused();
-    assert_eq!(code, 404);
+    let (code, message) = ann.post(&bindings, binding("none", "ClusterRole", "nothing", "bob")).await.refused();
+    assert_eq!((code, message.as_str()), (404, "rolebindings.rbac.authorization.k8s.io \"nothing\" not found"));
+    // Whoever changes a role has what it gives, whatever is changed; what garbage collection does is let be.
+    admin.post(&roles, role("wide", secrets.clone())).await.ok();
+    let labels = json!({ "metadata": { "labels": { "a": "b" } } });
+    let (code, _) = ann.merge(&format!("{roles}/wide"), labels).await.refused();
+    assert_eq!(code, 403);
+    ann.merge(&format!("{roles}/wide"), json!({ "metadata": { "finalizers": ["example.com/a"] } })).await.ok();
     let binds = json!([{ "apiGroups": [group], "resources": ["clusterroles"], "verbs": ["bind"], "resourceNames": ["x", "system:node-proxier"] }]);
     give(&admin, "ann", "binder", binds, ("bind", group, "clusterroles")).await;
     ann.post(&bindings, binding("view", "ClusterRole", "system:node-proxier", "bob")).await.ok();

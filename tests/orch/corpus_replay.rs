@@ -14,6 +14,10 @@ use std::borrow::Cow;
 use std::sync::LazyLock;
 
 const CASES: &[u8] = include_bytes!("../data/corpus.jsonl.zst");
+/// The kinds outside the core groups: fields made invalid, and updates that are refused.
+const GROUPS: &[u8] = include_bytes!("../data/groups.jsonl.zst");
+/// Fields made wrong and changed, of the core, apps, batch, autoscaling and policy kinds.
+const RULES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/rules.jsonl.zst");
 
 /// Fields that are another at every run.
 const VOLATILE: &[&str] = &[
@@ -151,6 +155,21 @@ async fn made_current(api: &Api, path: &str, body: &mut Value) {
 
 #[tokio::test]
 async fn replies_are_those_of_kubernetes() {
+    replay(CASES, 3000).await;
+}
+
+#[tokio::test]
+async fn replies_of_the_groups_are_those_of_kubernetes() {
+    replay(GROUPS, 500).await;
+}
+
+#[tokio::test]
+async fn rules_are_those_of_kubernetes() {
+    replay(&std::fs::read(RULES).expect("the rules are there"), 300).await;
+}
+
+/// Send the cases in their order and compare at least so many replies.
+async fn replay(cases: &[u8], at_least: usize) {
     let api =
         Api { server: cluster::control_plane().await, user: orch::api::UserInfo::new("admin", &["system:masters"]) };
     for (collection, name) in [
@@ -160,7 +179,7 @@ async fn replies_are_those_of_kubernetes() {
     ] {
         api.post(&format!("/api/v1/{collection}"), json!({"metadata": {"name": name}})).await.ok();
     }
-    let text = zstd::decode_all(CASES).expect("the cases are zstd");
+    let text = zstd::decode_all(cases).expect("the cases are zstd");
     let (mut count, mut wrong) = (0, Vec::new());
     for line in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
         let mut case: Value = serde_json::from_slice(line).expect("a case is JSON");
@@ -206,6 +225,6 @@ async fn replies_are_those_of_kubernetes() {
             wrong.push(format!("#{} {method} {path}\n  want {wanted}\n  got  {got}", case.at("id")));
         }
     }
-    assert!(count > 3000, "{count} cases");
+    assert!(count > at_least, "{count} cases");
     assert!(wrong.is_empty(), "{} of {count} differ:\n{}", wrong.len(), wrong.join("\n"));
 }

@@ -2,7 +2,7 @@
 
 use super::metrics::{Metrics, Step};
 use super::{ABSENT, GATED};
-use super::{Attributes, Operation, PLUGINS, Plugin, Row, Sources, Steps, role_escalation};
+use super::{Attributes, Operation, PLUGINS, Plugin, Row, Sources, Steps, device_admin_access, role_escalation};
 use crate::api::{GroupVersionResource, Status};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
@@ -79,7 +79,11 @@ impl Chain {
         let rows = PLUGINS.iter().filter(|row| (row.on || named(enable, row)) && !named(disable, row));
         // Nobody may hand out rights that he does not have, whatever is switched off.
         let escalation = Arc::new(role_escalation::RoleEscalation::new(sources));
-        let mut links = vec![Link::new("RoleEscalation", Steps::Admits, escalation)];
+        let devices = Arc::new(device_admin_access::DeviceAdminAccess::new(sources));
+        let mut links = vec![
+            Link::new("RoleEscalation", Steps::Admits, escalation),
+            Link::new("DeviceAdminAccess", Steps::Validates, devices),
+        ];
         links.extend(rows.map(|row| Link::new(row.name, row.steps, (row.make)(sources))));
         Ok(Self { links, steps: Durations::default(), metrics: sources.metrics.clone() })
     }

@@ -14,6 +14,7 @@ mod default_ingress_class;
 mod default_storage_class;
 mod default_toleration_seconds;
 mod deny_service_external_ips;
+mod device_admin_access;
 mod expressions;
 mod extended_resource_toleration;
 mod limit_ranger;

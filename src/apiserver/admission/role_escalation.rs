@@ -54,11 +54,12 @@ impl RoleEscalation {
     }
 
     /// The rules of a role as it is now: who has just made one may bind it.
-    fn rules(&self, kind: &str, plural: &str, namespace: &str, name: &str) -> Result<Vec<Rule>, Status> {
-        let namespace = if kind == "ClusterRole" { "" } else { namespace };
+    /// What is not found is said to be a binding.
+    fn rules(&self, kind: &str, plural: &str, attributes: &Attributes<'_>, name: &str) -> Result<Vec<Rule>, Status> {
+        let namespace = if kind == "ClusterRole" { "" } else { attributes.namespace };
         let entry = self.storage.get(&Key::new(&GroupResource::new(GROUP, plural), namespace, name));
-        let entry =
-            entry.ok_or_else(|| Status::not_found(&GroupResource::new(GROUP, &kind.to_ascii_lowercase()), name))?;
+        let missing = || Status::not_found(&GroupResource::new(GROUP, &attributes.resource.resource), name);
+        let entry = entry.ok_or_else(missing)?;
         match entry.body.parse()["rules"].take() {
             Value::Null => Ok(Vec::new()),
             rules => serde_json::from_value(rules)
@@ -77,7 +78,7 @@ impl RoleEscalation {
         if self.may(attributes, "bind", resource, name).await {
             return Ok(());
         }
-        let rules = self.rules(kind, resource, attributes.namespace, name)?;
+        let rules = self.rules(kind, resource, attributes, name)?;
         self.confirm(attributes, &rules).map_err(|reason| attributes.forbidden(&reason))
     }
 }
@@ -90,8 +91,18 @@ fn full_authority() -> [Rule; 2] {
     ]
 }
 
-/// What of an object gives rights.
-const GRANTS: &[&str] = &["rules", "aggregationRule", "roleRef", "subjects"];
+/// Whether nothing changes but what garbage collection works with.
+fn only_references(object: &Value, old: &Value) -> bool {
+    const FIELDS: &[&str] = &["ownerReferences", "finalizers", "managedFields"];
+    let rest = |object: &Value| {
+        let mut object = object.clone();
+        if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+            metadata.retain(|field, _| !FIELDS.contains(&field.as_str()));
+        }
+        object
+    };
+    rest(object) == rest(old)
+}
 
 #[async_trait]
 impl Plugin for RoleEscalation {
@@ -109,7 +120,7 @@ impl Plugin for RoleEscalation {
             return Ok(());
         }
         if let Some(old) = attributes.old_object
-            && GRANTS.iter().all(|field| old.get(*field) == object.get(*field))
+            && only_references(object, old)
         {
             return Ok(());
         }

@@ -3,7 +3,7 @@
 use super::{Attributes, Operation, Plugin, Sources, is_core, text};
 use crate::api::field::go_quote;
 use crate::api::value::same;
-use crate::api::{Fields, FieldsMut, GroupResource, GroupVersionResource, Status};
+use crate::api::{Fields, FieldsMut, GroupResource, GroupVersionResource, Status, names};
 use crate::resources::quota::amounts;
 use crate::storage::{Key, Storage};
 use async_trait::async_trait;
@@ -28,6 +28,9 @@ impl RuntimeClass {
         let key = Key::new(&GroupResource::new("node.k8s.io", "runtimeclasses"), "", name);
         match self.storage.get(&key) {
             Some(entry) => Ok(entry.body.parse()),
+            // The client that Kubernetes asks with does not even send such a name.
+            None if name.is_empty() => Err(Status::failure(500, "", "resource name may not be empty")),
+            None if !names::path_segment(name).is_empty() => Err(Status::failure(500, "", names::refused(name))),
             None => Err(attributes.forbidden(&format!("pod rejected: RuntimeClass {} not found", go_quote(name)))),
         }
     }

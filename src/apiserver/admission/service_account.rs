@@ -2,7 +2,7 @@
 
 use super::{Attributes, Operation, Plugin, Sources, is_core, items, list_mut, text};
 use crate::api::field::go_quote;
-use crate::api::{GroupResource, GroupVersionResource, Status};
+use crate::api::{GroupResource, GroupVersionResource, Status, names};
 use crate::apiserver::follow::{Projection, parse_json};
 use crate::storage::{Key, Prefix, Storage};
 use async_trait::async_trait;
@@ -63,10 +63,11 @@ impl ServiceAccount {
             found = self.accounts.get(&*self.storage, &key);
         }
         found.ok_or_else(|| {
-            attributes.forbidden(&format!(
-                "error looking up service account {namespace}/{name}: serviceaccount {} not found",
-                go_quote(name)
-            ))
+            let reason = match names::path_segment(name).is_empty() {
+                true => format!("serviceaccount {} not found", go_quote(name)),
+                false => names::refused(name),
+            };
+            attributes.forbidden(&format!("error looking up service account {namespace}/{name}: {reason}"))
         })
     }
 

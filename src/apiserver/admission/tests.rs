@@ -396,12 +396,14 @@ async fn nobody_asks_for_a_certificate_of_the_masters() {
 
 #[tokio::test]
 async fn every_row_is_switched_by_its_name() {
+    // Escalation of rights and access to devices are no rows: nobody switches them off.
+    const ALWAYS: usize = 2;
     let storage = SqliteStorage::in_memory().await;
     let shared: Arc<dyn Storage> = storage.clone();
     let (authorizers, rbac) = authz::standard(&shared);
     let sources = sources(shared, authorizers, rbac);
     let made = |enable: &[&str], disable: &[&str]| -> Result<Vec<&'static str>, String> {
-        Ok(Chain::new(&sources, &names(enable), &names(disable))?.names().skip(1).collect())
+        Ok(Chain::new(&sources, &names(enable), &names(disable))?.names().skip(ALWAYS).collect())
     };
     let usual = made(&[], &[]).unwrap();
     assert_eq!(usual, PLUGINS.iter().filter(|row| row.on).map(|row| row.name).collect::<Vec<_>>());

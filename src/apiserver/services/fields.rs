@@ -12,9 +12,9 @@ pub fn service_kind() -> GroupVersionKind {
     GroupVersionKind::new("", "v1", "Service")
 }
 
-/// `nodePort` of an entry of `spec.ports`; None: 0 or absent.
-pub fn node_port(entry: &Value) -> Option<u16> {
-    entry["nodePort"].as_u64().and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0)
+/// `nodePort` of an entry of `spec.ports`, as it was asked for; None: 0 or absent.
+pub fn node_port(entry: &Value) -> Option<i64> {
+    entry["nodePort"].as_i64().filter(|port| *port != 0)
 }
 
 fn strings(value: &Value) -> Vec<String> {
@@ -86,11 +86,11 @@ impl<'a> Service<'a> {
     }
 
     /// Each once.
-    pub fn node_ports(&self) -> Vec<u16> {
+    pub fn node_ports(&self) -> Vec<i64> {
         if !self.needs_node_ports() {
             return Vec::new();
         }
-        let mut ports: Vec<u16> = self.ports().iter().filter_map(node_port).collect();
+        let mut ports: Vec<i64> = self.ports().iter().filter_map(node_port).collect();
         ports.sort_unstable();
         ports.dedup();
         ports
@@ -100,12 +100,11 @@ impl<'a> Service<'a> {
         self.kind() == "LoadBalancer" && self.spec()["externalTrafficPolicy"].as_str() == Some("Local")
     }
 
-    pub fn health_check_port(&self) -> Option<u16> {
+    pub fn health_check_port(&self) -> Option<i64> {
         if !self.needs_health_check_port() {
             return None;
         }
-        let port = self.spec()["healthCheckNodePort"].as_u64();
-        port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0)
+        self.spec()["healthCheckNodePort"].as_i64().filter(|port| *port != 0)
     }
 }
 
@@ -129,18 +128,20 @@ pub fn keep_allocated(object: &mut Value, old: &Value) {
         object["spec"]["clusterIPs"] = json!(before.cluster_ips());
     }
     if both_node_ports {
-        let mut used = Service(object).node_ports();
+        let now = Service(object).node_ports();
+        let used: Vec<i64> = before.node_ports().into_iter().filter(|port| now.contains(port)).collect();
         let count = Service(object).ports().len();
         for index in 0..count {
             let entry = Service(object).ports()[index].clone();
             if node_port(&entry).is_some() {
                 continue;
             }
-            let same = |other: &&Value| other["port"] == entry["port"] && other["protocol"] == entry["protocol"];
-            if let Some(port) = before.ports().iter().find(same).and_then(node_port)
+            // By name: all else of the port may have changed.
+            let name = |entry: &Value| entry["name"].as_str().unwrap_or_default().to_owned();
+            let same = |other: &&Value| name(other) == name(&entry);
+            if let Some(port) = before.ports().iter().rfind(same).and_then(node_port)
                 && !used.contains(&port)
             {
-                used.push(port);
                 object["spec"]["ports"][index]["nodePort"] = json!(port);
             }
         }
@@ -258,7 +259,7 @@ mod tests {
             "ports": [{"port": 80, "protocol": "TCP", "nodePort": 30001}]
         }});
         let mut new = json!({"spec": {
-            "type": "NodePort", "ports": [{"port": 80, "protocol": "TCP"}, {"port": 81, "protocol": "TCP"}]
+            "type": "NodePort", "ports": [{"port": 80, "protocol": "TCP"}, {"name": "b", "port": 81, "protocol": "TCP"}]
         }});
         keep_allocated(&mut new, &old);
         normalize_cluster_ips(&mut new, Some(&old));

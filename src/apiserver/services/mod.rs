@@ -49,9 +49,9 @@ impl Allocator {
 #[derive(Default)]
 pub struct Undo {
     taken_addresses: Vec<String>,
-    taken_ports: Vec<u16>,
+    taken_ports: Vec<i64>,
     freed_addresses: Vec<String>,
-    freed_ports: Vec<u16>,
+    freed_ports: Vec<i64>,
 }
 
 impl Undo {
@@ -146,7 +146,10 @@ async fn allocate(
 ) -> Result<(), Status> {
     fields::default_families(object, old)?;
     allocate_addresses(state, object, old, dry_run, undo).await?;
-    allocate_ports(state, object, old, undo)
+    let mut taking = ports::Taking::new(&state.services.ports, state, dry_run);
+    let result = allocate_ports(object, old, &mut taking, undo);
+    undo.taken_ports.extend(taking.taken());
+    result
 }
 
 async fn allocate_addresses(
@@ -201,12 +204,16 @@ async fn allocate_addresses(
     Ok(())
 }
 
-fn allocate_ports(state: &Arc<State>, object: &mut Value, old: Option<&Value>, undo: &mut Undo) -> Result<(), Status> {
+fn allocate_ports(
+    object: &mut Value,
+    old: Option<&Value>,
+    taking: &mut ports::Taking,
+    undo: &mut Undo,
+) -> Result<(), Status> {
     let had = old.map(|old| Service(old).node_ports()).unwrap_or_default();
     let had_health = old.and_then(|old| Service(old).health_check_port());
-    let ports = &state.services.ports;
     let (_, name) = Service(object).name();
-    let refuse = |index: usize, port: u16, error: String| {
+    let refuse = |index: usize, port: i64, error: String| {
         let root = Path::new("spec");
         let list = root.child("ports");
         let error = FieldError::invalid(&list.index(index).child("nodePort"), port, error);
@@ -215,7 +222,8 @@ fn allocate_ports(state: &Arc<State>, object: &mut Value, old: Option<&Value>, u
     if Service(object).needs_node_ports() {
         let automatic = Service(object).allocates_node_ports();
         // TCP and UDP of one port share the number.
-        let mut by_port: Vec<(i64, u16)> = Vec::new();
+        let mut by_port: Vec<(i64, i64)> = Vec::new();
+        let mut taken: Vec<i64> = Vec::new();
         let count = Service(object).ports().len();
         for index in 0..count {
             let entry = Service(object).ports()[index].clone();
@@ -231,24 +239,31 @@ fn allocate_ports(state: &Arc<State>, object: &mut Value, old: Option<&Value>, u
             });
             let node_port = match requested {
                 Some(node_port) => {
-                    if !had.contains(&node_port) && !undo.taken_ports.contains(&node_port) {
-                        ports.take(state, node_port).map_err(|error| refuse(index, node_port, error))?;
-                        undo.taken_ports.push(node_port);
+                    let known = had.contains(&node_port) || shared == Some(node_port);
+                    // An update may name one twice; validation tells when it may not.
+                    if !known && !(old.is_some() && taken.contains(&node_port)) {
+                        taking.take(node_port).map_err(|error| refuse(index, node_port, error))?;
+                        taken.push(node_port);
                     }
                     node_port
                 }
-                None => {
-                    let taken = ports.take_any(state);
-                    let node_port =
-                        taken.map_err(|error| Status::internal(format!("failed to allocate a nodePort: {error}")))?;
-                    undo.taken_ports.push(node_port);
-                    node_port
-                }
+                None => taking
+                    .take_any()
+                    .map_err(|error| Status::internal(format!("failed to allocate a nodePort: {error}")))?,
             };
             if shared.is_none() {
                 by_port.push((port, node_port));
             }
             object["spec"]["ports"][index]["nodePort"] = json!(node_port);
+        }
+        if old.is_some() {
+            let mut seen = std::collections::HashSet::new();
+            for entry in Service(object).ports() {
+                let protocol = entry["protocol"].as_str().unwrap_or_default();
+                if let Some(port) = fields::node_port(entry).filter(|port| !seen.insert((protocol, *port))) {
+                    return Err(Status::failure(500, "", format!("duplicate nodePort: {{{protocol} {port}}}")));
+                }
+            }
         }
         let now = Service(object).node_ports();
         undo.freed_ports.extend(had.iter().filter(|port| !now.contains(port)));
@@ -258,17 +273,13 @@ fn allocate_ports(state: &Arc<State>, object: &mut Value, old: Option<&Value>, u
     if Service(object).needs_health_check_port() {
         match Service(object).health_check_port() {
             Some(port) if Some(port) == had_health => {}
-            Some(port) => {
-                ports.take(state, port).map_err(|error| {
-                    Status::internal(format!("failed to allocate requested HealthCheck NodePort {port}: {error}"))
-                })?;
-                undo.taken_ports.push(port);
-            }
+            Some(port) => taking.take(port).map_err(|error| {
+                Status::internal(format!("failed to allocate requested HealthCheck NodePort {port}: {error}"))
+            })?,
             None => {
-                let taken = ports.take_any(state);
-                let port = taken
+                let port = taking
+                    .take_any()
                     .map_err(|error| Status::internal(format!("failed to allocate a HealthCheck NodePort: {error}")))?;
-                undo.taken_ports.push(port);
                 object["spec"]["healthCheckNodePort"] = json!(port);
             }
         }

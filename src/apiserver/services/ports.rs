@@ -12,11 +12,55 @@ use std::ops::RangeInclusive;
 pub struct NodePorts {
     range: RangeInclusive<u16>,
     /// None: the Services of the store were not read yet.
-    used: Mutex<Option<HashSet<u16>>>,
+    used: Mutex<Option<HashSet<i64>>>,
+}
+
+/// The ports that one write takes. A dry run takes none: what it would get is a number beyond the
+/// range, and one that it names need not be in it.
+pub struct Taking<'a> {
+    ports: &'a NodePorts,
+    state: &'a State,
+    dry_run: bool,
+    taken: Vec<i64>,
+}
+
+/// The first that a dry run hands out, less one.
+const BEYOND: i64 = 32768;
+const ALLOCATED: &str = "provided port is already allocated";
+
+impl<'a> Taking<'a> {
+    pub fn new(ports: &'a NodePorts, state: &'a State, dry_run: bool) -> Self {
+        Self { ports, state, dry_run, taken: Vec::new() }
+    }
+
+    /// This one; the error is Kubernetes's.
+    pub fn take(&mut self, port: i64) -> Result<(), String> {
+        if !self.dry_run {
+            self.ports.take(self.state, port)?;
+        } else if self.taken.contains(&port) || self.ports.is_taken(self.state, port) {
+            return Err(ALLOCATED.to_owned());
+        }
+        self.taken.push(port);
+        Ok(())
+    }
+
+    pub fn take_any(&mut self) -> Result<i64, String> {
+        let port = match self.dry_run {
+            true => self.taken.iter().max().copied().unwrap_or(BEYOND).max(0) + 1,
+            false => self.ports.take_any(self.state)?,
+        };
+        self.taken.push(port);
+        Ok(port)
+    }
+
+    /// What is to be given back when the write fails.
+    pub fn taken(self) -> Vec<i64> {
+        if self.dry_run { Vec::new() } else { self.taken }
+    }
 }
 
 /// The ports of all Services in the store.
-fn read(state: &State) -> HashSet<u16> {
+fn read(state: &State) -> HashSet<i64> {
     let prefix = Prefix::resource(&GroupResource::new("", "services"));
     let snapshot = state.storage.snapshot();
     let mut used = HashSet::new();
@@ -33,9 +77,8 @@ impl NodePorts {
         Self { range, used: Mutex::default() }
     }
 
-    /// This one; the error is Kubernetes's.
-    pub fn take(&self, state: &State, port: u16) -> Result<(), String> {
-        if !self.range.contains(&port) {
+    fn take(&self, state: &State, port: i64) -> Result<(), String> {
+        if !u16::try_from(port).is_ok_and(|port| self.range.contains(&port)) {
             return Err(format!(
                 "provided port is not in the valid range. The range of valid ports is {}-{}",
                 self.range.start(),
@@ -43,15 +86,15 @@ impl NodePorts {
             ));
         }
         let mut used = self.used.lock();
-        if used.get_or_insert_with(|| read(state)).insert(port) {
-            Ok(())
-        } else {
-            Err("provided port is already allocated".to_owned())
-        }
+        if used.get_or_insert_with(|| read(state)).insert(port) { Ok(()) } else { Err(ALLOCATED.to_owned()) }
+    }
+
+    fn is_taken(&self, state: &State, port: i64) -> bool {
+        self.used.lock().get_or_insert_with(|| read(state)).contains(&port)
     }
 
     /// A free one, at random: so a port that was just freed is not handed out at once.
-    pub fn take_any(&self, state: &State) -> Result<u16, String> {
+    fn take_any(&self, state: &State) -> Result<i64, String> {
         let mut used = self.used.lock();
         let used = used.get_or_insert_with(|| read(state));
         let count = u32::from(self.range.end() - self.range.start()) + 1;
@@ -61,7 +104,7 @@ impl NodePorts {
         let upper = random(reserved, count);
         let candidates = (upper..count).chain(reserved..upper).chain(0..reserved);
         for offset in candidates {
-            let port = self.range.start() + u16::try_from(offset).unwrap_or(u16::MAX);
+            let port = i64::from(*self.range.start()) + i64::from(offset);
             if used.insert(port) {
                 return Ok(port);
             }
@@ -69,7 +112,7 @@ impl NodePorts {
         Err("range is full".to_owned())
     }
 
-    pub fn release(&self, port: u16) {
+    pub fn release(&self, port: i64) {
         if let Some(used) = self.used.lock().as_mut() {
             used.remove(&port);
         }

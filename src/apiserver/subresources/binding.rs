@@ -93,14 +93,18 @@ async fn assign(
         let conflict = |detail: String| Err(Status::conflict(&GroupResource::new("", "pods/binding"), name, &detail));
         let (uid, version) = (metadata_str(binding, "uid"), metadata_str(binding, "resourceVersion"));
         let own = metadata_str(&pod, "uid");
+        let failed = |what: &str, given: &str, own: &str| {
+            let path = format!("{}{namespace}/{name}", if dry_run { "/pods/" } else { "/registry/pods/" });
+            let detail = format!(
+                "StorageError: invalid object, Code: 4, Key: {path}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: {what} in precondition: {given}, {what} in object meta: {own}"
+            );
+            Err(Status::conflict(&pods.group_resource, name, &detail))
+        };
         if !uid.is_empty() && uid != own {
-            return conflict(format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {own}"));
+            return failed("UID", uid, own);
         }
         if !version.is_empty() && version != entry.revision.0.to_string() {
-            return conflict(format!(
-                "Precondition failed: ResourceVersion in precondition: {version}, ResourceVersion in object meta: {}",
-                entry.revision.0
-            ));
+            return failed("ResourceVersion", version, &entry.revision.0.to_string());
         }
         if is_being_deleted(&pod) {
             return conflict(format!("pod {name} is being deleted, cannot be assigned to a host"));
@@ -134,12 +138,8 @@ fn bind(pod: &mut Value, binding: &Value) {
             own.extend(given.clone());
         }
     }
-    let generation = crate::resources::pipeline::generation(pod);
     let now = time::seconds(Timestamp::now());
     let mut condition = json!({ "type": "PodScheduled", "status": "True", "lastProbeTime": null });
-    if generation > 0 {
-        condition["observedGeneration"] = json!(generation);
-    }
     if !pod["status"].is_object() {
         pod["status"] = json!({});
     }

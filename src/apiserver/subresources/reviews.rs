@@ -10,7 +10,7 @@ use crate::api::{Status, UserInfo};
 use crate::apiserver::authn::bearer::Tokens;
 use crate::apiserver::authz::Rbac;
 use crate::apiserver::codec;
-use crate::apiserver::respond::Reply;
+use crate::apiserver::respond::{self, Reply};
 use crate::apiserver::verbs::Call;
 use crate::resources::Row;
 use async_trait::async_trait;
@@ -36,6 +36,13 @@ fn answer(row: &Row, mut posted: Posted, status: Value) -> Result<Reply, Status>
     codec::track(row, None, &mut posted.object, &posted.manager, "", &["status"])?;
     posted.object["status"] = status;
     Ok(object(StatusCode::CREATED, posted.output, row, &posted.object, &posted.warnings))
+}
+
+/// The refusal of a review: what the decoder warned of is said with it.
+fn refused(status: &Status, posted: &Posted) -> Reply {
+    let mut reply = respond::status(status);
+    respond::warn(&mut reply, &posted.warnings);
+    reply
 }
 
 fn user_value(user: &UserInfo) -> Value {

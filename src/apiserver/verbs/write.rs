@@ -6,7 +6,7 @@
 
 use crate::api::{FieldError, GroupVersionKind, Path, Status, UserInfo};
 use crate::apiserver::admission::{Attributes, Operation};
-use crate::apiserver::options::{WriteKind, WriteOptions};
+use crate::apiserver::options::{self, WriteKind, WriteOptions};
 use crate::apiserver::respond::{self, Reply};
 use crate::apiserver::state::{State, registry_path, storage_status};
 use crate::apiserver::{codec, services};
@@ -102,6 +102,9 @@ impl Writer<'_> {
     pub async fn create(&mut self, mut object: Value, managed: bool) -> Result<Written, Status> {
         if let Some(reason) = self.row.strategy.refuses_create() {
             return Err(Status::forbidden(&self.row.group_resource, metadata_str(&object, "name"), reason));
+        }
+        for name in ["deletionTimestamp", "deletionGracePeriodSeconds"] {
+            metadata(&mut object).remove(name);
         }
         self.row.strategy.default(&mut object);
         self.dedup(&mut object);
@@ -241,6 +244,9 @@ impl Writer<'_> {
                 if !create {
                     return Err(Status::not_found(&self.row.group_resource, self.name));
                 }
+                if let Some(uid) = uid {
+                    return Err(self.other_uid("", uid));
+                }
                 let object = change(None, &mut self.warnings)?;
                 return self.create(object, matches!(self.kind, WriteKind::Patch { apply: true })).await;
             };
@@ -273,6 +279,10 @@ impl Writer<'_> {
         self.check_version(&mut object, &version, strategy)?;
         self.row.strategy.default(&mut object);
         self.dedup(&mut object);
+        // Who writes a part of a pod owns nothing else of it.
+        if matches!(self.subresource, "resize" | "ephemeralcontainers") {
+            pipeline::prepare_update(self.row, strategy, &mut object, &old, &self.context());
+        }
         if !matches!(self.kind, WriteKind::Patch { apply: true }) {
             self.track(Some(&old), &mut object)?;
         }
@@ -369,11 +379,8 @@ impl Writer<'_> {
         if given == current {
             return Ok(());
         }
-        if let Err(status) = crate::apiserver::options::parse_version(given) {
-            let message = &status.message[status.message.find("strconv.").unwrap_or_default()..];
-            return Err(Status::failure(500, "", message).into());
-        }
         if !given.is_empty() {
+            options::version(given).map_err(|text| Status::failure(500, "", text))?;
             return Err(Status::modified(&self.row.group_resource, self.name).into());
         }
         if !strategy.allow_unconditional_update() {
@@ -392,14 +399,18 @@ impl Writer<'_> {
         if *index.uid == *wanted {
             return None;
         }
+        Some(self.other_uid(&index.uid, wanted))
+    }
+
+    /// `found`: empty where there is no object.
+    fn other_uid(&self, found: &str, wanted: &str) -> Status {
         let path = registry_path(self.row, self.namespace, self.name);
-        // What is not stored is not below the root of the store.
+        // A dry run does not get as far as the store, where the prefix is.
         let path = if self.options.dry_run { path.trim_start_matches("/registry") } else { &path };
         let detail = format!(
-            "StorageError: invalid object, Code: 4, Key: {path}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {wanted}, UID in object meta: {}",
-            index.uid
+            "StorageError: invalid object, Code: 4, Key: {path}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {wanted}, UID in object meta: {found}",
         );
-        Some(Status::conflict(&self.row.group_resource, self.name, &detail))
+        Status::conflict(&self.row.group_resource, self.name, &detail)
     }
 
     /// The reply to a write, with its warnings.

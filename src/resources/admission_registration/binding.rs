@@ -45,6 +45,9 @@ impl Strategy for Binding {
         }
         if let Some(resources) = spec.get_set("matchResources") {
             matching::resources(resources, &SPEC.child("matchResources"), &mut errors);
+            if !self.actions {
+                matching::writes_only(resources, &SPEC.child("matchResources"), &mut errors);
+            }
         }
         if self.actions {
             actions(spec, &SPEC.child("validationActions"), &mut errors);

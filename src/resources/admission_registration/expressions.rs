@@ -32,9 +32,14 @@ pub fn environment(names: Names) -> Environment {
         environment = environment.authorizer();
     }
     if names.patches {
-        environment = environment.objects(Arc::new(Patches));
+        environment = with_patches(environment);
     }
     environment
+}
+
+/// With the types that mutations make.
+pub fn with_patches(environment: Environment) -> Environment {
+    environment.objects(Arc::new(Patches))
 }
 
 /// Compile an expression that must give one of some types; none: any. Err: as validation tells it.

@@ -18,7 +18,20 @@ pub fn default(resources: &mut Value) {
     rules::default(resources, "excludeResourceRules");
 }
 
+/// Only what is created, updated or connected to can be changed on its way.
+pub fn writes_only(resources: &Value, path: &Path<'_>, errors: &mut ErrorList) {
+    const OPERATIONS: &[&str] = &["*", "CONNECT", "CREATE", "UPDATE"];
+    let path = path.child("resourceRules.operations");
+    for operation in resources.list_at("resourceRules").iter().flat_map(|rule| rule.strs_at("operations")) {
+        errors.one_of(&path, operation, OPERATIONS);
+    }
+}
+
 pub fn resources(resources: &Value, path: &Path<'_>, errors: &mut ErrorList) {
+    match resources.optional_str("matchPolicy") {
+        None => errors.required(&path.child("matchPolicy"), ""),
+        Some(policy) => errors.one_of(&path.child("matchPolicy"), policy, &["Equivalent", "Exact"]),
+    }
     for field in ["namespaceSelector", "objectSelector"] {
         match resources.get_set(field) {
             None => errors.required(&path.child(field), ""),
@@ -30,10 +43,6 @@ pub fn resources(resources: &Value, path: &Path<'_>, errors: &mut ErrorList) {
         for (index, rule) in resources.list_at(field).iter().enumerate() {
             rules::validate(rule, &list.index(index), errors);
         }
-    }
-    match resources.optional_str("matchPolicy") {
-        None => errors.required(&path.child("matchPolicy"), ""),
-        Some(policy) => errors.one_of(&path.child("matchPolicy"), policy, &["Equivalent", "Exact"]),
     }
 }
 
@@ -69,11 +78,7 @@ pub fn parameter_kind(kind: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     if api_version.is_empty() {
         errors.required(&path.child("apiVersion"), "");
     } else {
-        let (group, version) = crate::api::gvk::split_api_version(api_version);
-        if !group.is_empty() {
-            errors.check(&path.child("apiVersion"), api_version, names::dns_subdomain(group));
-        }
-        errors.check(&path.child("apiVersion"), api_version, names::dns_1035_label(version));
+        group_version(api_version, &path.child("apiVersion"), errors);
     }
     match kind.str_at("kind") {
         "" => errors.required(&path.child("kind"), ""),
@@ -87,21 +92,50 @@ pub fn parameter_kind(kind: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     }
 }
 
+fn group_version(api_version: &str, path: &Path<'_>, errors: &mut ErrorList) {
+    let parts: Vec<&str> = api_version.split('/').collect();
+    let (group, version) = match parts.as_slice() {
+        ["", ""] => ("", ""),
+        [version] => ("", *version),
+        [group, version] => (*group, *version),
+        _ => {
+            let detail = format!("unexpected GroupVersion string: {api_version}");
+            return errors.invalid(path, api_version, detail);
+        }
+    };
+    let mut joined = |shown: &str, messages: names::Messages| {
+        if !messages.is_empty() {
+            errors.invalid(path, shown, messages.join(","));
+        }
+    };
+    if !group.is_empty() {
+        joined(group, names::dns_subdomain(group));
+    }
+    if version.is_empty() {
+        errors.invalid(path, api_version, "version must be specified");
+    } else {
+        joined(version, names::dns_1035_label(version));
+    }
+}
+
 /// `paramRef` of a binding.
 pub fn parameter_reference(reference: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     let (name, selector) = (reference.str_at("name"), reference.get_set("selector"));
-    match (name, selector) {
-        ("", None) => errors.required(path, "one of name or selector must be specified"),
-        ("", Some(selector)) => labels::selector(selector, false, &path.child("selector"), errors),
-        (name, None) => errors.check(&path.child("name"), name, names::path_segment(name)),
-        (_, Some(_)) => {
-            for field in ["name", "selector"] {
-                errors.forbidden(&path.child(field), "name and selector are mutually exclusive");
-            }
-        }
+    const EXCLUSIVE: &str = "name and selector are mutually exclusive";
+    errors.check(&path.child("name"), name, names::path_segment(name));
+    if !name.is_empty() && selector.is_some() {
+        errors.forbidden(&path.child("name"), EXCLUSIVE);
     }
-    match reference.optional_str("parameterNotFoundAction") {
-        None => errors.required(&path.child("parameterNotFoundAction"), ""),
-        Some(action) => errors.one_of(&path.child("parameterNotFoundAction"), action, &["Allow", "Deny"]),
+    if let Some(selector) = selector {
+        labels::selector(selector, false, &path.child("selector"), errors);
+        if !name.is_empty() {
+            errors.forbidden(&path.child("selector"), EXCLUSIVE);
+        }
+    } else if name.is_empty() {
+        errors.required(path, "one of name or selector must be specified");
+    }
+    match reference.str_at("parameterNotFoundAction") {
+        "" => errors.required(&path.child("parameterNotFoundAction"), ""),
+        action => errors.one_of(&path.child("parameterNotFoundAction"), action, &["Deny", "Allow"]),
     }
 }

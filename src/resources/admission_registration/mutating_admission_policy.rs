@@ -31,7 +31,7 @@ impl Strategy for MutatingAdmissionPolicy {
     fn validate(&self, object: &Value) -> ErrorList {
         let mut errors = ErrorList::new();
         let spec = object.at("spec");
-        let environment = policy::validate(spec, true, &mut errors);
+        let environment = expressions::with_patches(policy::validate(spec, true, &mut errors));
         let list = SPEC.child("mutations");
         if spec.list_at("mutations").is_empty() {
             errors.required(&list, "mutations must contain at least one item");
@@ -42,19 +42,26 @@ impl Strategy for MutatingAdmissionPolicy {
             match PATCHES.iter().find(|(known, _)| *known == kind) {
                 None if kind.is_empty() => errors.required(&path.child("patchType"), ""),
                 None => errors.not_supported(&path.child("patchType"), kind, &["ApplyConfiguration", "JSONPatch"]),
-                Some((_, field)) => match mutation.get_set(field) {
-                    None => errors.required(&path.child(field), ""),
-                    Some(patch) => {
-                        let path = path.child(field);
-                        policy::expression(patch, &path, &mut errors);
-                        let result = match kind {
-                            "JSONPatch" => expressions::list_of_patches(),
-                            _ => expressions::applied_object(),
-                        };
-                        let expression = patch.str_at("expression").trim();
-                        expressions::check(expression, &environment, &[result], &path.child("expression"), &mut errors);
+                Some((_, field)) => {
+                    let at_patch = path.child(field);
+                    match mutation.get_set(field) {
+                        None => errors.required(&at_patch, format!("must be specified when patchType is {kind}")),
+                        Some(patch) => {
+                            policy::expression(patch, "", &at_patch, &mut errors);
+                            let result = match kind {
+                                "JSONPatch" => expressions::list_of_patches(),
+                                _ => expressions::applied_object(),
+                            };
+                            let expression = patch.str_at("expression").trim();
+                            let at = at_patch.child("expression");
+                            expressions::check(expression, &environment, &[result], &at, &mut errors);
+                        }
                     }
-                },
+                    for (_, other) in PATCHES.iter().filter(|(_, other)| other != field && mutation.has(other)) {
+                        let detail = format!("must not be specified when patchType is {kind}");
+                        errors.invalid(&path.child(other), format!("{{{other}}}"), detail);
+                    }
+                }
             }
         }
         match spec.str_at("reinvocationPolicy") {

@@ -5,6 +5,7 @@ use super::matching;
 use crate::api::{ErrorList, Fields, FieldsMut, Path, Report, names};
 use crate::cel::Environment;
 use serde_json::Value;
+use std::collections::BTreeMap;
 
 pub const SPEC: Path<'static> = Path::new("spec");
 
@@ -16,8 +17,9 @@ pub fn default(object: &mut Value) {
     }
 }
 
-/// Up to the variables. The environment is that of what follows, `variables` included.
-pub fn validate(spec: &Value, patches: bool, errors: &mut ErrorList) -> Environment {
+/// Up to the variables. The environment is that of what follows, `variables` included. `mutates`: only
+/// requests that write an object are matched.
+pub fn validate(spec: &Value, mutates: bool, errors: &mut ErrorList) -> Environment {
     match spec.optional_str("failurePolicy") {
         None => errors.required(&SPEC.child("failurePolicy"), ""),
         Some(policy) => errors.one_of(&SPEC.child("failurePolicy"), policy, &["Fail", "Ignore"]),
@@ -33,35 +35,65 @@ pub fn validate(spec: &Value, patches: bool, errors: &mut ErrorList) -> Environm
             if constraints.list_at("resourceRules").is_empty() {
                 errors.required(&path.child("resourceRules"), "");
             }
+            if mutates {
+                matching::writes_only(constraints, &path, errors);
+            }
         }
     }
-    let names = Names { params: spec.get_set("paramKind").is_some(), authorizer: true, patches };
+    let names = Names { params: spec.get_set("paramKind").is_some(), authorizer: true, patches: false };
     let environment = expressions::environment(names);
     let path = SPEC.child("matchConditions");
     matching::conditions(spec.list_at("matchConditions"), &environment, &path, errors);
+    let mut broken = BTreeMap::new();
+    let (environment, _) = expressions::with_variables(&environment, spec.list_at("variables"), |index, _, detail| {
+        broken.insert(index, detail);
+    });
     let list = SPEC.child("variables");
     for (index, variable) in spec.list_at("variables").iter().enumerate() {
         let path = list.index(index);
-        match variable.str_at("name") {
-            "" => errors.required(&path.child("name"), "name is not specified"),
-            name if !names::c_identifier(name).is_empty() => {
-                errors.invalid(&path.child("name"), name, "name is not a valid CEL identifier");
-            }
-            _ => {}
+        let name = variable.str_at("name");
+        if name.trim().is_empty() {
+            errors.required(&path.child("name"), "name is not specified");
+        } else if !names::c_identifier(name).is_empty() || RESERVED.contains(&name) {
+            errors.invalid(&path.child("name"), name, "must be a valid CEL identifier");
         }
-        expression(variable, &path, errors);
+        expression(variable, "expression is not specified", &path, errors);
+        if let Some(detail) = broken.remove(&index) {
+            errors.invalid(&path.child("expression"), variable.str_at("expression"), detail);
+        }
     }
-    let (environment, _) =
-        expressions::with_variables(&environment, spec.list_at("variables"), |index, expression, detail| {
-            errors.invalid(&list.index(index).child("expression"), expression, detail);
-        });
     environment
 }
 
+/// Words that CEL keeps for itself.
+const RESERVED: &[&str] = &[
+    "true",
+    "false",
+    "null",
+    "in",
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "for",
+    "function",
+    "if",
+    "import",
+    "let",
+    "loop",
+    "package",
+    "namespace",
+    "return",
+    "var",
+    "void",
+    "while",
+];
+
 /// An expression that must be there.
-pub fn expression(holder: &Value, path: &Path<'_>, errors: &mut ErrorList) {
+pub fn expression(holder: &Value, otherwise: &str, path: &Path<'_>, errors: &mut ErrorList) {
     if holder.str_at("expression").trim().is_empty() {
-        errors.required(&path.child("expression"), "expression is not specified");
+        errors.required(&path.child("expression"), otherwise);
     }
 }
 

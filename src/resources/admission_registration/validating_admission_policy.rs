@@ -2,7 +2,7 @@
 
 use super::expressions;
 use super::policy::{self, SPEC};
-use crate::api::{ErrorList, Fields, FieldsMut, Path, Report, names};
+use crate::api::{ErrorList, Fields, FieldsMut, Path, Report, jsonpath, names};
 use crate::cel::{Environment, Type};
 use crate::resources::pipeline::keep_metadata;
 use crate::resources::{Column, Context, Resource, Strategy, Subresource, cells, conditions};
@@ -34,7 +34,9 @@ pub fn resource() -> Resource {
 
 struct ValidatingAdmissionPolicy;
 
-const REASONS: &[&str] = &["Forbidden", "Invalid", "RequestEntityTooLarge", "Unauthorized"];
+const REASONS: &[&str] = &["Forbidden", "Invalid", "RequestEntityTooLarge"];
+/// Bytes of an expression whose value goes to the audit log.
+const VALUE_LIMIT: usize = 5 << 10;
 const ONE_OF_TWO: &str = "validations or auditAnnotations must contain at least one item";
 const ANNOTATIONS_LIMIT: usize = 20;
 
@@ -64,7 +66,7 @@ impl Strategy for ValidatingAdmissionPolicy {
         for (index, validation) in spec.list_at("validations").iter().enumerate() {
             self::validation(validation, &environment, &validations.index(index), &mut errors);
         }
-        audit_annotations(spec.list_at("auditAnnotations"), &environment, &annotations, &mut errors);
+        audit_annotations(object, &environment, &annotations, &mut errors);
         errors
     }
 
@@ -98,6 +100,7 @@ impl Strategy for Status {
     fn validate_update(&self, object: &Value, _: &Value) -> ErrorList {
         let mut errors = ErrorList::new();
         let path = Path::new("status");
+        expression_warnings(object, &path.child("typeChecking.expressionWarnings"), &mut errors);
         conditions::validate(object.at("status").list_at("conditions"), &path.child("conditions"), &mut errors);
         errors
     }
@@ -107,48 +110,73 @@ impl Strategy for Status {
     }
 }
 
+fn expression_warnings(object: &Value, path: &Path<'_>, errors: &mut ErrorList) {
+    let warnings = object.at("status").at("typeChecking").list_at("expressionWarnings");
+    for (index, warning) in warnings.iter().enumerate() {
+        let at = path.index(index);
+        if warning.str_at("warning").is_empty() {
+            errors.required(&at.child("warning"), "");
+        }
+        match warning.str_at("fieldRef").trim() {
+            "" => errors.required(&at.child("fieldRef"), ""),
+            field => {
+                if let Err(error) = jsonpath::Expression::parse_relaxed(field) {
+                    errors.invalid(&at.child("fieldRef"), field, format!("invalid JSONPath: {error}"));
+                }
+            }
+        }
+    }
+}
+
 fn validation(validation: &Value, environment: &Environment, path: &Path<'_>, errors: &mut ErrorList) {
-    policy::expression(validation, path, errors);
+    policy::expression(validation, "expression is not specified", path, errors);
     let expression = validation.str_at("expression");
     expressions::check(expression, environment, &[Type::Bool], &path.child("expression"), errors);
     let message = validation.str_at("messageExpression");
+    if !message.is_empty() && message.trim().is_empty() {
+        errors.invalid(&path.child("messageExpression"), message, "must be non-empty if specified");
+    }
     let silent = environment.clone().without_authorizer();
     expressions::check(message, &silent, &[Type::String], &path.child("messageExpression"), errors);
     let (message, at_message) = (validation.str_at("message"), path.child("message"));
     if !message.is_empty() && message.trim().is_empty() {
-        errors.invalid(&at_message, message, "message must be non-empty if specified");
-    } else if message.contains(['\n', '\r']) {
-        errors.invalid(&at_message, message, "message must not contain line breaks");
-    } else if message.is_empty() && validation.str_at("expression").trim().contains(['\n', '\r']) {
-        errors.required(&at_message, "message must be specified if expression contains line breaks");
+        errors.invalid(&at_message, message, "must be non-empty if specified");
+    } else if message.trim().contains(['\n', '\r']) {
+        errors.invalid(&at_message, message, "must not contain line breaks");
     }
     if let Some(reason) = validation.optional_str("reason") {
         errors.one_of(&path.child("reason"), reason, REASONS);
     }
 }
 
-fn audit_annotations(list: &[Value], environment: &Environment, path: &Path<'_>, errors: &mut ErrorList) {
+fn audit_annotations(object: &Value, environment: &Environment, path: &Path<'_>, errors: &mut ErrorList) {
+    let list = object.at("spec").list_at("auditAnnotations");
+    let policy = object.at("metadata").str_at("name");
     if list.len() > ANNOTATIONS_LIMIT {
         let detail = format!("must not have more than {ANNOTATIONS_LIMIT} auditAnnotations");
         errors.invalid(path, Value::from(list.to_vec()), detail);
     }
     for (index, annotation) in list.iter().enumerate() {
         let at = path.index(index);
-        match annotation.str_at("key") {
-            "" => errors.required(&at.child("key"), ""),
-            key => {
-                errors.check(&at.child("key"), key, names::qualified_name(key));
-                if list[..index].iter().any(|other| other.str_at("key") == key) {
-                    errors.duplicate(&at.child("key"), key);
-                }
-            }
-        }
-        if annotation.str_at("valueExpression").trim().is_empty() {
-            errors.required(&at.child("valueExpression"), "");
+        let key = annotation.str_at("key");
+        if policy.is_empty() {
+            errors.invalid(&at.child("key"), key, "requires metadata.name be non-empty");
         } else {
-            let expression = annotation.str_at("valueExpression");
-            let results = [Type::String, Type::Null];
-            expressions::check(expression, environment, &results, &at.child("valueExpression"), errors);
+            // As the audit log has it.
+            let full = format!("{policy}/{key}");
+            errors.check(&at.child("key"), &full, names::qualified_name(&full));
+        }
+        let expression = annotation.str_at("valueExpression");
+        let at_value = at.child("valueExpression");
+        match expression.trim() {
+            "" => errors.required(&at_value, "valueExpression is not specified"),
+            text if text.len() > VALUE_LIMIT => {
+                errors.required(&at_value, format!("must not exceed {VALUE_LIMIT} bytes in length"));
+            }
+            _ => expressions::check(expression, environment, &[Type::String, Type::Null], &at_value, errors),
+        }
+        if list[..index].iter().any(|other| other.str_at("key") == key) {
+            errors.duplicate(&at.child("key"), key);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Where a webhook is: a URL or a Service. Also asked of conversion webhooks.
 
-use crate::api::{ErrorList, Fields, Path, Report, names};
+use crate::api::{ErrorList, Fields, Path, Report, go_url, names};
 use serde_json::Value;
 
 const FORM: &str = "; desired format: https://host[/path]";
@@ -14,52 +14,53 @@ pub fn validate(client: &Value, path: &Path<'_>, errors: &mut ErrorList) {
 }
 
 fn url(text: &str, path: &Path<'_>, errors: &mut ErrorList) {
-    let (rest, fragment) = text.split_once('#').unwrap_or((text, ""));
-    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-    let (scheme, rest) = rest.split_once(':').unwrap_or(("", rest));
-    let authority = rest.strip_prefix("//").map(|rest| rest.split('/').next().unwrap_or_default());
-    let authority = authority.unwrap_or_default();
-    let (user, host) = authority.rsplit_once('@').unwrap_or(("", authority));
-    if scheme != "https" {
-        errors.invalid(path, scheme, format!("'https' is the only allowed URL scheme{FORM}"));
+    let url = match go_url::parse(text) {
+        Ok(url) => url,
+        Err(error) => return errors.required(path, format!("url must be a valid URL: {error}{FORM}")),
+    };
+    if url.scheme != "https" {
+        errors.invalid(path, url.scheme, format!("'https' is the only allowed URL scheme{FORM}"));
     }
-    if host.is_empty() {
-        errors.invalid(path, host, format!("host must be specified{FORM}"));
+    if url.host.is_empty() {
+        errors.invalid(path, "", format!("host must be specified{FORM}"));
     }
-    if !user.is_empty() {
+    if let Some(user) = url.user {
         errors.invalid(path, user, "user information is not permitted in the URL");
     }
-    if !fragment.is_empty() {
-        errors.invalid(path, fragment, "fragments are not permitted in the URL");
+    if !url.fragment.is_empty() {
+        errors.invalid(path, url.fragment, "fragments are not permitted in the URL");
     }
-    if !query.is_empty() {
-        errors.invalid(path, query, "query parameters are not permitted in the URL");
+    if !url.query.is_empty() {
+        errors.invalid(path, url.query, "query parameters are not permitted in the URL");
     }
 }
 
 fn service(service: &Value, path: &Path<'_>, errors: &mut ErrorList) {
-    for field in ["name", "namespace"] {
+    // Kubernetes names the one where the other is missing.
+    for (field, named) in [("namespace", "name"), ("name", "namespace")] {
         if service.str_at(field).is_empty() {
-            errors.required(&path.child(field), format!("service {field} is required"));
+            errors.required(&path.child(named), "");
         }
     }
     let port = service.int_at("port");
     let messages = names::port_number(port);
     if !messages.is_empty() {
-        errors.invalid(&path.child("port"), port, format!("port is not valid: {}", messages.join(",")));
+        errors.invalid(&path.child("port"), port, format!("port is not valid: {}", messages.join(", ")));
     }
     let target = service.str_at("path");
     if matches!(target, "" | "/") {
         return;
     }
     let at_path = path.child("path");
-    let mut characters = target.chars();
-    if characters.next() != Some('/') {
+    if target == "//" {
+        return errors.invalid(&at_path, target, "segment[0] may not be empty");
+    }
+    if !target.starts_with('/') {
         errors.invalid(&at_path, target, "must start with a '/'");
     }
-    // What was no slash is not looked at, either.
-    let steps = characters.as_str();
-    let steps = steps.strip_suffix('/').unwrap_or(steps);
+    // A first byte that was no slash is not looked at, either.
+    let steps = String::from_utf8_lossy(&target.as_bytes()[1..]);
+    let steps = steps.strip_suffix('/').unwrap_or(&steps);
     for (index, step) in steps.split('/').enumerate() {
         if step.is_empty() {
             errors.invalid(&at_path, target, format!("segment[{index}] may not be empty"));

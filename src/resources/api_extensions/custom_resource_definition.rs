@@ -4,6 +4,7 @@
 //! API server serves what it defines, and keeps its conditions.
 
 use super::definition;
+use super::ratchet::Strictness;
 use crate::api::field::go_quote;
 use crate::api::names::{self, Messages};
 use crate::api::{ErrorList, Fields, FieldsMut, Path, Report, time};
@@ -44,8 +45,8 @@ impl Strategy for CustomResourceDefinition {
         if !kind.is_empty() {
             names.set_default_str("listKind", &format!("{kind}List"));
         }
+        spec.set_default("conversion", json!({ "strategy": "None" }));
         let conversion = spec.object_mut("conversion");
-        conversion.set_default_str("strategy", "None");
         if let Some(webhook) = conversion.set_mut("webhook")
             && let Some(client) = webhook.set_mut("clientConfig")
             && let Some(service) = client.set_mut("service")
@@ -70,12 +71,15 @@ impl Strategy for CustomResourceDefinition {
     fn validate(&self, object: &Value) -> ErrorList {
         let mut errors = ErrorList::new();
         let spec = object.at("spec");
-        let name = object.at("metadata").str_at("name");
         let wanted = format!("{}.{}", spec.at("names").str_at("plural"), spec.str_at("group"));
-        if !name.is_empty() && name != wanted {
-            errors.invalid(&METADATA.child("name"), name, "must be spec.names.plural+\".\"+spec.group");
+        for field in ["generateName", "name"] {
+            let name = object.at("metadata").str_at(field);
+            if !name.is_empty() && name != wanted {
+                errors.invalid(&METADATA.child(field), name, "must be spec.names.plural+\".\"+spec.group");
+            }
         }
-        validate(object, &mut errors);
+        definition::validate(spec, Strictness::create(), &SPEC, &mut errors);
+        status(object, &mut errors);
         check_approval(object, None, &mut errors);
         prunes(object, None, &mut errors);
         errors
@@ -83,19 +87,18 @@ impl Strategy for CustomResourceDefinition {
 
     fn validate_update(&self, object: &Value, old: &Value) -> ErrorList {
         let mut errors = ErrorList::new();
-        validate(object, &mut errors);
-        let conditions = old.at("status").list_at("conditions");
-        let established = conditions
-            .iter()
-            .any(|condition| condition.str_at("type") == "Established" && condition.str_at("status") == "True");
+        let strict = Strictness::update(object, old);
+        let established = strict.established;
         let (spec, before) = (object.at("spec"), old.at("spec"));
+        definition::validate(spec, strict, &SPEC, &mut errors);
         let name = |spec: &Value, field: &str| spec.at("names").at(field).clone();
         if established {
-            errors.immutable(&SPEC.child("scope"), spec.at("scope"), before.at("scope"));
-            errors.immutable(&NAMES.child("kind"), &name(spec, "kind"), &name(before, "kind"));
+            errors.immutable_text(&SPEC.child("scope"), spec.at("scope"), before.at("scope"));
+            errors.immutable_text(&NAMES.child("kind"), &name(spec, "kind"), &name(before, "kind"));
         }
-        errors.immutable(&SPEC.child("group"), spec.at("group"), before.at("group"));
-        errors.immutable(&NAMES.child("plural"), &name(spec, "plural"), &name(before, "plural"));
+        errors.immutable_text(&SPEC.child("group"), spec.at("group"), before.at("group"));
+        errors.immutable_text(&NAMES.child("plural"), &name(spec, "plural"), &name(before, "plural"));
+        status(object, &mut errors);
         check_approval(object, Some(old), &mut errors);
         prunes(object, Some(old), &mut errors);
         errors
@@ -272,7 +275,7 @@ impl Strategy for Status {
 
     fn validate_update(&self, object: &Value, _: &Value) -> ErrorList {
         let mut errors = ErrorList::new();
-        status(object, &mut errors);
+        definition::names(object.at("status").at("acceptedNames"), &STATUS.child("acceptedNames"), &mut errors);
         errors
     }
 
@@ -283,11 +286,11 @@ impl Strategy for Status {
 
 /// The version that objects are stored in is one of those they may be stored in.
 fn note_stored_version(object: &mut Value) {
-    let versions = object.at("spec").list_at("versions").iter().filter(|version| version.bool_at("storage"));
-    let wanted: Vec<Value> = versions.map(|version| version.at("name").clone()).collect();
+    let mut versions = object.at("spec").list_at("versions").iter();
+    let wanted = versions.find(|version| version.bool_at("storage")).map(|version| version.at("name").clone());
     let status = object.object_mut("status");
     let mut stored = status.list_at("storedVersions").to_vec();
-    for name in wanted {
+    if let Some(name) = wanted {
         if !stored.contains(&name) {
             stored.push(name);
         }
@@ -295,11 +298,6 @@ fn note_stored_version(object: &mut Value) {
     if !stored.is_empty() {
         status.set("storedVersions", stored);
     }
-}
-
-fn validate(object: &Value, errors: &mut ErrorList) {
-    definition::validate(object.at("spec"), &SPEC, errors);
-    status(object, errors);
 }
 
 fn status(object: &Value, errors: &mut ErrorList) {

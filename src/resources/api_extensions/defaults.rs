@@ -23,12 +23,22 @@ struct Place<'a> {
     steps: Vec<Step<'a>>,
     /// In its `apiVersion`, `kind` or `metadata`.
     inside_metadata: bool,
+    pruned: bool,
 }
 
 /// All defaults in the schema of a resource, which is an object.
-pub fn validate_root(schema: &Value, path: &Path<'_>, errors: &mut ErrorList) {
-    walk(schema, true, &Place::of(schema), path, errors);
+/// `pruned`: they say nothing that the schema does not know.
+pub fn validate_root(schema: &Value, pruned: bool, path: &Path<'_>, errors: &mut ErrorList) {
+    walk(schema, true, &Place::of(schema, pruned), path, errors);
 }
+
+pub fn has_unpruned(schema: &Value) -> bool {
+    let mut errors = ErrorList::new();
+    validate_root(schema, true, &Path::root(), &mut errors);
+    errors.iter().any(|error| error.detail == UNKNOWN)
+}
+
+const UNKNOWN: &str = "must not have unknown fields";
 
 fn walk<'a>(schema: &'a Value, is_object: bool, place: &Place<'a>, path: &Path<'_>, errors: &mut ErrorList) {
     if let Some(default) = schema.get_set("default") {
@@ -36,12 +46,12 @@ fn walk<'a>(schema: &'a Value, is_object: bool, place: &Place<'a>, path: &Path<'
         if place.inside_metadata {
             fits_metadata(default, schema, place, &path, errors);
         } else {
-            fits(default, schema, is_object, &path, errors);
+            fits(default, schema, is_object, place.pruned, &path, errors);
         }
     }
     let mut below = |schema: &'a Value, step, is_metadata, path: &Path<'_>| {
         let embedded = schema.bool_at("x-kubernetes-embedded-resource");
-        let place = if embedded { Place::of(schema) } else { place.at(step, is_metadata) };
+        let place = if embedded { Place::of(schema, place.pruned) } else { place.at(step, is_metadata) };
         walk(schema, embedded, &place, path, errors);
     };
     if let Some(items) = item_schema(schema) {
@@ -54,9 +64,9 @@ fn walk<'a>(schema: &'a Value, is_object: bool, place: &Place<'a>, path: &Path<'
 }
 
 impl<'a> Place<'a> {
-    fn of(object: &Value) -> Self {
+    fn of(object: &Value, pruned: bool) -> Self {
         let object = Structural { embedded: true, ..Structural::parse(object) };
-        Self { object: Arc::new(object), steps: Vec::new(), inside_metadata: false }
+        Self { object: Arc::new(object), steps: Vec::new(), inside_metadata: false, pruned }
     }
 
     fn at(&self, step: Step<'a>, is_metadata: bool) -> Self {
@@ -101,11 +111,10 @@ fn fits_metadata(value: &Value, schema: &Value, place: &Place<'_>, path: &Path<'
 }
 
 /// Whether a value is one of the schema, and says nothing that the schema does not know.
-fn fits(value: &Value, schema: &Value, is_object: bool, path: &Path<'_>, errors: &mut ErrorList) {
+fn fits(value: &Value, schema: &Value, is_object: bool, pruned: bool, path: &Path<'_>, errors: &mut ErrorList) {
     let structural = Structural { embedded: is_object, ..Structural::parse(schema) };
-    let mut pruned = value.clone();
-    if !prune::prune(&mut pruned, &structural, is_object).is_empty() {
-        errors.invalid(path, value.clone(), "must not have unknown fields");
+    if pruned && !prune::prune(&mut value.clone(), &structural, is_object).is_empty() {
+        errors.invalid(path, value.clone(), UNKNOWN);
     }
     let mut found = ErrorList::new();
     embedded::validate(value, &structural, path, &validate_embedded, &mut found);

@@ -3,6 +3,7 @@
 //! Kubernetes checks an older form of it: what is the same in all versions stands at the top there,
 //! and errors name that place.
 
+use super::ratchet::{self, REVIEW_VERSIONS, SELECTABLE_LIMIT, Strictness};
 use super::{json_schema, rules, structural};
 use crate::api::field::go_quote;
 use crate::api::names as syntax;
@@ -14,28 +15,47 @@ use serde_json::Value;
 
 const COLUMN_TYPES: &[&str] = &["boolean", "date", "integer", "number", "string"];
 const COLUMN_FORMATS: &[&str] = &["byte", "date", "date-time", "double", "float", "int32", "int64", "password"];
-const REVIEW_VERSIONS: &[&str] = &["v1", "v1beta1"];
 
-pub fn validate(spec: &Value, path: &Path<'_>, errors: &mut ErrorList) {
+/// Fields of `JSONSchemaProps` that only a structural schema has.
+const EXTENSIONS: &[&str] = &[
+    "x-kubernetes-embedded-resource",
+    "x-kubernetes-preserve-unknown-fields",
+    "x-kubernetes-int-or-string",
+    "x-kubernetes-list-map-keys",
+    "x-kubernetes-list-type",
+    "x-kubernetes-validations",
+];
+
+pub fn validate(spec: &Value, mut strict: Strictness, path: &Path<'_>, errors: &mut ErrorList) {
     group(spec.str_at("group"), &path.child("group"), errors);
     one_of_required(spec.str_at("scope"), &["Cluster", "Namespaced"], &path.child("scope"), errors);
     let versions = spec.list_at("versions");
     let given = spec.at("versions");
     let at_versions = path.child("versions");
+    let keeps_unknown = spec.bool_at("preserveUnknownFields");
     for (index, version) in versions.iter().enumerate() {
-        if !version.at("schema").has("openAPIV3Schema") {
-            errors.required(&at_versions.index(index).child("schema.openAPIV3Schema"), "");
+        let needed = strict.schemas || !keeps_unknown && version.bool_at("served");
+        if needed && !version.at("schema").has("openAPIV3Schema") {
+            let why = if strict.schemas { "" } else { "because otherwise all fields are pruned" };
+            errors.required(&at_versions.index(index).child("schema.openAPIV3Schema"), why);
         }
     }
+    let says = |fields: &[&str]| {
+        let is_said = |schema: &Value| fields.iter().any(|field| schema.has(field));
+        ratchet::schemas(spec).any(|schema| ratchet::anywhere(schema, &is_said))
+    };
+    let has_defaults = says(&["default"]);
+    if has_defaults && keeps_unknown {
+        let detail = "must be false in order to use defaults in the schema";
+        errors.invalid(&path.child("preserveUnknownFields"), true, detail);
+    }
+    strict.structural |= !keeps_unknown || has_defaults || says(EXTENSIONS);
     let shared = Shared::of(versions);
     for (index, version) in versions.iter().enumerate() {
         let path = at_versions.index(index);
         joined(version.str_at("name"), &path.child("name"), errors);
         deprecation(version, &path.child("deprecationWarning"), errors);
-        shared.own(version, &path, errors);
-        if !shared.selectable {
-            selectable(version, &path.child("selectableFields"), errors);
-        }
+        shared.own(version, versions, &strict, &path, errors);
     }
     let names: Vec<&str> = versions.iter().map(|version| version.str_at("name")).collect();
     if names.iter().enumerate().any(|(index, name)| names[..index].contains(name)) {
@@ -56,12 +76,15 @@ pub fn validate(spec: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     }
     self::names(spec.at("names"), &at_names, errors);
     if let Some(version) = versions.first() {
-        shared.top(version, path, errors);
-        if shared.selectable {
-            selectable(version, &path.child("selectableFields"), errors);
-        }
+        shared.top(version, versions, &strict, path, errors);
     }
-    conversion(spec.at("conversion"), &path.child("conversion"), errors);
+    let at_conversion = path.child("conversion");
+    let strategy = spec.at("conversion").str_at("strategy");
+    if strategy != "None" && keeps_unknown {
+        let detail = "must be None if spec.preserveUnknownFields is true";
+        errors.invalid(&at_conversion.child("strategy"), strategy, detail);
+    }
+    conversion(spec.at("conversion"), &strict, &at_conversion, errors);
 }
 
 /// Which parts of the versions are the same in all of them.
@@ -84,9 +107,12 @@ impl Shared {
     }
 
     /// What a version has for itself.
-    fn own(&self, version: &Value, path: &Path<'_>, errors: &mut ErrorList) {
+    fn own(&self, version: &Value, all: &[Value], strict: &Strictness, path: &Path<'_>, errors: &mut ErrorList) {
         if !self.schema {
-            schema(version, &path.child("schema.openAPIV3Schema"), errors);
+            // A name that is there twice is the first's.
+            let named = all.iter().find(|other| other.str_at("name") == version.str_at("name"));
+            let has_status = named.unwrap_or(version).at("subresources").has("status");
+            schema(version, has_status, strict, &path.child("schema.openAPIV3Schema"), errors);
         }
         if !self.subresources {
             subresources(version.at("subresources"), &path.child("subresources"), errors);
@@ -94,18 +120,29 @@ impl Shared {
         if !self.columns {
             columns(version, path, errors);
         }
+        if !self.selectable {
+            let apart = "may only be set when `version.schema.openAPIV3Schema` is not included";
+            let is_apart = self.schema || !version.at("schema").has("openAPIV3Schema");
+            selectable(version, is_apart.then_some(apart), strict, &path.child("selectableFields"), errors);
+        }
     }
 
     /// What all have in common.
-    fn top(&self, version: &Value, path: &Path<'_>, errors: &mut ErrorList) {
+    fn top(&self, version: &Value, all: &[Value], strict: &Strictness, path: &Path<'_>, errors: &mut ErrorList) {
         if self.schema {
-            schema(version, &path.child("validation.openAPIV3Schema"), errors);
+            let has_status = all.iter().any(|version| version.at("subresources").has("status"));
+            schema(version, has_status, strict, &path.child("validation.openAPIV3Schema"), errors);
         }
         if self.subresources {
             subresources(version.at("subresources"), &path.child("subresources"), errors);
         }
         if self.columns {
             columns(version, path, errors);
+        }
+        if self.selectable {
+            let apart = "may only be set when validations.schema is included";
+            let is_apart = !self.schema || !version.has("schema");
+            selectable(version, is_apart.then_some(apart), strict, &path.child("selectableFields"), errors);
         }
     }
 }
@@ -192,15 +229,14 @@ pub fn names(names: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     }
 }
 
-fn schema(version: &Value, path: &Path<'_>, errors: &mut ErrorList) {
+fn schema(version: &Value, has_status: bool, strict: &Strictness, path: &Path<'_>, errors: &mut ErrorList) {
     let Some(schema) = version.at("schema").get_set("openAPIV3Schema") else { return };
-    if version.at("subresources").has("status") && !["", "object"].contains(&schema.str_at("type")) {
+    let strict = &strict.of_version(version.str_at("name"));
+    if has_status && !["", "object"].contains(&schema.str_at("type")) {
         let detail =
             "only \"object\" is allowed as the type at the root of the schema if the status subresource is enabled";
         errors.invalid(&path.child("type"), schema.str_at("type"), detail);
-    } else if version.at("subresources").has("status")
-        && let Some(_) = schema.entries().iter().find(|(name, value)| !at_root(name) && !is_zero(value))
-    {
+    } else if has_status && schema.entries().iter().any(|(name, value)| !at_root(name) && is_said(name, value)) {
         let detail = format!(
             "only [{AT_ROOT}] fields are allowed at the root of the schema if the status subresource is enabled"
         );
@@ -210,10 +246,15 @@ fn schema(version: &Value, path: &Path<'_>, errors: &mut ErrorList) {
         errors.forbidden(&path.child("nullable"), "nullable cannot be true at the root");
     }
     let mut own = ErrorList::new();
-    structural::validate(schema, path, &mut own);
-    json_schema::validate_root(schema, path, &mut own);
-    if own.is_empty() {
-        rules::check::validate(schema, path, &mut own);
+    if strict.structural {
+        structural::validate(schema, strict, path, &mut own);
+    }
+    let is_structural = strict.structural && own.is_empty();
+    let before = own.len();
+    json_schema::validate_root(schema, strict, path, &mut own);
+    if is_structural {
+        let wrong: Vec<String> = own[before..].iter().map(|error| error.field.clone()).collect();
+        rules::check::validate(schema, &wrong, strict, path, &mut own);
     }
     errors.append(&mut own);
 }
@@ -230,6 +271,17 @@ fn at_root(field: &str) -> bool {
         field => field,
     };
     AT_ROOT.split(' ').any(|known| known.eq_ignore_ascii_case(name))
+}
+
+/// Whether a field of a schema is there in Go: an empty list is, an empty text mostly is not.
+fn is_said(field: &str, value: &Value) -> bool {
+    const POINTERS: &[&str] = &["$ref", "x-kubernetes-list-type", "x-kubernetes-map-type"];
+    match value {
+        Value::Null => false,
+        Value::Bool(flag) => *flag || matches!(field, "additionalProperties" | "additionalItems"),
+        Value::String(text) => !text.is_empty() || POINTERS.contains(&field),
+        _ => true,
+    }
 }
 
 /// As Go leaves a field that is not set.
@@ -264,11 +316,14 @@ fn deprecation(version: &Value, path: &Path<'_>, errors: &mut ErrorList) {
 }
 
 /// Fields that objects can be selected by: of a simple type, outside metadata, each once.
-fn selectable(version: &Value, path: &Path<'_>, errors: &mut ErrorList) {
-    const LIMIT: usize = 8;
+/// `apart`: what is said where the schema stands elsewhere.
+fn selectable(version: &Value, apart: Option<&str>, strict: &Strictness, path: &Path<'_>, errors: &mut ErrorList) {
     let fields = version.list_at("selectableFields");
     if fields.is_empty() {
         return;
+    }
+    if let Some(detail) = apart {
+        return errors.invalid(path, "", detail);
     }
     let schema = Structural::parse(version.at("schema").at("openAPIV3Schema"));
     let mut known: Vec<Vec<String>> = Vec::new();
@@ -300,8 +355,8 @@ fn selectable(version: &Value, path: &Path<'_>, errors: &mut ErrorList) {
             known.push(steps);
         }
     }
-    if known.len() > LIMIT {
-        errors.too_many(path, known.len(), LIMIT as i64);
+    if known.len() > SELECTABLE_LIMIT && !strict.may_be_crowded(version.str_at("name")) {
+        errors.too_many(path, known.len(), SELECTABLE_LIMIT as i64);
     }
 }
 
@@ -367,7 +422,7 @@ fn subresources(subresources: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     }
 }
 
-fn conversion(conversion: &Value, path: &Path<'_>, errors: &mut ErrorList) {
+fn conversion(conversion: &Value, strict: &Strictness, path: &Path<'_>, errors: &mut ErrorList) {
     let strategy = conversion.str_at("strategy");
     one_of_required(strategy, &["None", "Webhook"], &path.child("strategy"), errors);
     let webhook = conversion.at("webhook");
@@ -385,7 +440,14 @@ fn conversion(conversion: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     let at_client = path.child("webhookClientConfig");
     match webhook.get_set("clientConfig") {
         None => errors.required(&at_client, "required when strategy is set to Webhook"),
-        Some(client) => webhook_client::validate(client, &at_client, errors),
+        Some(client) => {
+            webhook_client::validate(client, &at_client, errors);
+            let bundle = client.str_at("caBundle");
+            if strict.ca_bundle && !bundle.is_empty() && !webhook_client::ca_bundle_reads(bundle) {
+                let detail = "unable to load root certificates: unable to parse bytes as PEM block";
+                errors.invalid(&at_client.child("caBundle"), bundle, detail);
+            }
+        }
     }
     let list = path.child("conversionReviewVersions");
     let versions: Vec<&str> = webhook.strs_at("conversionReviewVersions").collect();
@@ -399,7 +461,7 @@ fn conversion(conversion: &Value, path: &Path<'_>, errors: &mut ErrorList) {
             joined(version, &list.index(index), errors);
         }
     }
-    if !versions.iter().any(|version| REVIEW_VERSIONS.contains(version)) {
+    if strict.review_versions && !versions.iter().any(|version| REVIEW_VERSIONS.contains(version)) {
         let detail = format!("must include at least one of {}", REVIEW_VERSIONS.join(", "));
         errors.invalid(&list, webhook.at("conversionReviewVersions").clone(), detail);
     }

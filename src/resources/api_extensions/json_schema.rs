@@ -2,6 +2,7 @@
 //!
 //! Source: `ValidateCustomResourceDefinitionOpenAPISchema` of apiextensions.
 
+use super::ratchet::Strictness;
 use crate::api::{ErrorList, FieldError, Fields, Path, Report};
 use crate::schema::custom::Structural;
 use serde_json::Value;
@@ -20,9 +21,15 @@ pub fn item_schema(schema: &Value) -> Option<&Value> {
     schema.get_set("items").filter(|items| items.is_object())
 }
 
+/// No type is one, too.
+pub fn is_type(kind: &str) -> bool {
+    kind.is_empty() || TYPES.contains(&kind)
+}
+
 /// Where in a resource a schema stands.
 #[derive(Clone, Copy)]
 struct Place<'a> {
+    strict: &'a Strictness,
     root: bool,
     /// In `apiVersion`, `kind` or `metadata` of the resource, or of one embedded in it.
     inside_metadata: bool,
@@ -30,8 +37,8 @@ struct Place<'a> {
     no_defaults: Option<&'a str>,
 }
 
-pub fn validate_root(schema: &Value, path: &Path<'_>, errors: &mut ErrorList) {
-    validate(schema, Place { root: true, inside_metadata: false, no_defaults: None }, path, errors);
+pub fn validate_root(schema: &Value, strict: &Strictness, path: &Path<'_>, errors: &mut ErrorList) {
+    validate(schema, Place { strict, root: true, inside_metadata: false, no_defaults: None }, path, errors);
 }
 
 fn validate(schema: &Value, place: Place<'_>, path: &Path<'_>, errors: &mut ErrorList) {
@@ -83,17 +90,19 @@ fn validate(schema: &Value, place: Place<'_>, path: &Path<'_>, errors: &mut Erro
         errors.invalid(&at, false, "must be true or undefined");
     }
     map_type(schema, path, errors);
-    list_type(schema, path, errors);
+    list_type(schema, place.strict, path, errors);
     map_keys(schema, path, errors);
-    key_presence(schema, path, errors);
+    if place.strict.list_keys {
+        key_presence(schema, path, errors);
+    }
     rules(schema, path, errors);
 }
 
 /// What OpenAPI v3 has, as far as custom resources take it.
 fn standard(schema: &Value, place: Place<'_>, path: &Path<'_>, errors: &mut ErrorList) {
     let kind = schema.str_at("type");
-    if !kind.is_empty() {
-        errors.one_of(&path.child("type"), kind, TYPES);
+    if place.strict.types && !is_type(kind) {
+        errors.not_supported(&path.child("type"), kind, TYPES);
     }
     if let Some(reason) = place.no_defaults
         && schema.has("default")
@@ -101,7 +110,10 @@ fn standard(schema: &Value, place: Place<'_>, path: &Path<'_>, errors: &mut Erro
         errors.forbidden(&path.child("default"), format!("must not be set {reason}"));
     }
     for field in UNSUPPORTED {
-        if schema.has(field) && schema.at(field) != "" {
+        // Only the reference and the dependencies may not even be empty.
+        let value = schema.at(field);
+        let may_be_empty = !matches!(*field, "$ref" | "dependencies" | "additionalItems");
+        if !value.is_null() && !(may_be_empty && super::definition::is_zero(value)) {
             errors.forbidden(&path.child(field), format!("{field} is not supported"));
         }
     }
@@ -134,25 +146,25 @@ fn map_type(schema: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     errors.one_of(&path.child(MAP_TYPE), kind, MAP_TYPES);
 }
 
-fn list_type(schema: &Value, path: &Path<'_>, errors: &mut ErrorList) {
+/// Of a list that is no set: true. Maps are not atomic unless they say so, lists are.
+pub fn is_atomic_set(schema: &Value) -> bool {
+    let Some(items) = item_schema(schema).filter(|_| schema.str_at(LIST_TYPE) == "set") else { return true };
+    match items.str_at("type") {
+        "array" => matches!(items.optional_str(LIST_TYPE), None | Some("atomic")),
+        "object" => items.optional_str(MAP_TYPE) == Some("atomic"),
+        _ => true,
+    }
+}
+
+fn list_type(schema: &Value, strict: &Strictness, path: &Path<'_>, errors: &mut ErrorList) {
     let Some(kind) = schema.optional_str(LIST_TYPE) else { return };
     needs_type(schema, "array", LIST_TYPE, path, errors);
-    if kind == "set"
-        && schema.str_at("type") == "array"
-        && let Some(items) = item_schema(schema)
-    {
-        let path = path.child("items");
+    if strict.atomic_sets && schema.str_at("type") == "array" && !is_atomic_set(schema) {
+        let items = schema.at("items");
+        let field = if items.str_at("type") == "array" { LIST_TYPE } else { MAP_TYPE };
         let detail = "must be atomic as item of a list with x-kubernetes-list-type=set";
-        let (inner_list, inner_map) = (items.optional_str(LIST_TYPE), items.optional_str(MAP_TYPE));
-        match items.str_at("type") {
-            "array" if inner_list.is_some_and(|kind| kind != "atomic") => {
-                errors.invalid(&path.child(LIST_TYPE), items.at(LIST_TYPE).clone(), detail);
-            }
-            "object" if inner_map != Some("atomic") => {
-                errors.invalid(&path.child(MAP_TYPE), items.at(MAP_TYPE).clone(), detail);
-            }
-            _ => {}
-        }
+        // Kubernetes shows the list type in both cases.
+        errors.invalid(&path.child("items").child(field), items.at(LIST_TYPE).clone(), detail);
     }
     errors.one_of(&path.child(LIST_TYPE), kind, LIST_TYPES);
 }
@@ -195,20 +207,21 @@ fn map_keys(schema: &Value, path: &Path<'_>, errors: &mut ErrorList) {
         {
             let at = at_items.child("properties");
             let detail = "must be a scalar type if parent array's x-kubernetes-list-type is map";
-            errors.invalid(&at.key(key).child("type"), property.str_at("type"), detail);
+            // Kubernetes shows the item's type.
+            errors.invalid(&at.key(key).child("type"), "object", detail);
+        }
+        if !items.at("properties").has(key) {
+            let detail = "entries must all be names of item properties";
+            errors.invalid(&path.child(MAP_KEYS), schema.at(MAP_KEYS).clone(), detail);
         }
         if keys[..index].contains(key) {
             errors.invalid(&path.child(MAP_KEYS), schema.at(MAP_KEYS).clone(), "must not contain duplicate entries");
         }
     }
-    if keys.iter().any(|key| !items.at("properties").has(key)) {
-        let detail = "entries must all be names of item properties";
-        errors.invalid(&path.child(MAP_KEYS), schema.at(MAP_KEYS).clone(), detail);
-    }
 }
 
 /// An item of a set or map can be told from the others.
-fn key_presence(schema: &Value, path: &Path<'_>, errors: &mut ErrorList) {
+pub fn key_presence(schema: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     let kind = schema.str_at(LIST_TYPE);
     let Some(items) = item_schema(schema).filter(|_| matches!(kind, "set" | "map")) else { return };
     let at_items = path.child("items");

@@ -6,5 +6,6 @@ pub mod custom_resource_definition;
 mod defaults;
 mod definition;
 mod json_schema;
+mod ratchet;
 pub mod rules;
 mod structural;

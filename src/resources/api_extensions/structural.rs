@@ -5,6 +5,7 @@
 
 use super::definition::is_zero;
 use super::json_schema::{UNSUPPORTED, item_schema};
+use super::ratchet::Strictness;
 use super::{completeness, defaults};
 use crate::api::regular::regular_expression;
 use crate::api::{ErrorList, Fields, Path, Report};
@@ -19,18 +20,32 @@ enum Level {
 
 /// Defaults are looked at where all else is well. What cannot be made a structural schema is not
 /// looked at here: `json_schema` says why.
-pub fn validate(schema: &Value, path: &Path<'_>, errors: &mut ErrorList) {
+pub fn validate(schema: &Value, strict: &Strictness, path: &Path<'_>, errors: &mut ErrorList) {
     if !is_convertible(schema) {
         return;
     }
+    let mut own = shape(schema, path);
+    if own.is_empty() {
+        defaults::validate_root(schema, strict.pruned_defaults, path, &mut own);
+    }
+    errors.append(&mut own);
+}
+
+fn shape(schema: &Value, path: &Path<'_>) -> ErrorList {
     let mut own = ErrorList::new();
     invariants(schema, Level::Root, path, &mut own);
     completeness::validate(schema, path, &mut own);
     own.sort_by_cached_key(ToString::to_string);
-    if own.is_empty() {
-        defaults::validate_root(schema, path, &mut own);
-    }
-    errors.append(&mut own);
+    own
+}
+
+pub fn is_structural(schema: &Value) -> bool {
+    is_convertible(schema) && shape(schema, &Path::root()).is_empty()
+}
+
+/// Whether a default says something that its schema does not know.
+pub fn has_unpruned_defaults(schema: &Value) -> bool {
+    is_structural(schema) && defaults::has_unpruned(schema)
 }
 
 /// The schemas right below one.

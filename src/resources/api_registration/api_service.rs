@@ -54,11 +54,13 @@ impl Strategy for ApiService {
     fn validate(&self, object: &Value) -> ErrorList {
         let mut errors = ErrorList::new();
         let spec = object.at("spec");
-        let name = object.at("metadata").str_at("name");
         let wanted = format!("{}.{}", spec.str_at("version"), spec.str_at("group"));
-        if !name.is_empty() && names::path_segment(name).is_empty() && name != wanted {
-            let detail = format!("must be `spec.version+\".\"+spec.group`: \"{wanted}\"");
-            errors.invalid(&METADATA.child("name"), name, detail);
+        for field in ["generateName", "name"] {
+            let name = object.at("metadata").str_at(field);
+            if !name.is_empty() && names::path_segment(name).is_empty() && name != wanted {
+                let detail = format!("must be `spec.version+\".\"+spec.group`: \"{wanted}\"");
+                errors.invalid(&METADATA.child(field), name, detail);
+            }
         }
         validate(spec, &mut errors);
         errors
@@ -104,8 +106,15 @@ impl Strategy for Status {
         }
     }
 
-    fn validate_update(&self, _: &Value, _: &Value) -> ErrorList {
-        ErrorList::new()
+    fn validate_update(&self, object: &Value, _: &Value) -> ErrorList {
+        let mut errors = ErrorList::new();
+        let list = Path::new("status");
+        let list = list.child("conditions");
+        for (index, condition) in object.at("status").list_at("conditions").iter().enumerate() {
+            let path = list.index(index);
+            errors.one_of(&path.child("status"), condition.str_at("status"), &["True", "False", "Unknown"]);
+        }
+        errors
     }
 
     fn allow_unconditional_update(&self) -> bool {

@@ -19,6 +19,10 @@ struct ControllerRevision;
 const DATA: Path<'static> = Path::new("data");
 
 impl Strategy for ControllerRevision {
+    fn metadata_checks_on_update(&self) -> usize {
+        1
+    }
+
     fn validate(&self, object: &Value) -> ErrorList {
         let mut errors = ErrorList::new();
         errors.not_negative(&Path::new("revision"), object.int_at("revision"));

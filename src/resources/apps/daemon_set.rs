@@ -2,9 +2,8 @@
 
 use super::deployment::not_decremented;
 use super::replicas::{SPEC, STATUS, at_most_all, int_or_percent, int_or_percent_value, same_selector};
-use crate::api::field::go_quote;
-use crate::api::value::same;
-use crate::api::{ErrorList, FieldError, Fields, FieldsMut, Path, Report};
+use crate::api::value::equal;
+use crate::api::{ErrorList, Fields, FieldsMut, Path, Report};
 use crate::resources::core::pod_spec::Options;
 use crate::resources::core::template;
 use crate::resources::{Column, Context, Resource, Strategy, Subresource, cells, labels};
@@ -100,7 +99,7 @@ impl Strategy for DaemonSet {
         object.copy("status", old);
         let before = old.at("spec").at("template");
         template::drop_disabled(object.object_mut("spec").set_mut("template"), Some(before));
-        let changed = !same(object.at("spec").at("template"), before);
+        let changed = !equal(object.at("spec").at("template"), before);
         set_template_generation(object, template_generation(old) + i64::from(changed));
     }
 
@@ -210,11 +209,6 @@ fn strategy(strategy: &Value, path: &Path<'_>, errors: &mut ErrorList) {
                 _ => {}
             }
         }
-        kind => {
-            // As Go writes the internal type.
-            let shown = format!("{{\"Type\":{},\"RollingUpdate\":{rolling}}}", go_quote(kind));
-            let error = FieldError::not_supported(path, "", &["OnDelete", "RollingUpdate"]);
-            errors.push(FieldError { shown: Some(shown), ..error });
-        }
+        _ => errors.not_supported(path, strategy.clone(), &["RollingUpdate", "OnDelete"]),
     }
 }

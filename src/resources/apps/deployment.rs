@@ -123,7 +123,7 @@ impl Strategy for Status {
             "terminatingReplicas",
             "collisionCount",
         ];
-        counts(status, &all, &["updatedReplicas", "readyReplicas", "availableReplicas"], &mut errors);
+        counts(status, &all, &["updatedReplicas", "readyReplicas", "availableReplicas"], "readyReplicas", &mut errors);
         not_decremented(status, old.at("status"), &mut errors);
         errors
     }

@@ -110,7 +110,7 @@ impl Strategy for Status {
             "terminatingReplicas",
         ];
         let parts = ["fullyLabeledReplicas", "readyReplicas", "availableReplicas"];
-        counts(object.at("status"), &all, &parts, &mut errors);
+        counts(object.at("status"), &all, &parts, "readyReplicas", &mut errors);
         errors
     }
 }

@@ -36,13 +36,14 @@ pub fn selector_and_template(spec: &Value, options: &Options, errors: &mut Error
 /// The selector of a workload stays.
 pub fn same_selector(object: &Value, old: &Value, errors: &mut ErrorList) {
     let (selector, before) = (object.at("spec").at("selector"), old.at("spec").at("selector"));
-    if !crate::api::value::same(selector, before) {
+    if !crate::api::value::equal(selector, before) {
         errors.invalid(&SPEC.child("selector"), selector.clone(), "field is immutable");
     }
 }
 
-/// Counts are not negative; those listed in `parts` are parts of `replicas`.
-pub fn counts(status: &Value, all: &[&str], parts: &[&str], errors: &mut ErrorList) {
+/// Counts are not negative; those listed in `parts` are parts of `replicas`. `ready`: the field of
+/// ready ones, as the message names it.
+pub fn counts(status: &Value, all: &[&str], parts: &[&str], ready: &str, errors: &mut ErrorList) {
     for field in all {
         errors.not_negative(&STATUS.child(field), status.int_at(field));
     }
@@ -55,7 +56,8 @@ pub fn counts(status: &Value, all: &[&str], parts: &[&str], errors: &mut ErrorLi
     }
     let available = status.int_at("availableReplicas");
     if available > status.int_at("readyReplicas") {
-        errors.invalid(&STATUS.child("availableReplicas"), available, "cannot be greater than readyReplicas");
+        let detail = format!("cannot be greater than {ready}");
+        errors.invalid(&STATUS.child("availableReplicas"), available, detail);
     }
 }
 
@@ -70,7 +72,8 @@ pub fn int_or_percent(value: &Value, path: &Path<'_>, errors: &mut ErrorList) {
 /// The number, or that of a percentage; other text is 0.
 pub fn int_or_percent_value(value: &Value) -> i64 {
     match value.as_str() {
-        Some(text) => text.strip_suffix('%').unwrap_or(text).parse().unwrap_or_default(),
+        Some(text) if names::percent(text).is_empty() => text.trim_end_matches('%').parse().unwrap_or_default(),
+        Some(_) => 0,
         None => value.as_i64().unwrap_or_default(),
     }
 }

@@ -3,7 +3,7 @@
 use super::deployment::not_decremented;
 use super::replicas::{SPEC, at_most_all, counts, int_or_percent, int_or_percent_value};
 use crate::api::names::{self, Messages};
-use crate::api::value::same;
+use crate::api::value::equal;
 use crate::api::{ErrorList, Fields, FieldsMut, Path, Report};
 use crate::resources::core::pod_spec::Options;
 use crate::resources::core::{persistent_volume_claim, template};
@@ -69,17 +69,19 @@ impl Strategy for StatefulSet {
     fn prepare_create(&self, object: &mut Value, _: &Context) {
         object.set("status", json!({ "replicas": 0, "availableReplicas": 0 }));
         template::drop_disabled(object.object_mut("spec").set_mut("template"), None);
+        drop_disabled(object, &Value::Null);
     }
 
     fn prepare_update(&self, object: &mut Value, old: &Value, _: &Context) {
         object.copy("status", old);
         let before = old.at("spec").at("template");
         template::drop_disabled(object.object_mut("spec").set_mut("template"), Some(before));
+        drop_disabled(object, old);
     }
 
     fn validate(&self, object: &Value) -> ErrorList {
         let mut errors = ErrorList::new();
-        validate(object.at("spec"), &template::options(None), true, &mut errors);
+        validate(object.at("spec"), &template::options(None), Scope::New, &mut errors);
         errors
     }
 
@@ -87,9 +89,13 @@ impl Strategy for StatefulSet {
         let mut errors = ErrorList::new();
         let options = template::options(Some(old.at("spec").at("template")));
         let (spec, before) = (object.at("spec"), old.at("spec"));
-        validate(spec, &options, false, &mut errors);
+        // What is wrong already does not keep the template from changing.
+        let mut wrong = ErrorList::new();
+        validate(before, &options, Scope::Update, &mut wrong);
+        let scope = if wrong.is_empty() { Scope::Update } else { Scope::WithoutTemplate };
+        validate(spec, &options, scope, &mut errors);
         let fields = spec.entries().keys().chain(before.entries().keys());
-        let kept = |field: &String| MAY_CHANGE.contains(&field.as_str()) || same(spec.at(field), before.at(field));
+        let kept = |field: &String| MAY_CHANGE.contains(&field.as_str()) || equal(spec.at(field), before.at(field));
         if !fields.into_iter().all(kept) {
             errors.forbidden(&SPEC, MAY_NOT_CHANGE);
         }
@@ -102,7 +108,19 @@ impl Strategy for StatefulSet {
     }
 
     fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
-        template::workload_warnings(object, old)
+        let mut out = template::template_warnings(object, old);
+        let spec = object.at("spec");
+        let list = SPEC.child("volumeClaimTemplates");
+        for (index, claim) in spec.list_at("volumeClaimTemplates").iter().enumerate() {
+            let path = list.index(index);
+            // Kubernetes names the spec on update only, and so.
+            let path = if old.is_some() { path.child("Spec") } else { path };
+            persistent_volume_claim::spec_warnings(claim.at("spec"), &path, &mut out);
+        }
+        if spec.int_at("revisionHistoryLimit") < 0 {
+            out.push("spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is recommended".to_owned());
+        }
+        out
     }
 
     fn status(&self) -> Option<&dyn Strategy> {
@@ -133,13 +151,30 @@ impl Strategy for Status {
         let mut errors = ErrorList::new();
         let parts = ["readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas"];
         let all = ["replicas", parts[0], parts[1], parts[2], parts[3], "observedGeneration", "collisionCount"];
-        counts(object.at("status"), &all, &parts, &mut errors);
+        counts(object.at("status"), &all, &parts, "status.readyReplicas", &mut errors);
         not_decremented(object.at("status"), old.at("status"), &mut errors);
         errors
     }
 }
 
-fn validate(spec: &Value, options: &Options, new: bool, errors: &mut ErrorList) {
+/// How much of a spec is looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    New,
+    Update,
+    WithoutTemplate,
+}
+
+/// A field whose feature is off stays only where it was.
+fn drop_disabled(object: &mut Value, old: &Value) {
+    if !old.at("spec").at("updateStrategy").at("rollingUpdate").has("maxUnavailable")
+        && let Some(rolling) = object.object_mut("spec").object_mut("updateStrategy").set_mut("rollingUpdate")
+    {
+        rolling.clear("maxUnavailable");
+    }
+}
+
+fn validate(spec: &Value, options: &Options, scope: Scope, errors: &mut ErrorList) {
     match spec.str_at("podManagementPolicy") {
         "OrderedReady" | "Parallel" => {}
         policy => {
@@ -151,7 +186,13 @@ fn validate(spec: &Value, options: &Options, new: bool, errors: &mut ErrorList) 
     let path = SPEC.child("persistentVolumeClaimRetentionPolicy");
     for field in ["whenDeleted", "whenScaled"] {
         let policy = spec.at("persistentVolumeClaimRetentionPolicy").str_at(field);
-        errors.one_of(&path.child(field), policy, &["Delete", "Retain"]);
+        errors.one_of(&path.child(field), policy, &["Retain", "Delete"]);
+    }
+    let list = SPEC.child("volumeClaimTemplates");
+    if scope == Scope::New {
+        for (index, claim) in spec.list_at("volumeClaimTemplates").iter().enumerate() {
+            persistent_volume_claim::validate_spec(claim.at("spec"), &list.index(index).child("spec"), errors);
+        }
     }
     errors.not_negative(&SPEC.child("replicas"), spec.int_at("replicas"));
     errors.not_negative(&SPEC.child("minReadySeconds"), spec.int_at("minReadySeconds"));
@@ -159,14 +200,8 @@ fn validate(spec: &Value, options: &Options, new: bool, errors: &mut ErrorList) 
         errors.not_negative(&SPEC.child("ordinals.start"), start);
     }
     let service = spec.str_at("serviceName");
-    if new && !service.is_empty() {
+    if scope == Scope::New && !service.is_empty() {
         errors.check(&SPEC.child("serviceName"), service, names::dns_label(service));
-    }
-    let list = SPEC.child("volumeClaimTemplates");
-    if new {
-        for (index, claim) in spec.list_at("volumeClaimTemplates").iter().enumerate() {
-            persistent_volume_claim::validate_spec(claim.at("spec"), &list.index(index).child("spec"), errors);
-        }
     }
     let path = SPEC.child("selector");
     let selector = spec.at("selector");
@@ -179,14 +214,17 @@ fn validate(spec: &Value, options: &Options, new: bool, errors: &mut ErrorList) 
             errors.invalid(&path, selector.clone(), "empty selector is invalid for statefulset");
         }
     }
-    if !labels::selector_is_usable(selector) {
-        return errors.invalid(&path, selector.clone(), "");
+    if labels::selector_is_usable(selector) {
+        pods(spec, empty && !selector.is_null(), scope, options, errors);
+    } else {
+        errors.invalid(&path, selector.clone(), "");
     }
-    pods(spec, empty && !selector.is_null(), options, errors);
+    template::runs_for_good(spec.at("template"), "StatefulSet", &SPEC.child("template"), errors);
 }
 
-/// The template, with a volume for each claim as the pods will have it.
-fn pods(spec: &Value, selects_all: bool, options: &Options, errors: &mut ErrorList) {
+/// The template, with a volume for each claim as the pods will have it. Host name and subdomain are
+/// the controller's to give.
+fn pods(spec: &Value, selects_all: bool, scope: Scope, options: &Options, errors: &mut ErrorList) {
     let path = SPEC.child("template");
     let mut template = spec.at("template").clone();
     let mut claims: Vec<&str> = Vec::new();
@@ -195,6 +233,9 @@ fn pods(spec: &Value, selects_all: bool, options: &Options, errors: &mut ErrorLi
         if !claims.contains(&name) {
             claims.push(name);
         }
+    }
+    for field in ["subdomain", "hostname"] {
+        template.object_mut("spec").clear(field);
     }
     if !claims.is_empty() {
         let own = claims.iter().map(|name| json!({ "name": name, "persistentVolumeClaim": { "claimName": name } }));
@@ -209,9 +250,10 @@ fn pods(spec: &Value, selects_all: bool, options: &Options, errors: &mut ErrorLi
         let detail = "`selector` does not match template `labels`";
         errors.invalid(&path.child("metadata.labels"), template_labels.clone(), detail);
     }
-    labels::labels(template_labels, &path.child("labels"), errors);
-    labels::annotations(template.at("metadata").at("annotations"), &path.child("annotations"), errors);
-    template::validate_running(&template, true, "StatefulSet", &path, options, errors);
+    if scope != Scope::WithoutTemplate {
+        template::validate(&template, &path, options, errors);
+    }
+    template::metadata(&template, &path, options, errors);
 }
 
 fn strategy(strategy: &Value, path: &Path<'_>, errors: &mut ErrorList) {

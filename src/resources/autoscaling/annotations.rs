@@ -2,7 +2,8 @@
 //!
 //! Source: `pkg/apis/autoscaling/v1/conversion.go`.
 
-use crate::api::{Fields, FieldsMut};
+use crate::api::{Fields, FieldsMut, GroupVersionKind};
+use crate::schema;
 use serde_json::{Map, Value, json};
 
 const METRICS: &str = "autoscaling.alpha.kubernetes.io/metrics";
@@ -10,8 +11,11 @@ const CURRENT_METRICS: &str = "autoscaling.alpha.kubernetes.io/current-metrics";
 const CONDITIONS: &str = "autoscaling.alpha.kubernetes.io/conditions";
 const BEHAVIOR: &str = "autoscaling.alpha.kubernetes.io/behavior";
 
+/// The field of a source, and for each value in it the path in v2 and the name in the older form.
+type Source = (&'static str, &'static [(&'static [&'static str], &'static str)]);
+
 /// Where a value of v2 is in the older form; by the field of the source.
-const OLD_NAMES: &[(&str, &[(&[&str], &str)])] = &[
+const OLD_NAMES: &[Source] = &[
     (
         "object",
         &[
@@ -42,6 +46,44 @@ const OLD_NAMES: &[(&str, &[(&[&str], &str)])] = &[
     ("resource", RESOURCE),
     ("containerResource", RESOURCE),
 ];
+/// The same of the values that were measured.
+const OLD_CURRENT: &[Source] = &[
+    (
+        "object",
+        &[
+            (&["describedObject"], "target"),
+            (&["metric", "name"], "metricName"),
+            (&["metric", "selector"], "selector"),
+            (&["current", "value"], "currentValue"),
+            (&["current", "averageValue"], "averageValue"),
+        ],
+    ),
+    (
+        "external",
+        &[
+            (&["metric", "name"], "metricName"),
+            (&["metric", "selector"], "metricSelector"),
+            (&["current", "value"], "currentValue"),
+            (&["current", "averageValue"], "currentAverageValue"),
+        ],
+    ),
+    (
+        "pods",
+        &[
+            (&["metric", "name"], "metricName"),
+            (&["metric", "selector"], "selector"),
+            (&["current", "averageValue"], "currentAverageValue"),
+        ],
+    ),
+    ("resource", CURRENT_RESOURCE),
+    ("containerResource", CURRENT_RESOURCE),
+];
+const CURRENT_RESOURCE: &[(&[&str], &str)] = &[
+    (&["name"], "name"),
+    (&["container"], "container"),
+    (&["current", "averageUtilization"], "currentAverageUtilization"),
+    (&["current", "averageValue"], "currentAverageValue"),
+];
 const RESOURCE: &[(&[&str], &str)] = &[
     (&["name"], "name"),
     (&["container"], "container"),
@@ -68,13 +110,16 @@ pub fn to_v2(object: &mut Value) {
     let mut metrics = Vec::new();
     let mut conditions = None;
     let mut behavior = None;
+    let mut measured = Vec::new();
     if let Some(annotations) = object.object_mut("metadata").set_mut("annotations") {
         if let Some(Value::Array(old)) = take(annotations, METRICS) {
-            metrics.extend(old.iter().map(new_metric));
+            metrics.extend(old.iter().map(|old| new_metric(old, OLD_NAMES)));
         }
         conditions = take(annotations, CONDITIONS);
-        behavior = take(annotations, BEHAVIOR);
-        annotations.clear(CURRENT_METRICS);
+        behavior = take(annotations, BEHAVIOR).map(sent_behavior);
+        if let Some(Value::Array(old)) = take(annotations, CURRENT_METRICS) {
+            measured.extend(old.iter().map(|old| new_metric(old, OLD_CURRENT)));
+        }
     }
     if object.at("metadata").map_at("annotations").is_empty() {
         object.object_mut("metadata").clear("annotations");
@@ -98,6 +143,13 @@ pub fn to_v2(object: &mut Value) {
         status.set("currentMetrics", json!([metric]));
     }
     status.clear("currentCPUUtilizationPercentage");
+    // v2 does not write a zero here.
+    if status.int_at("currentReplicas") == 0 {
+        status.clear("currentReplicas");
+    }
+    if !measured.is_empty() {
+        status.set("currentMetrics", measured);
+    }
     if let Some(conditions) = conditions {
         status.set("conditions", conditions);
     }
@@ -106,14 +158,19 @@ pub fn to_v2(object: &mut Value) {
 /// From v2 to v1.
 pub fn to_v1(object: &mut Value) {
     object.set("apiVersion", "autoscaling/v1");
-    let mut carried: Vec<(&str, Value)> = Vec::new();
+    // Go writes fields in the order of their structs.
+    let list = |kind: &str, items: &[Value]| {
+        let texts: Vec<String> = items.iter().map(|item| schema::as_sent("autoscaling/v1", kind, item)).collect();
+        format!("[{}]", texts.join(","))
+    };
+    let mut carried: Vec<(&str, String)> = Vec::new();
     let spec = object.object_mut("spec");
     let mut others = Vec::new();
     let mut cpu = None;
     for metric in spec.list_at("metrics") {
         match cpu {
             None if is_cpu(metric) => cpu = Some(metric.at("resource").at("target").at("averageUtilization").clone()),
-            _ => others.push(old_metric(metric)),
+            _ => others.push(old_metric(metric, OLD_NAMES)),
         }
     }
     spec.clear("metrics");
@@ -121,10 +178,10 @@ pub fn to_v1(object: &mut Value) {
         spec.set("targetCPUUtilizationPercentage", cpu);
     }
     if !others.is_empty() {
-        carried.push((METRICS, Value::Array(others)));
+        carried.push((METRICS, list("MetricSpec", &others)));
     }
-    if let Some(behavior) = spec.get_set("behavior").cloned() {
-        carried.push((BEHAVIOR, behavior));
+    if let Some(behavior) = spec.get_set("behavior") {
+        carried.push((BEHAVIOR, shown_behavior(behavior)));
         spec.clear("behavior");
     }
     let status = object.object_mut("status");
@@ -134,20 +191,51 @@ pub fn to_v1(object: &mut Value) {
     if let Some(percent) = percent.filter(|percent| !percent.is_null()) {
         status.set("currentCPUUtilizationPercentage", percent);
     }
+    let current: Vec<Value> =
+        status.list_at("currentMetrics").iter().map(|metric| old_metric(metric, OLD_CURRENT)).collect();
+    if !current.is_empty() {
+        carried.push((CURRENT_METRICS, list("MetricStatus", &current)));
+    }
     status.clear("currentMetrics");
     if !status.list_at("conditions").is_empty() {
-        carried.push((CONDITIONS, status.at("conditions").clone()));
+        carried.push((CONDITIONS, list("HorizontalPodAutoscalerCondition", status.list_at("conditions"))));
     }
     status.clear("conditions");
+    for field in ["currentReplicas", "desiredReplicas"] {
+        status.set_default(field, 0);
+    }
     for (name, value) in carried {
-        object.object_mut("metadata").object_mut("annotations").set(name, value.to_string());
+        object.object_mut("metadata").object_mut("annotations").set(name, value);
     }
 }
 
-fn old_metric(metric: &Value) -> Value {
+/// The behavior as Go writes its internal type.
+fn shown_behavior(behavior: &Value) -> String {
+    let kind = GroupVersionKind::new("autoscaling", "v2", "HorizontalPodAutoscaler");
+    let shown = schema::builtin_schema(&kind).and_then(|schema| {
+        let field = schema.at_steps(["spec", "behavior"].into_iter())?;
+        schema.shown(field, behavior)
+    });
+    shown.unwrap_or_else(|| behavior.to_string())
+}
+
+/// A behavior that was written so, or as it is sent.
+fn sent_behavior(value: Value) -> Value {
+    match value {
+        Value::Object(fields) => fields
+            .into_iter()
+            .filter(|(_, value)| !value.is_null())
+            .map(|(name, value)| (name[..1].to_lowercase() + &name[1..], sent_behavior(value)))
+            .collect(),
+        Value::Array(items) => items.into_iter().map(sent_behavior).collect(),
+        value => value,
+    }
+}
+
+fn old_metric(metric: &Value, names: &[Source]) -> Value {
     let mut old = Map::new();
     old.insert("type".to_owned(), metric.at("type").clone());
-    for (source, names) in OLD_NAMES.iter().filter(|(source, _)| metric.has(source)) {
+    for (source, names) in names.iter().filter(|(source, _)| metric.has(source)) {
         let mut fields = Map::new();
         for (path, name) in *names {
             let value = path.iter().fold(metric.at(source), |value, step| value.at(step));
@@ -160,9 +248,9 @@ fn old_metric(metric: &Value) -> Value {
     Value::Object(old)
 }
 
-fn new_metric(old: &Value) -> Value {
+fn new_metric(old: &Value, names: &[Source]) -> Value {
     let mut metric = json!({ "type": old.at("type") });
-    for (source, names) in OLD_NAMES.iter().filter(|(source, _)| old.has(source)) {
+    for (source, names) in names.iter().filter(|(source, _)| old.has(source)) {
         let new = metric.object_mut(source);
         for (path, name) in *names {
             let Some(value) = old.at(source).get_set(name) else { continue };
@@ -170,7 +258,7 @@ fn new_metric(old: &Value) -> Value {
             let holder = steps.iter().fold(&mut *new, |value, step| value.object_mut(step));
             holder.set(last, value.clone());
         }
-        let target = new.object_mut("target");
+        let Some(target) = new.set_mut("target").filter(|target| target.is_object()) else { continue };
         let kind = ["averageUtilization", "averageValue", "value"].into_iter().find(|field| target.has(field));
         let kind = match kind {
             Some("averageUtilization") => "Utilization",
@@ -200,14 +288,14 @@ mod tests {
                     {"type": "Pods", "pods": {"metric": {"name": "rps"}, "target": {"type": "AverageValue", "averageValue": "10"}}},
                 ],
             },
-            "status": {},
+            "status": {"desiredReplicas": 0},
         });
         let mut object = v2.clone();
         to_v1(&mut object);
         assert_eq!(object["spec"], json!({"maxReplicas": 3, "targetCPUUtilizationPercentage": 50}));
         assert_eq!(
             object["metadata"]["annotations"][METRICS],
-            r#"[{"pods":{"metricName":"rps","targetAverageValue":"10"},"type":"Pods"}]"#
+            r#"[{"type":"Pods","pods":{"metricName":"rps","targetAverageValue":"10"}}]"#
         );
         to_v2(&mut object);
         assert_eq!(object, v2);

@@ -1,6 +1,6 @@
 //! HorizontalPodAutoscaler in `autoscaling/v2`: as many replicas as the metrics ask for.
 
-use super::metrics;
+use super::metrics::{self, Version};
 use crate::api::{ErrorList, Fields, FieldsMut, Path, Quantity, Report};
 use crate::resources::{Column, Context, Resource, Strategy, Subresource, cells};
 use serde_json::{Value, json};
@@ -64,7 +64,13 @@ impl Strategy for HorizontalPodAutoscaler {
 
     fn validate(&self, object: &Value) -> ErrorList {
         let mut errors = ErrorList::new();
-        validate(object.at("spec"), &mut errors);
+        validate(object.at("spec"), None, &mut errors);
+        errors
+    }
+
+    fn validate_update(&self, object: &Value, old: &Value) -> ErrorList {
+        let mut errors = ErrorList::new();
+        validate(object.at("spec"), Some(old.at("spec")), &mut errors);
         errors
     }
 
@@ -105,10 +111,12 @@ impl Strategy for Status {
     }
 }
 
-fn validate(spec: &Value, errors: &mut ErrorList) {
+fn validate(spec: &Value, old: Option<&Value>, errors: &mut ErrorList) {
     let least = spec.optional_int("minReplicas");
-    if let Some(least) = least.filter(|least| *least < 1) {
-        errors.invalid(&SPEC.child("minReplicas"), least, "must be greater than or equal to 1");
+    // One that was at zero may stay there.
+    let bound = if old.is_some_and(|old| old.optional_int("minReplicas") == Some(0)) { 0 } else { 1 };
+    if let Some(least) = least.filter(|least| *least < bound) {
+        errors.invalid(&SPEC.child("minReplicas"), least, format!("must be greater than or equal to {bound}"));
     }
     let (path, most) = (SPEC.child("maxReplicas"), spec.int_at("maxReplicas"));
     if most == 0 {
@@ -119,8 +127,27 @@ fn validate(spec: &Value, errors: &mut ErrorList) {
     if least.is_some_and(|least| most < least) {
         errors.invalid(&path, most, "must be greater than or equal to `minReplicas`");
     }
-    metrics::reference(spec.at("scaleTargetRef"), &SPEC.child("scaleTargetRef"), errors);
-    metrics::validate(spec.list_at("metrics"), &SPEC.child("metrics"), errors);
+    let target = spec.at("scaleTargetRef");
+    let kept = |field: &str| old.is_some_and(|old| old.at("scaleTargetRef").str_at(field) == target.str_at(field));
+    let version = match target.str_at("kind") {
+        _ if kept("kind") && kept("apiVersion") => Version::Ignored,
+        // The only one of the core group that scales.
+        "ReplicationController" => Version::Any,
+        _ => Version::Grouped,
+    };
+    metrics::reference(target, version, &SPEC.child("scaleTargetRef"), errors);
+    let described = |metric: &Value| {
+        metric.str_at("type") == "Object"
+            && metrics::version_error(metric.at("object").at("describedObject").str_at("apiVersion"), Version::Any)
+                .is_some()
+    };
+    let lenient = old.is_some_and(|old| old.list_at("metrics").iter().any(described));
+    metrics::validate(spec.list_at("metrics"), lenient, &SPEC.child("metrics"), errors);
+    let outside = |metric: &Value| matches!(metric.str_at("type"), "Object" | "External");
+    if least == Some(0) && !spec.list_at("metrics").iter().any(outside) {
+        let detail = "must specify at least one Object or External metric to support scaling to zero replicas";
+        errors.forbidden(&SPEC.child("metrics"), detail);
+    }
     let path = SPEC.child("behavior");
     for field in ["scaleUp", "scaleDown"] {
         if let Some(rules) = spec.at("behavior").get_set(field) {
@@ -159,6 +186,6 @@ fn scaling_rules(rules: &Value, path: &Path<'_>, errors: &mut ErrorList) {
         }
     }
     if let Some(tolerance) = rules.get_set("tolerance").map(Quantity::of).filter(Quantity::is_negative) {
-        errors.invalid(&path.child("tolerance"), tolerance.to_string(), "must be greater or equal to zero");
+        errors.invalid(&path.child("tolerance"), tolerance.to_string(), "must be greater than or equal to 0");
     }
 }

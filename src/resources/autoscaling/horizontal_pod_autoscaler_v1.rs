@@ -41,6 +41,10 @@ impl Strategy for Older {
         HorizontalPodAutoscaler.validate(object)
     }
 
+    fn validate_update(&self, object: &Value, old: &Value) -> ErrorList {
+        HorizontalPodAutoscaler.validate_update(object, old)
+    }
+
     fn status(&self) -> Option<&dyn Strategy> {
         Some(&v2::Status)
     }

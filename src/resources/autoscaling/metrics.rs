@@ -2,24 +2,37 @@
 
 use crate::api::names;
 use crate::api::{ErrorList, Fields, Path, Quantity, Report, gvk};
+use crate::resources::core::pod_spec::resource_requirements::container_resource_name;
 use serde_json::Value;
 
-type Check = fn(&Value, &Path<'_>, &mut ErrorList);
+type Check = fn(&Value, bool, &Path<'_>, &mut ErrorList);
+
+/// What an apiVersion must say.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// A group and a version.
+    Grouped,
+    /// A version, with or without a group.
+    Any,
+    /// It is not looked at.
+    Ignored,
+}
 
 /// Type, field, check; in the order in which Kubernetes looks at them.
 pub const SOURCES: &[(&str, &str, Check)] = &[
     ("Object", "object", object),
-    ("External", "external", external),
-    ("Pods", "pods", pods),
-    ("Resource", "resource", resource),
-    ("ContainerResource", "containerResource", container_resource),
+    ("External", "external", |source, _, path, errors| external(source, path, errors)),
+    ("Pods", "pods", |source, _, path, errors| pods(source, path, errors)),
+    ("Resource", "resource", |source, _, path, errors| resource(source, path, errors)),
+    ("ContainerResource", "containerResource", |source, _, path, errors| container_resource(source, path, errors)),
 ];
 const TYPES: &[&str] = &["ContainerResource", "External", "Object", "Pods", "Resource"];
 const UNKNOWN: &str = "<unknown>";
 /// Metrics shown in a Table.
 const SHOWN: usize = 2;
 
-pub fn validate(metrics: &[Value], path: &Path<'_>, errors: &mut ErrorList) {
+/// `lenient`: references were wrong before, and may stay so.
+pub fn validate(metrics: &[Value], lenient: bool, path: &Path<'_>, errors: &mut ErrorList) {
     for (index, metric) in metrics.iter().enumerate() {
         let path = path.index(index);
         let kind = metric.str_at("type");
@@ -29,7 +42,7 @@ pub fn validate(metrics: &[Value], path: &Path<'_>, errors: &mut ErrorList) {
         errors.one_of(&path.child("type"), kind, TYPES);
         let present: Vec<_> = SOURCES.iter().filter(|(_, field, _)| metric.has(field)).collect();
         if let Some((_, field, check)) = present.first() {
-            check(metric.at(field), &path.child(field), errors);
+            check(metric.at(field), lenient, &path.child(field), errors);
         }
         match SOURCES.iter().find(|(known, _, _)| *known == kind) {
             Some((_, field, _)) if !metric.has(field) => {
@@ -46,8 +59,19 @@ pub fn validate(metrics: &[Value], path: &Path<'_>, errors: &mut ErrorList) {
     }
 }
 
+/// Why an apiVersion is refused.
+pub fn version_error(api_version: &str, wanted: Version) -> Option<String> {
+    let (group, version) = gvk::split_api_version(api_version);
+    match wanted {
+        Version::Ignored => None,
+        _ if version.contains('/') => Some(format!("unexpected GroupVersion string: {api_version}")),
+        Version::Grouped if group.is_empty() => Some("apiVersion must specify API group".to_owned()),
+        _ => None,
+    }
+}
+
 /// A reference to an object of any version.
-pub fn reference(reference: &Value, path: &Path<'_>, errors: &mut ErrorList) {
+pub fn reference(reference: &Value, version: Version, path: &Path<'_>, errors: &mut ErrorList) {
     for field in ["kind", "name"] {
         match reference.str_at(field) {
             "" => errors.required(&path.child(field), ""),
@@ -55,15 +79,14 @@ pub fn reference(reference: &Value, path: &Path<'_>, errors: &mut ErrorList) {
         }
     }
     let api_version = reference.str_at("apiVersion");
-    let (group, _) = gvk::split_api_version(api_version);
-    if group.is_empty() && !(api_version == "v1" && reference.str_at("kind") == "ReplicationController") {
-        errors.invalid(&path.child("apiVersion"), api_version, "apiVersion must specify API group");
+    if let Some(detail) = version_error(api_version, version) {
+        errors.invalid(&path.child("apiVersion"), api_version, detail);
     }
 }
 
 fn identifier(metric: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     match metric.str_at("name") {
-        "" => errors.required(&path.child("name"), ""),
+        "" => errors.required(&path.child("name"), "must specify a metric name"),
         name => errors.check(&path.child("name"), name, names::path_segment(name)),
     }
 }
@@ -86,8 +109,9 @@ fn target(target: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     }
 }
 
-fn object(source: &Value, path: &Path<'_>, errors: &mut ErrorList) {
-    reference(source.at("describedObject"), &path.child("describedObject"), errors);
+fn object(source: &Value, lenient: bool, path: &Path<'_>, errors: &mut ErrorList) {
+    let version = if lenient { Version::Ignored } else { Version::Any };
+    reference(source.at("describedObject"), version, &path.child("describedObject"), errors);
     identifier(source.at("metric"), &path.child("metric"), errors);
     let path = path.child("target");
     let wanted = source.at("target");
@@ -120,7 +144,7 @@ fn pods(source: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     let path = path.child("target");
     let wanted = source.at("target");
     target(wanted, &path, errors);
-    if Quantity::of(wanted.at("averageValue")) <= Quantity::ZERO {
+    if !wanted.has("averageValue") {
         errors.required(&path.child("averageValue"), "must specify a positive target averageValue");
     }
 }
@@ -133,11 +157,13 @@ fn resource(source: &Value, path: &Path<'_>, errors: &mut ErrorList) {
 }
 
 fn container_resource(source: &Value, path: &Path<'_>, errors: &mut ErrorList) {
-    if source.str_at("name").is_empty() {
-        errors.required(&path.child("name"), "must specify a resource name");
+    match source.str_at("name") {
+        "" => errors.required(&path.child("name"), "must specify a resource name"),
+        name => container_resource_name(name, &path.child("name"), errors),
     }
-    if source.str_at("container").is_empty() {
-        errors.required(&path.child("container"), "must specify a container");
+    match source.str_at("container") {
+        "" => errors.required(&path.child("container"), "must specify a container"),
+        name => errors.check(&path.child("container"), name, names::dns_label(name)),
     }
     resource_target(source.at("target"), &path.child("target"), errors);
 }

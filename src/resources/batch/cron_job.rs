@@ -4,7 +4,6 @@ use super::job::{self, SPEC};
 use crate::api::cron::Schedule;
 use crate::api::{ErrorList, Fields, FieldsMut, Path, Report};
 use crate::resources::core::pod_spec::Options;
-use crate::resources::core::pod_spec::warnings;
 use crate::resources::core::template;
 use crate::resources::{Column, Context, Resource, Strategy, Subresource, cells};
 use serde_json::{Value, json};
@@ -38,6 +37,7 @@ struct CronJob;
 
 /// A Job's name is this one's and eleven characters.
 const NAME_LIMIT: usize = 52;
+const ZONE_PART_LIMIT: usize = 14;
 
 impl Strategy for CronJob {
     fn default(&self, object: &mut Value) {
@@ -63,7 +63,7 @@ impl Strategy for CronJob {
 
     fn validate(&self, object: &Value) -> ErrorList {
         let mut errors = ErrorList::new();
-        validate(object.at("spec"), &template::options(None), &mut errors);
+        validate(object.at("spec"), None, &template::options(None), &mut errors);
         let name = object.at("metadata").str_at("name");
         if name.len() > NAME_LIMIT {
             let detail = format!("must be no more than {NAME_LIMIT} characters");
@@ -75,19 +75,18 @@ impl Strategy for CronJob {
     fn validate_update(&self, object: &Value, old: &Value) -> ErrorList {
         let mut errors = ErrorList::new();
         let options = template::options(Some(pods(old)));
-        validate(object.at("spec"), &options, &mut errors);
+        validate(object.at("spec"), Some(old.at("spec")), &options, &mut errors);
         errors
     }
 
-    fn warnings(&self, object: &Value, _: Option<&Value>) -> Vec<String> {
-        let mut out = Vec::new();
-        warnings::template(pods(object), &SPEC.child("jobTemplate.spec.template"), &mut out);
-        let schedule = object.at("spec").str_at("schedule");
-        if schedule.contains("TZ") {
-            out.push(format!(
-                "CRON_TZ or TZ used in {} is not officially supported, see https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/ for more details",
-                SPEC.child("schedule")
-            ));
+    fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
+        let mut out = template::workload_warnings_of(object, old, |out, object| {
+            let job = object.at("spec").at("jobTemplate").at("spec");
+            job::spec_warnings(job, &SPEC.child("jobTemplate.spec"), out);
+        });
+        if old.is_some() && object.at("spec").str_at("schedule").contains("TZ") {
+            // The path is Kubernetes's own.
+            out.push("cannot use TZ or CRON_TZ in spec.spec.schedule, use timeZone instead, see https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/ for more details".to_owned());
         }
         out
     }
@@ -144,7 +143,7 @@ fn drop_disabled(object: &mut Value, old: &Value) {
     template::drop_disabled(job.set_mut("template"), before.as_ref());
 }
 
-fn validate(spec: &Value, options: &Options, errors: &mut ErrorList) {
+fn validate(spec: &Value, old: Option<&Value>, options: &Options, errors: &mut ErrorList) {
     let path = SPEC.child("schedule");
     match spec.str_at("schedule") {
         "" => errors.required(&path, ""),
@@ -152,17 +151,21 @@ fn validate(spec: &Value, options: &Options, errors: &mut ErrorList) {
             if let Err(error) = Schedule::parse(schedule) {
                 errors.invalid(&path, schedule, error.to_string());
             }
-            if schedule.contains("TZ") && spec.has("timeZone") {
-                let detail = "cannot use both timeZone field and TZ or CRON_TZ in schedule";
-                errors.invalid(&path, schedule, detail);
-            } else if schedule.contains("TZ") {
-                let detail = "cannot use TZ or CRON_TZ in schedule, use timeZone field instead";
+            // One that had a zone in its schedule keeps it.
+            let had_zone = old.is_some_and(|old| old.str_at("schedule").contains("TZ"));
+            let detail = match (schedule.contains("TZ"), had_zone, spec.has("timeZone")) {
+                (true, true, true) => "cannot use both timeZone field and TZ or CRON_TZ in schedule",
+                (true, false, _) => "cannot use TZ or CRON_TZ in schedule, use timeZone field instead",
+                _ => "",
+            };
+            if !detail.is_empty() {
                 errors.invalid(&path, schedule, detail);
             }
         }
     }
     errors.not_negative(&SPEC.child("startingDeadlineSeconds"), spec.int_at("startingDeadlineSeconds"));
-    if let Some(zone) = spec.optional_str("timeZone") {
+    let zone = spec.optional_str("timeZone");
+    if let Some(zone) = zone.filter(|_| old.is_none_or(|old| old.optional_str("timeZone") != zone)) {
         time_zone(zone, &SPEC.child("timeZone"), errors);
     }
     let known = &["Allow", "Forbid", "Replace"];
@@ -189,11 +192,24 @@ fn time_zone(zone: &str, path: &Path<'_>, errors: &mut ErrorList) {
     if zone.is_empty() {
         return errors.invalid(path, zone, "timeZone must be nil or non-empty string");
     }
+    let known = |c: u8| c.is_ascii_alphanumeric() || b".-_+".contains(&c);
+    let is_part = |part: &str| {
+        (1..=ZONE_PART_LIMIT).contains(&part.len())
+            && part.bytes().all(known)
+            && !part.starts_with('-')
+            && !matches!(part, "." | "..")
+    };
+    let unknown = format!("unknown time zone {zone}");
+    if !zone.split('/').all(is_part) {
+        return errors.invalid(path, zone, unknown);
+    }
     if zone.eq_ignore_ascii_case("Local") {
         let detail = "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones";
         errors.invalid(path, zone, detail);
     }
-    if jiff::tz::TimeZone::get(zone).is_err() {
-        errors.invalid(path, zone, format!("unknown time zone {zone}"));
+    // Kubernetes minds the case of letters.
+    let found = zone == "Local" || jiff::tz::TimeZone::get(zone).is_ok_and(|found| found.iana_name() == Some(zone));
+    if !found {
+        errors.invalid(path, zone, unknown);
     }
 }

@@ -1,9 +1,8 @@
 //! Job: pods that run to their end.
 
-use super::pod_failure_policy;
-use crate::api::value::same;
-use crate::api::{ErrorList, FieldError, Fields, FieldsMut, Path, Report, names};
-use crate::resources::core::pod_spec::Options;
+use super::{job_status, job_update, pod_failure_policy};
+use crate::api::{ErrorList, Fields, FieldsMut, Path, Report, names};
+use crate::resources::core::pod_spec::{Options, warnings};
 use crate::resources::core::template;
 use crate::resources::{Column, Context, Resource, Strategy, Subresource, cells, labels};
 use serde_json::{Value, json};
@@ -24,17 +23,28 @@ pub fn resource() -> Resource {
 struct Job;
 
 pub const SPEC: Path<'static> = Path::new("spec");
-const STATUS: Path<'static> = Path::new("status");
 const CONTROLLER_UID: &str = "batch.kubernetes.io/controller-uid";
 const JOB_NAME: &str = "batch.kubernetes.io/job-name";
 const OLD_CONTROLLER_UID: &str = "controller-uid";
 const OLD_JOB_NAME: &str = "job-name";
-const INDEXED_PARALLELISM_LIMIT: i64 = 100_000;
+const INDEXED_LIMIT: i64 = 100_000;
+const COMPLETIONS_SOFT_LIMIT: i64 = 100_000;
+/// Of parallelism and failed indexes, with more completions than that.
+const HIGH_COMPLETIONS_LIMIT: i64 = 10_000;
 const MANAGED_BY_LIMIT: usize = 63;
 
 impl Strategy for Job {
+    fn metadata_checks_on_update(&self) -> usize {
+        1
+    }
+
     fn default(&self, object: &mut Value) {
-        default_labels(object);
+        let template = object.at("spec").at("template").at("metadata");
+        let generated = template.at("labels").has(OLD_CONTROLLER_UID) || template.at("labels").has(CONTROLLER_UID);
+        // Those of a new Job are not whole yet.
+        if generated || object.at("spec").bool_at("manualSelector") {
+            default_labels(object);
+        }
         let spec = object.object_mut("spec");
         if !spec.has("completions") && !spec.has("parallelism") {
             spec.set("completions", 1);
@@ -62,6 +72,7 @@ impl Strategy for Job {
         let metadata = object.at("metadata");
         let (uid, name) = (metadata.str_at("uid").to_owned(), metadata.str_at("name").to_owned());
         let spec = object.object_mut("spec");
+        let labelled = !spec.at("template").at("metadata").map_at("labels").is_empty();
         if !spec.bool_at("manualSelector") {
             let labels = spec.object_mut("template").object_mut("metadata").object_mut("labels");
             for (label, value) in
@@ -72,8 +83,9 @@ impl Strategy for Job {
             spec.object_mut("selector").object_mut("matchLabels").set_default(CONTROLLER_UID, uid);
         }
         template::drop_disabled(spec.set_mut("template"), None);
-        // Kubernetes does this when it reads the Job again: a name that is no label value is refused first.
-        if names::label_value(&name).is_empty() {
+        // Where the pods had no labels of their own, Kubernetes does this when it reads the Job again: a name
+        // that is no label value is refused first.
+        if labelled || names::label_value(&name).is_empty() {
             default_labels(object);
         }
     }
@@ -86,39 +98,29 @@ impl Strategy for Job {
 
     fn validate(&self, object: &Value) -> ErrorList {
         let mut errors = ErrorList::new();
-        generated_selector(object, &mut errors);
+        generated_selector(object, true, &mut errors);
         validate_selected(object.at("spec"), &template::options(None), &mut errors);
-        let spec = object.at("spec");
-        if spec.str_at("completionMode") == "Indexed" && spec.int_at("completions") > 0 {
-            let name = object.at("metadata").str_at("name");
-            let last = format!("{name}-{}", spec.int_at("completions") - 1);
-            let messages = names::dns_label(&last);
-            if !messages.is_empty() {
-                let detail = format!("will not able to create pod with invalid DNS label: {last}");
-                errors.invalid(&Path::new("metadata").child("name"), name, detail);
-            }
-        }
+        hostnames(object, &mut errors);
         errors
     }
 
     fn validate_update(&self, object: &Value, old: &Value) -> ErrorList {
         let mut errors = ErrorList::new();
-        let options = template::options(Some(old.at("spec").at("template")));
+        let before = old.at("spec").at("template");
+        let options = template::options(Some(before));
+        let labels = before.at("metadata").at("labels");
+        generated_selector(object, labels.has(JOB_NAME) && labels.has(CONTROLLER_UID), &mut errors);
         validate_selected(object.at("spec"), &options, &mut errors);
-        changes(object.at("spec"), old, &mut errors);
+        hostnames(object, &mut errors);
+        // Kubernetes looks at the spec twice.
+        validate_selected(object.at("spec"), &options, &mut errors);
+        job_update::validate(object.at("spec"), old, &mut errors);
         errors
     }
 
     fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
-        let mut out = template::workload_warnings(object, old);
-        let spec = object.at("spec");
-        if spec.str_at("completionMode") == "Indexed"
-            && spec.int_at("completions") > 100_000
-            && spec.int_at("parallelism") > 10_000
-        {
-            out.push("In Indexed Jobs with a number of completions higher than 10^5 and a parallelism higher than 10^4, a Kubernetes control plane might not be able to track completedIndexes when a big number of indexes fail".to_owned());
-        }
-        out
+        let at = |list: &mut Vec<String>, object: &Value| spec_warnings(object.at("spec"), &SPEC, list);
+        template::workload_warnings_of(object, old, at)
     }
 
     fn status(&self) -> Option<&dyn Strategy> {
@@ -196,32 +198,65 @@ impl Strategy for Status {
         object.copy("spec", old);
     }
 
-    fn validate_update(&self, object: &Value, _: &Value) -> ErrorList {
+    fn validate_update(&self, object: &Value, old: &Value) -> ErrorList {
         let mut errors = ErrorList::new();
-        for field in ["active", "succeeded", "failed", "ready", "terminating"] {
-            errors.not_negative(&STATUS.child(field), object.at("status").int_at(field));
-        }
+        job_status::validate(object, old, &mut errors);
         errors
     }
 }
 
-/// The labels that tie pods to a Job are those that were generated for it.
-fn generated_selector(object: &Value, errors: &mut ErrorList) {
+/// Warnings of the spec of a Job, or of a template of one.
+pub fn spec_warnings(spec: &Value, path: &Path<'_>, out: &mut Vec<String>) {
+    if spec.str_at("completionMode") == "Indexed"
+        && spec.int_at("completions") > COMPLETIONS_SOFT_LIMIT
+        && spec.int_at("parallelism") > HIGH_COMPLETIONS_LIMIT
+    {
+        out.push(format!(
+            "{path}: In Indexed Jobs with a number of completions higher than 10^5 and a parallelism higher than 10^4, Kubernetes might not be able to track completedIndexes when a big number of indexes fail"
+        ));
+    }
+    warnings::template(spec.at("template"), &path.child("template"), out);
+}
+
+/// The labels that tie pods to a Job are those that were generated for it; `prefixed`: with those
+/// that bear a prefix.
+fn generated_selector(object: &Value, prefixed: bool, errors: &mut ErrorList) {
     let (metadata, spec) = (object.at("metadata"), object.at("spec"));
-    if spec.bool_at("manualSelector") {
+    if spec.bool_at("manualSelector") || !spec.has("selector") {
         return;
     }
-    let path = SPEC.child("template.metadata.labels");
+    let path = SPEC.child("template.metadata");
     let labels = spec.at("template").at("metadata").at("labels");
     let (uid, name) = (metadata.str_at("uid"), metadata.str_at("name"));
-    for (label, wanted) in [(OLD_CONTROLLER_UID, uid), (OLD_JOB_NAME, name), (CONTROLLER_UID, uid), (JOB_NAME, name)] {
-        if labels.str_at(label) != wanted {
-            errors.invalid(&path.key(label), labels.str_at(label), format!("must be '{wanted}'"));
+    let all = [(OLD_CONTROLLER_UID, uid), (OLD_JOB_NAME, name), (CONTROLLER_UID, uid), (JOB_NAME, name)];
+    let wanted = if prefixed { &all[..] } else { &all[..2] };
+    let at_labels = path.child("labels");
+    for (label, value) in wanted {
+        match labels.get_set(label) {
+            None => errors.required(&at_labels.key(label), format!("must be '{value}'")),
+            Some(actual) if actual.as_str() != Some(value) => {
+                errors.invalid(&at_labels.key(label), labels.clone(), format!("must be '{value}'"));
+            }
+            Some(_) => {}
         }
     }
+    let expected: Value = wanted.iter().map(|(label, value)| (label.to_string(), Value::from(*value))).collect();
     let selector = spec.at("selector");
-    if selector.at("matchLabels").str_at(CONTROLLER_UID) != uid {
+    if labels::selector_is_usable(selector) && !labels::selector_matches(selector, &expected) {
         errors.invalid(&SPEC.child("selector"), selector.clone(), "`selector` not auto-generated");
+    }
+}
+
+/// Pods of an Indexed Job have its name and their index as their hostnames.
+fn hostnames(object: &Value, errors: &mut ErrorList) {
+    let spec = object.at("spec");
+    if spec.str_at("completionMode") == "Indexed" && spec.int_at("completions") > 0 {
+        let name = object.at("metadata").str_at("name");
+        let last = format!("{name}-{}", spec.int_at("completions") - 1);
+        if !names::dns_label(&last).is_empty() {
+            let detail = format!("will not able to create pod with invalid DNS label: {last}");
+            errors.invalid(&Path::new("metadata").child("name"), name, detail);
+        }
     }
 }
 
@@ -259,7 +294,10 @@ pub fn validate(spec: &Value, path: &Path<'_>, options: &Options, errors: &mut E
     }
     if let Some(manager) = spec.optional_str("managedBy") {
         let at_manager = path.child("managedBy");
-        errors.check(&at_manager, manager, names::domain_prefixed_path(manager));
+        match manager {
+            "" => errors.required(&at_manager, ""),
+            manager => errors.check(&at_manager, manager, names::domain_prefixed_path(manager)),
+        }
         if manager.len() > MANAGED_BY_LIMIT {
             errors.too_long(&at_manager, MANAGED_BY_LIMIT as i64);
         }
@@ -271,7 +309,7 @@ pub fn validate(spec: &Value, path: &Path<'_>, options: &Options, errors: &mut E
         if spec.str_at("completionMode") == "Indexed" {
             pod_failure_policy::success(policy, spec.int_at("completions"), &at_policy, errors);
         } else {
-            errors.push(FieldError::invalid_omitted(&at_policy, "requires indexed completion mode"));
+            errors.invalid(&at_policy, policy.clone(), "requires indexed completion mode");
         }
     }
     if let Some(policy) = spec.optional_str("podReplacementPolicy") {
@@ -298,62 +336,46 @@ pub fn validate(spec: &Value, path: &Path<'_>, options: &Options, errors: &mut E
 fn completion_mode(spec: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     let mode = spec.optional_str("completionMode");
     if let Some(mode) = mode {
-        errors.one_of(&path.child("completionMode"), mode, &["Indexed", "NonIndexed"]);
+        errors.one_of(&path.child("completionMode"), mode, &["NonIndexed", "Indexed"]);
+    }
+    let (failed, completions) = (spec.optional_int("maxFailedIndexes"), spec.optional_int("completions"));
+    let (at_failed, at_parallelism) = (path.child("maxFailedIndexes"), path.child("parallelism"));
+    if matches!(mode, None | Some("NonIndexed")) {
+        for field in ["backoffLimitPerIndex", "maxFailedIndexes"] {
+            if let Some(value) = spec.optional_int(field) {
+                errors.invalid(&path.child(field), value, "requires indexed completion mode");
+            }
+        }
     }
     if mode != Some("Indexed") {
-        if spec.has("backoffLimitPerIndex") {
-            let value = spec.int_at("backoffLimitPerIndex");
-            errors.invalid(&path.child("backoffLimitPerIndex"), value, "requires indexed completion mode");
-        }
-        if spec.has("maxFailedIndexes") {
-            let value = spec.int_at("maxFailedIndexes");
-            errors.invalid(&path.child("maxFailedIndexes"), value, "requires indexed completion mode");
-        }
         return;
     }
-    let Some(completions) = spec.optional_int("completions") else {
-        return errors.required(&path.child("completions"), "when completion mode is Indexed");
-    };
+    if completions.is_none() {
+        errors.required(&path.child("completions"), "when completion mode is Indexed");
+    }
+    let at_most = |limit: i64, when: &str| format!("must be less than or equal to {limit}{when}");
     let parallelism = spec.int_at("parallelism");
-    if parallelism > INDEXED_PARALLELISM_LIMIT {
-        let detail =
-            format!("must be less than or equal to {INDEXED_PARALLELISM_LIMIT} when completion mode is Indexed");
-        errors.invalid(&path.child("parallelism"), parallelism, detail);
+    if parallelism > INDEXED_LIMIT {
+        errors.invalid(&at_parallelism, parallelism, at_most(INDEXED_LIMIT, " when completion mode is Indexed"));
     }
-    if let Some(failed) = spec.optional_int("maxFailedIndexes").filter(|failed| *failed > completions) {
-        errors.invalid(&path.child("maxFailedIndexes"), failed, "must be less than or equal to completions");
+    if let Some((failed, _)) = failed.zip(completions).filter(|(failed, completions)| failed > completions) {
+        errors.invalid(&at_failed, failed, "must be less than or equal to completions");
     }
-}
-
-/// What stays once a Job is there.
-fn changes(spec: &Value, old: &Value, errors: &mut ErrorList) {
-    let before = old.at("spec");
-    let elastic = spec.str_at("completionMode") == "Indexed"
-        && spec.at("completions") == spec.at("parallelism")
-        && before.has("completions");
-    if !elastic {
-        errors.immutable(&SPEC.child("completions"), spec.at("completions"), before.at("completions"));
+    if let Some(failed) = failed.filter(|failed| *failed > INDEXED_LIMIT) {
+        errors.invalid(&at_failed, failed, at_most(INDEXED_LIMIT, ""));
     }
-    errors.immutable(&SPEC.child("selector"), spec.at("selector"), before.at("selector"));
-    template_changes(spec.at("template"), old, errors);
-    for field in ["completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"] {
-        errors.immutable(&SPEC.child(field), spec.at(field), before.at(field));
+    if completions.is_none_or(|count| count <= COMPLETIONS_SOFT_LIMIT) || !spec.has("backoffLimitPerIndex") {
+        return;
     }
-}
-
-/// A Job that was suspended and never started may still be told where to run.
-fn template_changes(template: &Value, old: &Value, errors: &mut ErrorList) {
-    let before = old.at("spec").at("template");
-    let mut allowed = before.clone();
-    if old.at("spec").bool_at("suspend") && !old.at("status").has("startTime") {
-        for field in ["nodeSelector", "tolerations", "affinity", "schedulingGates"] {
-            allowed.object_mut("spec").copy(field, template.at("spec"));
-        }
-        for field in ["annotations", "labels"] {
-            allowed.object_mut("metadata").copy(field, template.at("metadata"));
-        }
+    let when = format!(" when completions are above {COMPLETIONS_SOFT_LIMIT} and used with backoff limit per index");
+    if failed.is_none() {
+        let detail = format!("must be specified when completions is above {COMPLETIONS_SOFT_LIMIT}");
+        errors.required(&at_failed, detail);
     }
-    if !same(template, &allowed) {
-        errors.invalid(&SPEC.child("template"), template.clone(), "field is immutable");
+    if parallelism > HIGH_COMPLETIONS_LIMIT {
+        errors.invalid(&at_parallelism, parallelism, at_most(HIGH_COMPLETIONS_LIMIT, &when));
+    }
+    if let Some(failed) = failed.filter(|failed| *failed > HIGH_COMPLETIONS_LIMIT) {
+        errors.invalid(&at_failed, failed, at_most(HIGH_COMPLETIONS_LIMIT, &when));
     }
 }

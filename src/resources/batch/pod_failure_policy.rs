@@ -133,63 +133,29 @@ pub fn success(policy: &Value, completions: i64, path: &Path<'_>, errors: &mut E
         if indexes.is_none() && count.is_none() {
             errors.required(&path, "at least one of succeededCount or succeededIndexes must be specified");
         }
-        let mut total = completions;
-        if let Some(indexes) = indexes {
-            let at_indexes = path.child("succeededIndexes");
-            if indexes.len() > INDEXES_LIMIT {
+        let at_indexes = path.child("succeededIndexes");
+        let mut total = 0;
+        if let Some(text) = indexes {
+            if text.len() > INDEXES_LIMIT {
                 errors.too_long(&at_indexes, INDEXES_LIMIT as i64);
             }
-            match count_indexes(indexes, completions) {
+            match super::indexes::count(text, completions) {
                 Ok(number) => total = number,
-                Err(error) => {
-                    let detail = format!("error parsing succeededIndexes: {error}");
-                    errors.invalid(&at_indexes, indexes, detail);
-                }
+                Err(error) => errors.invalid(&at_indexes, text, format!("error parsing succeededIndexes: {error}")),
             }
         }
-        if let Some(count) = count {
-            let at_count = path.child("succeededCount");
-            errors.not_negative(&at_count, count);
-            if count > total {
-                let of = if indexes.is_some() {
-                    "the number of indexes in the specified succeededIndexes field"
-                } else {
-                    "the number of specified completions"
-                };
-                let detail = format!(
-                    "must be less than or equal to {total} (the number of {})",
-                    of.trim_start_matches("the number of ")
-                );
-                errors.invalid(&at_count, count, detail);
-            }
+        let Some(count) = count else { continue };
+        let at_count = path.child("succeededCount");
+        errors.not_negative(&at_count, count);
+        if count > completions {
+            let detail = format!("must be less than or equal to {completions} (the number of specified completions)");
+            errors.invalid(&at_count, count, detail);
+        }
+        if indexes.is_some() && count > total {
+            let detail = format!(
+                "must be less than or equal to {total} (the number of indexes in the specified succeededIndexes field)"
+            );
+            errors.invalid(&at_count, count, detail);
         }
     }
-}
-
-/// How many indexes `1,3-5` names.
-fn count_indexes(text: &str, completions: i64) -> Result<i64, String> {
-    if text.is_empty() {
-        return Ok(0);
-    }
-    let (mut total, mut last) = (0, None);
-    for interval in text.split(',') {
-        let number = |part: &str| {
-            part.parse::<i64>().map_err(|_| {
-                format!("cannot convert string to integer for index: {}", crate::api::field::go_quote(part))
-            })
-        };
-        let (first, end) = match interval.split_once('-') {
-            Some((first, end)) => (number(first)?, number(end)?),
-            None => (number(interval)?, number(interval)?),
-        };
-        if end < first || last.is_some_and(|last| first <= last) {
-            return Err(format!("non-increasing order, previous: {}, current: {first}", last.unwrap_or(first)));
-        }
-        if end >= completions {
-            return Err(format!("too large index: {}", crate::api::field::go_quote(&end.to_string())));
-        }
-        total += end - first + 1;
-        last = Some(end);
-    }
-    Ok(total)
 }

@@ -2,7 +2,7 @@
 //!
 //! Source: `pkg/apis/certificates/validation` and `pkg/registry/certificates`.
 
-use crate::api::names::Messages;
+use crate::api::names::{self, Messages};
 use crate::api::value::same;
 use crate::api::{ErrorList, Fields, FieldsMut, Path, Report, time};
 use crate::resources::core::pod_spec::signer;
@@ -64,6 +64,11 @@ const USAGES: &[&str] = &[
 struct CertificateSigningRequest;
 
 impl Strategy for CertificateSigningRequest {
+    /// A request is made once; nobody owns what it asks for.
+    fn reset_fields(&self) -> Option<&'static [&'static str]> {
+        Some(&["spec", "status"])
+    }
+
     fn prepare_create(&self, object: &mut Value, context: &Context) {
         let spec = object.object_mut("spec");
         for field in ["username", "uid", "groups", "extra"] {
@@ -100,8 +105,8 @@ impl Strategy for CertificateSigningRequest {
         validate_update(object, old, false, false)
     }
 
-    fn validate_name(&self, _: &str, _: bool) -> Messages {
-        Messages::new()
+    fn validate_name(&self, name: &str, _: bool) -> Messages {
+        names::path_segment(name)
     }
 
     fn subresource(&self, name: &str) -> Option<&dyn Strategy> {
@@ -156,6 +161,10 @@ fn state(object: &Value) -> String {
 struct Status;
 
 impl Strategy for Status {
+    fn reset_fields(&self) -> Option<&'static [&'static str]> {
+        Some(&["spec", "status.conditions"])
+    }
+
     fn prepare_update(&self, object: &mut Value, old: &Value, context: &Context) {
         object.copy("spec", old);
         for kind in DECISIONS {

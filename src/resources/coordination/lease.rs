@@ -1,7 +1,7 @@
 //! Lease: who holds what until when.
 
-use crate::api::{ErrorList, Fields, Path, Report};
-use crate::resources::{Column, Resource, Strategy, cells};
+use crate::api::{ErrorList, Fields, FieldsMut, Path, Report};
+use crate::resources::{Column, Context, Resource, Strategy, cells};
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -17,7 +17,22 @@ struct Lease;
 
 const SPEC: Path<'static> = Path::new("spec");
 
+/// Behind a feature that is off unless it is asked for.
+const NOT_SERVED: &[&str] = &["strategy", "preferredHolder"];
+
 impl Strategy for Lease {
+    fn prepare_create(&self, object: &mut Value, _: &Context) {
+        for field in NOT_SERVED {
+            object.object_mut("spec").clear(field);
+        }
+    }
+
+    fn prepare_update(&self, object: &mut Value, old: &Value, _: &Context) {
+        for field in NOT_SERVED.iter().filter(|field| !old.at("spec").has(field)) {
+            object.object_mut("spec").clear(field);
+        }
+    }
+
     fn validate(&self, object: &Value) -> ErrorList {
         let mut errors = ErrorList::new();
         let spec = object.at("spec");

@@ -24,6 +24,10 @@ const DATA: Path<'static> = Path::new("data");
 const BINARY_DATA: Path<'static> = Path::new("binaryData");
 
 impl Strategy for ConfigMap {
+    fn metadata_checks_on_update(&self) -> usize {
+        1
+    }
+
     fn validate(&self, object: &Value) -> ErrorList {
         let mut errors = ErrorList::new();
         let (data, binary) = (object.map_at("data"), object.map_at("binaryData"));

@@ -27,6 +27,10 @@ const ADDRESS_LISTS: &[&str] = &["addresses", "notReadyAddresses"];
 const SHOWN: usize = 3;
 
 impl Strategy for Endpoints {
+    fn metadata_checks_on_update(&self) -> usize {
+        1
+    }
+
     fn default(&self, object: &mut Value) {
         for subset in object.items_mut("subsets") {
             for port in subset.items_mut("ports") {

@@ -46,6 +46,10 @@ impl Strategy for Event {
         errors
     }
 
+    fn validates_metadata(&self) -> bool {
+        false
+    }
+
     fn allow_create_on_update(&self) -> bool {
         true
     }

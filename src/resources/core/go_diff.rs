@@ -1,150 +1,74 @@
 //! What changed, as Kubernetes shows it in an error: the lines that differ between two values, each
-//! written as JSON with the names and in the order of Go's struct.
-//!
-//! A struct is told in a line: `Name` a string, `Lun#` a number, `ReadOnly!` a truth, `Type?` null where
-//! it is absent, `Resources{…}` a struct, `HostPath?{…}` one that may be absent, `Ports~?` with Go's names
-//! below. `FSType:fsType` is a name that JSON spells otherwise. Source: `k8s.io/apimachinery/pkg/util/diff`.
+//! written as JSON with the names and in the order of Go's struct. Source: `k8s.io/apimachinery/pkg/util/diff`.
 
-use crate::api::Fields;
+use crate::api::GroupVersionKind;
+use crate::schema;
 use serde_json::Value;
 use std::ops::Range;
 
-pub const CLAIM: &str = "AccessModes? Selector? Resources{Limits? Requests?} VolumeName StorageClassName? VolumeMode? \
-    DataSource?{APIGroup:apiGroup? Kind Name} DataSourceRef?{APIGroup:apiGroup? Kind Name Namespace?} \
-    VolumeAttributesClassName?";
+/// The type of a value: a kind of core, the path to a field, and a struct embedded there or nothing.
+pub type Place = (&'static str, &'static [&'static str], &'static str);
 
-pub const VOLUME_SOURCE: &str = "GCEPersistentDisk:gcePersistentDisk~? AWSElasticBlockStore:awsElasticBlockStore~? \
-    HostPath?{Path Type?} Glusterfs~? NFS:nfs?{Server Path ReadOnly!} RBD:rbd~? Quobyte~? \
-    ISCSI:iscsi?{TargetPortal IQN:iqn Lun# ISCSIInterface:iscsiInterface FSType:fsType ReadOnly! Portals? \
-    DiscoveryCHAPAuth:chapAuthDiscovery! SessionCHAPAuth:chapAuthSession! SecretRef?{Name Namespace} InitiatorName?} \
-    FlexVolume~? Cinder~? CephFS:cephfs~? FC:fc?{TargetWWNs:targetWWNs? Lun? FSType:fsType ReadOnly! WWIDs:wwids?} \
-    Flocker~? AzureFile~? VsphereVolume~? AzureDisk~? PhotonPersistentDisk~? PortworxVolume~? ScaleIO~? \
-    Local?{Path FSType:fsType?} StorageOS:storageos~? \
-    CSI:csi?{Driver VolumeHandle ReadOnly! FSType:fsType VolumeAttributes? ControllerPublishSecretRef?{Name Namespace} \
-    NodeStageSecretRef?{Name Namespace} NodePublishSecretRef?{Name Namespace} \
-    ControllerExpandSecretRef?{Name Namespace} NodeExpandSecretRef?{Name Namespace}}";
-
-pub const EPHEMERAL_CONTAINER: &str = "Name Image Command? Args? WorkingDir Ports~? EnvFrom~? Env~? \
-    Resources{Limits? Requests? Claims~?} ResizePolicy~? RestartPolicy? RestartPolicyRules~? VolumeMounts~? \
-    VolumeDevices~? LivenessProbe~? ReadinessProbe~? StartupProbe~? Lifecycle~? TerminationMessagePath \
-    TerminationMessagePolicy ImagePullPolicy SecurityContext~? Stdin! StdinOnce! TTY:tty! TargetContainerName";
+pub const CLAIM: Place = ("PersistentVolumeClaim", &["spec"], "");
+pub const VOLUME_SOURCE: Place = ("PersistentVolume", &["spec"], "PersistentVolumeSource");
+pub const POD: Place = ("Pod", &["spec"], "");
+pub const EPHEMERAL_CONTAINER: Place = ("Pod", &["spec", "ephemeralContainers", "0"], "");
 
 /// The lines that differ, three around them.
-pub fn difference(old: &Value, new: &Value, layout: &str) -> String {
-    unified(&print(old, layout), &print(new, layout))
+pub fn difference(old: &Value, new: &Value, place: Place) -> String {
+    unified(&print(old, place), &print(new, place))
 }
 
-fn print(value: &Value, layout: &str) -> String {
-    let mut out = String::new();
-    let mut rest = layout;
-    structure(value, &mut rest, 0, &mut out);
-    out
+fn print(value: &Value, (kind, path, embedded): Place) -> String {
+    let shown = schema::builtin_schema(&GroupVersionKind::new("", "v1", kind)).and_then(|schema| {
+        let field = schema.at_steps(path.iter().copied())?;
+        if embedded.is_empty() { schema.shown(field, value) } else { schema.shown_embedded(field, embedded, value) }
+    });
+    indented(&shown.unwrap_or_default())
 }
 
-fn new_line(depth: usize, out: &mut String) {
-    out.push('\n');
-    out.extend(std::iter::repeat_n(' ', depth));
-}
-
-/// The fields of a layout up to its end or its closing brace.
-fn structure(value: &Value, rest: &mut &str, depth: usize, out: &mut String) {
-    out.push('{');
-    let mut first = true;
-    loop {
-        *rest = rest.trim_start();
-        if rest.is_empty() || rest.starts_with('}') {
-            *rest = rest.strip_prefix('}').unwrap_or(rest);
-            break;
-        }
-        let end = rest.find([' ', '{', '}']).unwrap_or(rest.len());
-        let (word, tail) = rest.split_at(end);
-        *rest = tail;
-        let spelling = word.trim_end_matches(['#', '!', '?', '~']);
-        let (name, json) = match spelling.split_once(':') {
-            Some((name, json)) => (name, json.to_owned()),
-            None => (spelling, lower_first(spelling)),
-        };
-        if !std::mem::take(&mut first) {
-            out.push(',');
-        }
-        new_line(depth + 1, out);
-        out.push_str(&format!("\"{name}\": "));
-        field(value.at(&json), &word[spelling.len()..], rest, depth + 1, out);
-    }
-    if !first {
-        new_line(depth, out);
-    }
-    out.push('}');
-}
-
-fn field(value: &Value, marks: &str, rest: &mut &str, depth: usize, out: &mut String) {
-    let absent = value.is_null() && marks.contains('?');
-    if let Some(inner) = rest.strip_prefix('{') {
-        *rest = inner;
-        // An absent one is read over all the same.
-        let mut text = String::new();
-        structure(value, rest, depth, &mut text);
-        out.push_str(if absent { "null" } else { &text });
-    } else if absent {
-        out.push_str("null");
-    } else if value.is_null() {
-        out.push_str(match marks {
-            "#" => "0",
-            "!" => "false",
-            _ => "\"\"",
-        });
-    } else {
-        plain(value, marks.contains('~'), depth, out);
-    }
-}
-
-/// A value as it is, its names as Go has them or not.
-fn plain(value: &Value, renamed: bool, depth: usize, out: &mut String) {
-    let many = |count: usize, open: char, close: char, out: &mut String, each: &mut dyn FnMut(usize, &mut String)| {
-        out.push(open);
-        for index in 0..count {
-            if index > 0 {
-                out.push(',');
-            }
-            new_line(depth + 1, out);
-            each(index, out);
-        }
-        if count > 0 {
-            new_line(depth, out);
-        }
-        out.push(close);
+/// Compact JSON, a line for each entry.
+fn indented(text: &str) -> String {
+    let mut out = String::with_capacity(2 * text.len());
+    let (mut depth, mut quoted, mut escaped) = (0, false, false);
+    let new_line = |depth: usize, out: &mut String| {
+        out.push('\n');
+        out.extend(std::iter::repeat_n(' ', depth));
     };
-    match value {
-        Value::Array(items) => {
-            many(items.len(), '[', ']', out, &mut |index, out| plain(&items[index], renamed, depth + 1, out));
+    let mut characters = text.chars().peekable();
+    while let Some(c) = characters.next() {
+        if quoted {
+            out.push(c);
+            (quoted, escaped) = (escaped || c != '"', !escaped && c == '\\');
+            continue;
         }
-        Value::Object(fields) => {
-            let fields: Vec<(&String, &Value)> = fields.iter().collect();
-            many(fields.len(), '{', '}', out, &mut |index, out| {
-                let (name, value) = fields[index];
-                let name = if renamed { upper_first(name) } else { name.clone() };
-                out.push_str(&format!("{}: ", Value::String(name)));
-                plain(value, renamed, depth + 1, out);
-            });
+        match c {
+            '{' | '[' if matches!(characters.peek(), Some('}' | ']')) => {
+                out.push(c);
+                out.extend(characters.next());
+            }
+            '{' | '[' => {
+                depth += 1;
+                out.push(c);
+                new_line(depth, &mut out);
+            }
+            '}' | ']' => {
+                depth -= 1;
+                new_line(depth, &mut out);
+                out.push(c);
+            }
+            ',' => {
+                out.push(c);
+                new_line(depth, &mut out);
+            }
+            ':' => out.push_str(": "),
+            c => {
+                quoted = c == '"';
+                out.push(c);
+            }
         }
-        // Go's encoder is careful with HTML.
-        Value::String(_) => {
-            let text = value.to_string();
-            out.push_str(&text.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026"));
-        }
-        other => out.push_str(&other.to_string()),
     }
-}
-
-fn lower_first(name: &str) -> String {
-    name[..1].to_lowercase() + &name[1..]
-}
-
-fn upper_first(name: &str) -> String {
-    match name.get(..1) {
-        Some(first) => first.to_uppercase() + &name[1..],
-        None => String::new(),
-    }
+    out
 }
 
 const CONTEXT: usize = 3;
@@ -261,11 +185,13 @@ mod tests {
         assert_eq!(
             difference(&container("x", 1), &container("y", 2), EPHEMERAL_CONTAINER),
             concat!(
-                "@@ -1,12 +1,12 @@\n",
+                "@@ -1,6 +1,6 @@\n",
                 " {\n  \"Name\": \"e\",\n- \"Image\": \"x\",\n+ \"Image\": \"y\",\n",
-                "  \"Command\": null,\n  \"Args\": null,\n  \"WorkingDir\": \"\",\n  \"Ports\": [\n   {\n",
-                "-   \"ContainerPort\": 1\n+   \"ContainerPort\": 2\n",
-                "   }\n  ],\n  \"EnvFrom\": null,\n",
+                "  \"Command\": null,\n  \"Args\": null,\n  \"WorkingDir\": \"\",\n",
+                "@@ -8,7 +8,7 @@\n",
+                "   {\n    \"Name\": \"\",\n    \"HostPort\": 0,\n",
+                "-   \"ContainerPort\": 1,\n+   \"ContainerPort\": 2,\n",
+                "    \"Protocol\": \"\",\n    \"HostIP\": \"\"\n   }\n",
             )
         );
         assert_eq!(

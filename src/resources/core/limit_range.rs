@@ -20,11 +20,17 @@ struct LimitRange;
 
 const SPEC: Path<'static> = Path::new("spec");
 const TYPES: &[&str] = &["Container", "PersistentVolumeClaim", "Pod"];
+/// Above, amounts are not looked at in thousandths.
+const MAX_MILLI: i64 = i64::MAX / 1000;
 const LISTS: &[&str] = &["max", "min", "default", "defaultRequest", "maxLimitRequestRatio"];
 /// Which list fills in which: a limit from the maximum, a request from the limit, then the minimum.
 const FILLS: &[(&str, &str)] = &[("max", "default"), ("default", "defaultRequest"), ("min", "defaultRequest")];
 
 impl Strategy for LimitRange {
+    fn metadata_checks_on_update(&self) -> usize {
+        1
+    }
+
     fn default(&self, object: &mut Value) {
         for limit in object.object_mut("spec").items_mut("limits") {
             for list in LISTS {
@@ -104,13 +110,15 @@ fn validate(limit: &Value, kind: &str, path: &Path<'_>, errors: &mut ErrorList) 
         }
     }
     for name in resources {
-        relations(limit, name, path, errors);
+        relations(limit, kind, name, path, errors);
     }
 }
 
 /// What the amounts of one resource must be to each other.
-fn relations(limit: &Value, name: &str, path: &Path<'_>, errors: &mut ErrorList) {
-    let amount = |list: &str| limit.at(list).get_set(name).map(Quantity::of);
+fn relations(limit: &Value, kind: &str, name: &str, path: &Path<'_>, errors: &mut ErrorList) {
+    // A Pod has no defaults.
+    let counts = |list: &str| kind != "Pod" || !list.starts_with("default");
+    let amount = |list: &str| limit.at(list).get_set(name).filter(|_| counts(list)).map(Quantity::of);
     let [max, min, default, request, ratio] = [0, 1, 2, 3, 4].map(|index: usize| amount(LISTS[index]));
     let mut above = |list: &str, shown: &Quantity, detail: String| {
         errors.invalid(&path.child(list).key(name), shown.to_string(), detail);
@@ -147,8 +155,11 @@ fn relations(limit: &Value, name: &str, path: &Path<'_>, errors: &mut ErrorList)
             above("maxLimitRequestRatio", ratio, format!("ratio {ratio} is less than 1"));
         }
         if let (Some(min), Some(max)) = (&min, &max) {
-            let most = max.value() as f64 / min.value() as f64;
-            if ratio.value() as f64 > most {
+            let small = [ratio, min, max].iter().all(|amount| amount.value() < MAX_MILLI);
+            let number = |amount: &Quantity| if small { amount.milli_value() } else { amount.value() } as f64;
+            let most = number(max) / number(min);
+            let ratio_value = if small { number(ratio) / 1000.0 } else { number(ratio) };
+            if ratio_value > most {
                 let detail = format!("ratio {ratio} is greater than max/min = {most:.6}");
                 above("maxLimitRequestRatio", ratio, detail);
             }

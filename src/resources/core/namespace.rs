@@ -27,6 +27,10 @@ const FINALIZER: &str = "kubernetes";
 struct Namespace;
 
 impl Strategy for Namespace {
+    fn metadata_checks_on_update(&self) -> usize {
+        1
+    }
+
     fn default(&self, object: &mut Value) {
         let name = object.at("metadata").str_at("name").to_owned();
         if !name.is_empty() {

@@ -45,6 +45,10 @@ const ROLE_PREFIX: &str = "node-role.kubernetes.io/";
 const ROLE: &str = "kubernetes.io/role";
 
 impl Strategy for Node {
+    fn metadata_checks_on_update(&self) -> usize {
+        1
+    }
+
     fn default(&self, object: &mut Value) {
         // podCIDR is the first of podCIDRs, both ways.
         let spec = object.object_mut("spec");
@@ -197,6 +201,14 @@ fn validate(object: &Value, errors: &mut ErrorList) {
         errors.check(&path.index(index), range, ip::legacy_cidr(range));
     }
     if ranges.len() > 1 {
+        let broken = ranges.iter().position(|range| ip::Cidr::parse_sloppy(range).is_none());
+        if let Some(index) = broken {
+            let detail = format!(
+                "invalid PodCIDRs. failed to check with dual stack with error:invalid CIDR[{index}]: <nil> (invalid CIDR address: {})",
+                ranges[index]
+            );
+            errors.push(FieldError::internal(&path, detail));
+        }
         let families: BTreeSet<bool> = ranges
             .iter()
             .filter_map(|range| ip::Cidr::parse_sloppy(range))
@@ -233,7 +245,7 @@ fn taints(taints: &[Value], path: &Path<'_>, errors: &mut ErrorList) {
         }
         super::pod_spec::one_of_required(taint, "effect", TAINT_EFFECTS, &path, errors);
         if !seen.insert((key, effect)) {
-            // As Go writes the internal type.
+            // As Go writes the internal type: errors have no path to it.
             let added = taint.optional_str("timeAdded").map_or_else(|| "null".to_owned(), go_quote);
             let shown = format!(
                 "{{\"Key\":{},\"Value\":{},\"Effect\":{},\"TimeAdded\":{added}}}",
@@ -265,16 +277,24 @@ fn declared_features(object: &Value, errors: &mut ErrorList) {
         part.bytes().all(|c| c.is_ascii_alphanumeric())
             && part.bytes().next().is_some_and(|c| if upper { c.is_ascii_uppercase() } else { c.is_ascii_alphabetic() })
     };
-    for (index, name) in object.at("status").strs_at("declaredFeatures").enumerate() {
+    let names: Vec<&str> = object.at("status").strs_at("declaredFeatures").collect();
+    for (index, name) in names.iter().copied().enumerate() {
         let quoted = go_quote(name);
         if name.len() > LIMIT {
             let detail = format!("invalid feature name {quoted}: must be no more than {LIMIT} characters");
             errors.invalid(&list.index(index), name, detail);
         } else if !name.split('/').enumerate().all(|(place, part)| camel(part, place == 0)) {
             let detail = format!(
-                "invalid feature name {quoted}: must match the pattern ^[A-Z][a-zA-Z0-9]*(\\/[a-zA-Z][a-zA-Z0-9]*)*$"
+                "invalid feature name {quoted}: must start with an UpperCamelCase segment, with subsequent segments separated by '/' (e.g., MyFeature or MyFeature/mySubFeature), and contain only alphanumeric characters and slashes"
             );
             errors.invalid(&list.index(index), name, detail);
+        }
+        match names.get(index + 1) {
+            Some(next) if *next == name => errors.duplicate(&list.index(index + 1), name),
+            Some(next) if *next < name => {
+                errors.invalid(&list.index(index + 1), *next, "list must be sorted alphabetically");
+            }
+            _ => {}
         }
     }
 }
@@ -287,9 +307,7 @@ fn validate_update(object: &Value, old: &Value, errors: &mut ErrorList) {
     let list = STATUS.child("addresses");
     for (index, address) in addresses.iter().enumerate() {
         if addresses[..index].iter().any(|earlier| same(earlier, address)) {
-            let (kind, text) = (go_quote(address.str_at("type")), go_quote(address.str_at("address")));
-            let shown = format!("{{\"Type\":{kind},\"Address\":{text}}}");
-            errors.push(FieldError::duplicate_shown(&list.index(index), shown));
+            errors.duplicate(&list.index(index), address.clone());
         }
     }
     let (spec, before) = (object.at("spec"), old.at("spec"));

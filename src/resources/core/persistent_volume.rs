@@ -1,8 +1,8 @@
 //! PersistentVolume: storage of the cluster, with a life of its own.
 
 use super::go_diff;
-use super::persistent_volume_claim::{VOLUME_MODES, access_modes, short_modes};
-use super::pod_spec::{affinity, defaults, volumes};
+use super::persistent_volume_claim::{STORAGE_CLASS_ANNOTATION, VOLUME_MODES, access_modes, short_modes};
+use super::pod_spec::{affinity, defaults, volumes, warnings};
 use crate::api::names;
 use crate::api::value::same;
 use crate::api::{ErrorList, Fields, FieldsMut, Path, Quantity, Report, time};
@@ -64,7 +64,30 @@ const SOURCES: &[&str] = &[
 const CSI_SECRETS: &[&str] =
     &["controllerPublishSecretRef", "controllerExpandSecretRef", "nodePublishSecretRef", "nodeExpandSecretRef"];
 
+const EXPAND_SECRET: &str = "controllerExpandSecretRef";
+const MOUNT_OPTIONS: &str = "volume.beta.kubernetes.io/mount-options";
+const DEPRECATED_ANNOTATIONS: &[(&str, &str)] = &[
+    (STORAGE_CLASS_ANNOTATION, "deprecated since v1.8; use \"storageClassName\" attribute instead"),
+    (MOUNT_OPTIONS, "deprecated since v1.31; use \"mountOptions\" attribute instead"),
+];
+/// Field, the field as warnings name it, since when.
+const DEPRECATED_SOURCES: &[(&str, &str, &str)] = &[
+    ("cephfs", "cephfs", "v1.28, non-functional in v1.31+"),
+    ("photonPersistentDisk", "photonPersistentDisk", "v1.11, non-functional in v1.16+"),
+    ("scaleIO", "scaleIO", "v1.16, non-functional in v1.22+"),
+    ("storageos", "storageOS", "v1.22, non-functional in v1.25+"),
+    ("glusterfs", "glusterfs", "v1.25, non-functional in v1.26+"),
+    ("rbd", "rbd", "v1.28, non-functional in v1.31+"),
+];
+/// Sources without mount options.
+const WITHOUT_MOUNT_OPTIONS: &[&str] =
+    &["hostPath", "flocker", "fc", "flexVolume", "portworxVolume", "scaleIO", "local", "storageos", "csi"];
+
 impl Strategy for PersistentVolume {
+    fn metadata_checks_on_update(&self) -> usize {
+        2
+    }
+
     fn default(&self, object: &mut Value) {
         object.object_mut("status").set_default_str("phase", "Pending");
         let spec = object.object_mut("spec");
@@ -84,16 +107,24 @@ impl Strategy for PersistentVolume {
 
     fn validate(&self, object: &Value) -> ErrorList {
         let mut errors = ErrorList::new();
-        validate(object.at("spec"), &mut errors);
+        validate_spec(object.at("spec"), object.at("metadata").str_at("name"), false, &SPEC, &mut errors);
+        mount_options(object, &mut errors);
         errors
     }
 
     fn validate_update(&self, object: &Value, old: &Value) -> ErrorList {
         // Once for the object, once more for the change: the causes have both.
         let mut errors = self.validate(object);
-        errors.extend(self.validate(object));
+        validate_spec(object.at("spec"), object.at("metadata").str_at("name"), false, &SPEC, &mut errors);
         let (spec, before) = (object.at("spec"), old.at("spec"));
-        let (source, source_before) = (source(spec), source(before));
+        let (mut source, source_before) = (source(spec), source(before));
+        // The secret for expansion may come later.
+        if source_before.has("csi")
+            && !source_before.at("csi").has(EXPAND_SECRET)
+            && let Some(csi) = source.set_mut("csi")
+        {
+            csi.clear(EXPAND_SECRET);
+        }
         if !same(&source, &source_before) {
             let detail = format!(
                 "spec.persistentvolumesource is immutable after creation\n{}",
@@ -106,7 +137,32 @@ impl Strategy for PersistentVolume {
             let detail = "field is immutable, except for updating from beta label to GA";
             errors.invalid(&Path::new("nodeAffinity"), spec.at("nodeAffinity").clone(), detail);
         }
+        if before.has("volumeAttributesClassName") && !spec.has("volumeAttributesClassName") {
+            let detail = "update from non-nil value to nil is forbidden";
+            errors.forbidden(&SPEC.child("volumeAttributesClassName"), detail);
+        }
         errors
+    }
+
+    fn warnings(&self, object: &Value, _: Option<&Value>) -> Vec<String> {
+        let mut out = Vec::new();
+        let annotations = object.at("metadata").at("annotations");
+        for (name, text) in DEPRECATED_ANNOTATIONS.iter().filter(|(name, _)| annotations.has(name)) {
+            out.push(format!("metadata.annotations[{name}]: {text}"));
+        }
+        let spec = object.at("spec");
+        if spec.str_at("persistentVolumeReclaimPolicy") == "Recycle" {
+            out.push("spec.persistentVolumeReclaimPolicy: The Recycle reclaim policy is deprecated. Instead, the recommended approach is to use dynamic provisioning.".to_owned());
+        }
+        let at_terms = SPEC.child("nodeAffinity.required.nodeSelectorTerms");
+        let terms = spec.at("nodeAffinity").at("required").list_at("nodeSelectorTerms");
+        for (index, term) in terms.iter().enumerate() {
+            warnings::node_selector_term(term, false, &at_terms.index(index), &mut out);
+        }
+        for (_, shown, text) in DEPRECATED_SOURCES.iter().filter(|(field, _, _)| spec.has(field)) {
+            out.push(format!("spec.{shown}: deprecated in {text}"));
+        }
+        out
     }
 
     fn status(&self) -> Option<&dyn Strategy> {
@@ -140,7 +196,7 @@ impl Strategy for PersistentVolume {
 
 /// The storage class of a volume or claim; an annotation named it before the field did.
 pub fn storage_class(object: &Value) -> &str {
-    let annotation = object.at("metadata").at("annotations").optional_str("volume.beta.kubernetes.io/storage-class");
+    let annotation = object.at("metadata").at("annotations").optional_str(STORAGE_CLASS_ANNOTATION);
     annotation.unwrap_or_else(|| object.at("spec").str_at("storageClassName"))
 }
 
@@ -173,36 +229,49 @@ fn source(spec: &Value) -> Value {
     Value::Object(fields.map(|(name, value)| (name.clone(), value.clone())).collect::<Map<_, _>>())
 }
 
-fn validate(spec: &Value, errors: &mut ErrorList) {
+fn mount_options(object: &Value, errors: &mut ErrorList) {
+    let known = |field: &&str| object.at("spec").has(field) && !WITHOUT_MOUNT_OPTIONS.contains(field);
+    if object.at("metadata").at("annotations").has(MOUNT_OPTIONS) && !SOURCES.iter().any(|field| known(field)) {
+        let path = Path::new("metadata");
+        let path = path.child("annotations");
+        errors.forbidden(&path.child(MOUNT_OPTIONS), "may not specify mount options for this volume type");
+    }
+}
+
+/// `inline`: of a VolumeAttachment, which has no PersistentVolume.
+pub fn validate_spec(spec: &Value, name: &str, inline: bool, at_spec: &Path<'_>, errors: &mut ErrorList) {
+    const INLINE: &str = "in the context of inline volumes";
+    let not_inline = format!("may not be specified {INLINE}");
+    if inline {
+        for field in ["claimRef", "capacity"] {
+            if spec.at(field).as_object().is_some_and(|value| field == "claimRef" || !value.is_empty()) {
+                errors.forbidden(&at_spec.child(field), not_inline.as_str());
+            }
+        }
+        if !spec.has("csi") {
+            errors.required(&at_spec.child("csi"), format!("has to be specified {INLINE}"));
+        }
+    }
     let modes: Vec<&str> = spec.strs_at("accessModes").collect();
     if modes.is_empty() {
-        errors.required(&SPEC.child("accessModes"), "");
+        errors.required(&at_spec.child("accessModes"), "");
     }
-    access_modes(&modes, &SPEC.child("accessModes"), errors);
-    let path = SPEC.child("capacity");
-    let capacity = spec.map_at("capacity");
-    if capacity.is_empty() {
-        errors.required(&path, "");
-    }
-    if !capacity.contains_key("storage") || capacity.len() > 1 {
-        errors.not_supported(&path, spec.at("capacity").clone(), &["storage"]);
-    }
-    for (name, amount) in capacity {
-        let amount = Quantity::of(amount);
-        if amount.is_negative() {
-            errors.invalid(&path.key(name), amount.value(), "must be a valid resource quantity");
-        }
-        if amount <= Quantity::ZERO {
-            errors.invalid(&path.key(name), amount.to_string(), "must be greater than zero");
-        }
+    access_modes(&modes, &at_spec.child("accessModes"), errors);
+    if !inline {
+        capacity(spec.at("capacity"), &at_spec.child("capacity"), errors);
     }
     let policy = spec.str_at("persistentVolumeReclaimPolicy");
-    let at_policy = SPEC.child("persistentVolumeReclaimPolicy");
-    if !policy.is_empty() {
-        errors.one_of(&at_policy, policy, &["Delete", "Recycle", "Retain"]);
+    let at_policy = at_spec.child("persistentVolumeReclaimPolicy");
+    match policy {
+        "" => {}
+        "Retain" if inline => {}
+        _ if inline => errors.forbidden(&at_policy, format!("may only be Retain {INLINE}")),
+        _ => errors.one_of(&at_policy, policy, &["Delete", "Recycle", "Retain"]),
     }
-    if let Some(node_affinity) = spec.get_set("nodeAffinity") {
-        let path = SPEC.child("nodeAffinity");
+    if inline && spec.has("nodeAffinity") {
+        errors.forbidden(&at_spec.child("nodeAffinity"), not_inline.as_str());
+    } else if let Some(node_affinity) = spec.get_set("nodeAffinity") {
+        let path = at_spec.child("nodeAffinity");
         let required = path.child("required");
         match node_affinity.get_set("required") {
             Some(selector) => affinity::node_selector(selector, false, &required, errors),
@@ -212,53 +281,104 @@ fn validate(spec: &Value, errors: &mut ErrorList) {
     let mut found = 0;
     for field in SOURCES {
         let Some(value) = spec.get_set(field) else { continue };
-        if found > 0 {
-            errors.forbidden(&SPEC.child(field), "may not specify more than 1 volume type");
+        // Kubernetes does not count here before it looks at a FlexVolume.
+        if found > 0 && *field != "flexVolume" {
+            let shown = if *field == "cephfs" { "cephFS" } else { field };
+            errors.forbidden(&at_spec.child(shown), "may not specify more than 1 volume type");
         } else {
-            one_source(field, value, spec, errors);
+            one_source(field, value, spec, Place { name, inline, at_spec }, errors);
         }
         found += 1;
     }
     if found == 0 {
-        errors.required(&SPEC, "must specify a volume type");
+        errors.required(at_spec, "must specify a volume type");
     }
     if policy == "Recycle" && spec.at("hostPath").str_at("path").trim_end_matches('/') == "" && spec.has("hostPath") {
         errors.forbidden(&at_policy, "may not be 'recycle' for a hostPath mount of '/'");
     }
     let class = spec.str_at("storageClassName");
-    if !class.is_empty() {
-        errors.check(&SPEC.child("storageClassName"), class, names::dns_subdomain(class));
+    if !class.is_empty() && inline {
+        errors.forbidden(&at_spec.child("storageClassName"), not_inline.as_str());
+    } else if !class.is_empty() {
+        errors.check(&at_spec.child("storageClassName"), class, names::dns_subdomain(class));
     }
     if let Some(mode) = spec.optional_str("volumeMode") {
-        errors.one_of(&SPEC.child("volumeMode"), mode, VOLUME_MODES);
+        match (inline, mode) {
+            (true, "Filesystem") => {}
+            (true, _) => {
+                let detail = format!("may not specify volumeMode other than Filesystem {INLINE}");
+                errors.forbidden(&at_spec.child("volumeMode"), detail);
+            }
+            (false, _) => errors.one_of(&at_spec.child("volumeMode"), mode, VOLUME_MODES),
+        }
     }
-    if let Some(class) = spec.optional_str("volumeAttributesClassName") {
-        let path = SPEC.child("volumeAttributesClassName");
+    if let Some(class) = spec.optional_str("volumeAttributesClassName").filter(|_| !inline) {
+        let path = at_spec.child("volumeAttributesClassName");
         if class.is_empty() {
             errors.required(&path, "an empty string is disallowed");
         } else {
             errors.check(&path, class, names::dns_subdomain(class));
         }
         if !spec.has("csi") {
-            errors.required(&SPEC.child("csi"), "has to be specified when using volumeAttributesClassName");
+            errors.required(&at_spec.child("csi"), "has to be specified when using volumeAttributesClassName");
         }
     }
 }
 
-fn one_source(field: &str, value: &Value, spec: &Value, errors: &mut ErrorList) {
+fn capacity(capacity: &Value, path: &Path<'_>, errors: &mut ErrorList) {
+    let amounts = capacity.entries();
+    if amounts.is_empty() {
+        errors.required(path, "");
+    }
+    if !amounts.contains_key("storage") || amounts.len() > 1 {
+        errors.not_supported(path, capacity.clone(), &["storage"]);
+    }
+    for (name, amount) in amounts {
+        let amount = Quantity::of(amount);
+        if amount.is_negative() {
+            errors.invalid(&path.key(name), amount.value(), "must be a valid resource quantity");
+        }
+        if amount <= Quantity::ZERO {
+            errors.invalid(&path.key(name), amount.to_string(), "must be greater than zero");
+        }
+    }
+}
+
+/// A secret in some namespace.
+fn secret(holder: &Value, path: &Path<'_>, errors: &mut ErrorList) {
+    let path = path.child("secretRef");
+    if let Some(reference) = holder.get_set("secretRef") {
+        for part in ["name", "namespace"] {
+            if reference.str_at(part).is_empty() {
+                errors.required(&path.child(part), "");
+            }
+        }
+    }
+}
+
+/// Which volume is meant; `inline`: of a VolumeAttachment.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    name: &'a str,
+    inline: bool,
+    at_spec: &'a Path<'a>,
+}
+
+fn one_source(field: &str, value: &Value, spec: &Value, place: Place<'_>, errors: &mut ErrorList) {
+    let Place { name, inline, at_spec } = place;
     match field {
         "local" => {
-            let path = SPEC.child("local.path");
+            let path = at_spec.child("local.path");
             match value.str_at("path") {
                 "" => errors.required(&path, ""),
                 target => volumes::no_backsteps(target, &path, errors),
             }
-            if !spec.at("nodeAffinity").has("required") {
-                errors.required(&SPEC.child("nodeAffinity"), "Local volume requires node affinity");
+            if inline || !spec.has("nodeAffinity") {
+                errors.required(&at_spec.child("nodeAffinity"), "Local volume requires node affinity");
             }
         }
         "csi" => {
-            let path = SPEC.child("csi");
+            let path = at_spec.child("csi");
             volumes::csi_driver_name(value.str_at("driver"), &path.child("driver"), errors);
             if value.str_at("volumeHandle").is_empty() {
                 errors.required(&path.child("volumeHandle"), "");
@@ -266,15 +386,44 @@ fn one_source(field: &str, value: &Value, spec: &Value, errors: &mut ErrorList) 
             for secret in CSI_SECRETS {
                 let Some(reference) = value.get_set(secret) else { continue };
                 let path = path.child(secret);
-                for part in ["name", "namespace"] {
-                    if reference.str_at(part).is_empty() {
-                        errors.required(&path.child(part), "");
+                let parts: [(&str, fn(&str) -> names::Messages); 2] =
+                    [("name", names::dns_subdomain), ("namespace", names::dns_label)];
+                for (part, check) in parts {
+                    match reference.str_at(part) {
+                        "" => errors.required(&path.child(part), ""),
+                        text => errors.check(&path.child(part), text, check(text)),
                     }
                 }
             }
         }
+        "iscsi" => volumes::persistent_iscsi(value, name, &at_spec.child("iscsi"), errors),
+        "cinder" => {
+            let path = at_spec.child("cinder");
+            if value.str_at("volumeID").is_empty() {
+                errors.required(&path.child("volumeID"), "");
+            }
+            secret(value, &path, errors);
+        }
+        "storageos" => {
+            let path = at_spec.child("storageos");
+            volumes::storage_os_names(value, &path, errors);
+            secret(value, &path, errors);
+        }
         field => {
-            volumes::check_source(field, value, &SPEC, errors);
+            volumes::check_source(field, value, at_spec, errors);
+            if field == "glusterfs"
+                && let Some(namespace) = value.optional_str("endpointsNamespace")
+            {
+                let path = at_spec.child("glusterfs.endpointsNamespace");
+                let detail = "if the endpointnamespace is set, it must be a valid namespace name";
+                match namespace {
+                    "" => errors.invalid(&path, "", detail),
+                    namespace => errors.check(&path, namespace, names::dns_label(namespace)),
+                }
+            }
+            if field == "azureFile" && value.optional_str("secretNamespace") == Some("") {
+                errors.required(&at_spec.child("azureFile.secretNamespace"), "");
+            }
         }
     }
 }

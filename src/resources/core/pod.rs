@@ -52,16 +52,42 @@ pub struct Pod;
 const METADATA: Path<'static> = Path::new("metadata");
 const SPEC: Path<'static> = Path::new("spec");
 
+/// podIP is the first of podIPs, both ways; where they differ, it is the only one.
+fn addresses(status: &mut Value) {
+    let first = status.list_at("podIPs").first().map(|entry| entry.str_at("ip").to_owned());
+    let own = status.str_at("podIP").to_owned();
+    match first {
+        Some(first) if own.is_empty() && !first.is_empty() => status.set("podIP", first),
+        first if !own.is_empty() && first.as_deref() != Some(own.as_str()) => {
+            status.set("podIPs", json!([{ "ip": own }]));
+        }
+        _ => {}
+    }
+}
+
 impl Strategy for Pod {
+    fn metadata_checks_on_update(&self) -> usize {
+        1
+    }
+
     fn default(&self, object: &mut Value) {
         let spec = object.object_mut("spec");
         defaults::spec(spec);
         defaults::pod(spec);
+        if spec.int_at("terminationGracePeriodSeconds") < 0 {
+            spec.set("terminationGracePeriodSeconds", 1);
+        }
+        if let Some(status) = object.set_mut("status") {
+            addresses(status);
+        }
     }
 
     fn prepare_create(&self, object: &mut Value, context: &Context) {
         pod_spec::drop_disabled(object.object_mut("spec"), None);
-        let mut status = json!({ "phase": "Pending", "qosClass": quality::class(object.at("spec")) });
+        // A class that is given is believed.
+        let given = object.at("status").optional_str("qosClass").filter(|class| !class.is_empty());
+        let class = given.unwrap_or_else(|| quality::class(object.at("spec"))).to_owned();
+        let mut status = json!({ "phase": "Pending", "qosClass": class });
         if !object.at("spec").list_at("schedulingGates").is_empty() {
             status["conditions"] = json!([{
                 "type": "PodScheduled",

@@ -45,6 +45,7 @@ impl Strategy for PodStatus {
             }
             seen.push(kind);
         }
+        drop_disabled(status, before);
     }
 
     fn validate_update(&self, object: &Value, old: &Value) -> ErrorList {
@@ -69,6 +70,7 @@ impl Strategy for PodStatus {
             }
         }
         claim_statuses(status, spec, &mut errors);
+        extended_claim(status, spec, &mut errors);
         addresses(status, before, "podIPs", &mut errors);
         host_addresses(status, before, &mut errors);
         for (list, _) in STATUS_LISTS {
@@ -91,6 +93,62 @@ impl Strategy for PodStatus {
                 })
             })
             .collect()
+    }
+}
+
+/// Fields whose features are off stay only where they were.
+fn drop_disabled(status: &mut Value, before: &Value) {
+    const CLAIMS: &str = "nodeAllocatableResourceClaimStatuses";
+    if !before.has(CLAIMS) {
+        status.clear(CLAIMS);
+    }
+    let mounts = |container: &Value| container.list_at("volumeMounts").iter().any(|mount| mount.has("volumeStatus"));
+    for (list, _) in STATUS_LISTS {
+        if before.list_at(list).iter().any(mounts) {
+            continue;
+        }
+        for container in status.items_mut(list) {
+            container.items_mut("volumeMounts").for_each(|mount| mount.clear("volumeStatus"));
+        }
+    }
+}
+
+/// The claim that stands for resources which containers ask for by a plain name.
+fn extended_claim(status: &Value, spec: &Value, errors: &mut ErrorList) {
+    let Some(claim) = status.get_set("extendedResourceClaimStatus") else { return };
+    let path = STATUS.child("extendedResourceClaimStatus");
+    let list = path.child("requestMappings");
+    let mappings = claim.list_at("requestMappings");
+    if mappings.is_empty() {
+        errors.required(&list, "at least one request mapping is required");
+    }
+    let mut seen = BTreeSet::new();
+    for (index, mapping) in mappings.iter().enumerate() {
+        let path_here = list.index(index);
+        let names = ["containerName", "resourceName", "requestName"].map(|field| mapping.str_at(field));
+        let [container, resource, request] = names;
+        let all = spec.list_at("initContainers").iter().chain(spec.list_at("containers"));
+        match all.filter(|one| one.str_at("name") == container).last() {
+            None => {
+                let detail = "must match the name of an entry in spec.initContainers.name or spec.containers.name";
+                errors.invalid(&path_here.child("containerName"), container, detail);
+            }
+            Some(one) if !one.at("resources").at("requests").has(resource) => {
+                let detail = "must match the extended resource name of an entry in spec.initContainers.resources.requests or spec.containers.resources.requests";
+                errors.invalid(&path_here.child("resourceName"), resource, detail);
+            }
+            Some(_) => {}
+        }
+        errors.check(&path.child("requestName"), request, names::dns_label(request));
+        if !seen.insert(names) {
+            for (field, name) in ["containerName", "resourceName", "requestName"].iter().zip(names) {
+                errors.duplicate(&path_here.child(field), name);
+            }
+        }
+    }
+    match claim.str_at("resourceClaimName") {
+        "" => errors.required(&path.child("resourceClaimName"), ""),
+        name => errors.check(&path.child("resourceClaimName"), name, names::dns_subdomain(name)),
     }
 }
 

@@ -5,7 +5,7 @@ use super::pod::metadata_and_spec;
 use super::pod_metadata;
 use super::pod_spec::containers::{image_whitespace, is_sidecar};
 use super::pod_spec::{Options, drop_disabled, placement, quality};
-use crate::api::value::same;
+use crate::api::value::{equal, same};
 use crate::api::{ErrorList, Fields, FieldsMut, Path, Report, names};
 use crate::resources::{Context, Strategy};
 use serde_json::Value;
@@ -52,8 +52,12 @@ pub fn validate(object: &Value, old: &Value) -> ErrorList {
             errors.forbidden(&gates.index(index).child("name"), detail);
         }
     }
-    if !same(spec, old_spec) && !same(&masked(spec, old_spec, &mut errors), old_spec) {
-        errors.forbidden(&SPEC, format!("{CHANGEABLE}\n{}", difference(old_spec, spec)));
+    if !equal(spec, old_spec) {
+        let masked = masked(spec, old_spec, &mut errors);
+        if !equal(&masked, old_spec) {
+            let difference = go_diff::difference(old_spec, &masked, go_diff::POD);
+            errors.forbidden(&SPEC, format!("{CHANGEABLE}\n{difference}"));
+        }
     }
     errors
 }
@@ -143,7 +147,7 @@ fn gated(masked: &mut Value, old: &Value, errors: &mut ErrorList) {
     }
     let before = old.at("affinity").at("nodeAffinity");
     let new = masked.at("affinity").at("nodeAffinity");
-    if same(new, before) {
+    if equal(new, before) {
         return;
     }
     let path = SPEC.child("affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms");
@@ -174,18 +178,6 @@ fn only_added(new: &Value, old: &Value) -> bool {
         return fields.iter().all(|field| new.list_at(field).is_empty());
     }
     fields.iter().all(|field| new.list_at(field).starts_with(old.list_at(field)))
-}
-
-/// What changed, a line for each field that is gone and each that came.
-fn difference(old: &Value, new: &Value) -> String {
-    let mut names: Vec<&String> = old.entries().keys().chain(new.entries().keys()).collect();
-    names.sort_unstable();
-    names.dedup();
-    let mut text = String::new();
-    for name in names.into_iter().filter(|name| !same(old.at(name), new.at(name))) {
-        text.push_str(&format!("-{name}: {}\n+{name}: {}\n", old.at(name), new.at(name)));
-    }
-    text
 }
 
 /// All but a part of the spec stays as it was, and of the metadata what clients may not touch here.
@@ -226,7 +218,7 @@ impl Strategy for EphemeralContainers {
                 None => {
                     errors.forbidden(&path, format!("existing ephemeral containers \"{name}\" may not be removed\n"))
                 }
-                Some(container) if !same(container, before) => {
+                Some(container) if !equal(container, before) => {
                     let difference = go_diff::difference(before, container, go_diff::EPHEMERAL_CONTAINER);
                     let detail = format!("existing ephemeral containers \"{name}\" may not be changed\n{difference}");
                     errors.forbidden(&path, detail);
@@ -329,7 +321,7 @@ fn resized(spec: &Value, old: &Value, errors: &mut ErrorList) {
     }
     for (container, before) in masked.items_mut("containers").zip(old.list_at("containers")) {
         mask(container.object_mut("resources"), before.at("resources"));
-        if !same(container, before) {
+        if !equal(container, before) {
             errors.forbidden(&SPEC, "only cpu and memory resources are mutable");
         }
     }
@@ -338,18 +330,18 @@ fn resized(spec: &Value, old: &Value, errors: &mut ErrorList) {
         masked.items_mut("initContainers").zip(old.list_at("initContainers")).enumerate()
     {
         if !is_sidecar(container) {
-            if !same(container, before) {
+            if !equal(container, before) {
                 errors.forbidden(&SPEC, "resources for non-sidecar init containers are immutable");
             }
             continue;
         }
         mask(container.object_mut("resources"), before.at("resources"));
-        if !same(container, before) {
+        if !equal(container, before) {
             let detail = "only cpu and memory resources for init or sidecar containers are mutable";
             errors.forbidden(&list.index(index), detail);
         }
     }
-    if errors.is_empty() && !same(&masked, old) {
+    if errors.is_empty() && !equal(&masked, old) {
         errors.forbidden(&SPEC, "only cpu and memory resources are mutable");
     }
 }

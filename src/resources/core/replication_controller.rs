@@ -5,7 +5,7 @@ use crate::api::names::{self, Messages};
 use crate::api::{ErrorList, Fields, FieldsMut, Report};
 use crate::resources::apps::replicas::{SPEC, counts};
 use crate::resources::core::pod_spec::Options;
-use crate::resources::{Column, Context, Resource, Strategy, Subresource, cells, named};
+use crate::resources::{Column, Context, Resource, Strategy, Subresource, cells};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -77,7 +77,10 @@ impl Strategy for ReplicationController {
 
     /// A name that is too long is measured in bytes here.
     fn validate_name(&self, name: &str, prefix: bool) -> Messages {
-        let messages = named(names::dns_subdomain, name, prefix);
+        if prefix {
+            return names::path_segment(name);
+        }
+        let messages = names::dns_subdomain(name);
         messages.into_iter().map(|message| message.replace("253 characters", "253 bytes")).collect()
     }
 
@@ -124,7 +127,7 @@ impl Strategy for Status {
         let mut errors = ErrorList::new();
         let parts = ["fullyLabeledReplicas", "readyReplicas", "availableReplicas"];
         let all = ["replicas", parts[0], parts[1], parts[2], "observedGeneration"];
-        counts(object.at("status"), &all, &parts, &mut errors);
+        counts(object.at("status"), &all, &parts, "readyReplicas", &mut errors);
         errors
     }
 }

@@ -76,7 +76,7 @@ const SCOPES: &[&str] = &[
     "VolumeAttributesClass",
 ];
 const OPPOSITES: &[(&str, &str)] = &[("BestEffort", "NotBestEffort"), ("Terminating", "NotTerminating")];
-const EXISTS_ONLY: &str = "must be 'Exist' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity";
+const EXISTS_ONLY: &str = "must be 'Exists' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity";
 
 impl Strategy for ResourceQuota {
     fn default(&self, object: &mut Value) {
@@ -165,11 +165,10 @@ fn is_standard(name: &str) -> bool {
 fn amounts(list: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     for (name, amount) in list.entries() {
         let path = path.key(name);
-        let messages = crate::api::names::qualified_name(name);
-        if messages.is_empty() && !name.contains('/') && !is_standard(name) {
+        resource_requirements::resource_name(name, &path, errors);
+        if !name.contains('/') && !is_standard(name) {
             errors.invalid(&path, name.as_str(), "must be a standard resource for quota");
         }
-        errors.check(&path, name, messages);
         let amount = Quantity::of(amount);
         if amount.is_negative() {
             errors.invalid(&path, amount.to_string(), "must be greater than or equal to 0");
@@ -228,8 +227,8 @@ fn scope_selector(spec: &Value, errors: &mut ErrorList) {
                 errors.invalid(&path, selector.clone(), "unsupported scope applied to resource");
             }
         }
-        let classes = ["PriorityClass", "VolumeAttributesClass"].contains(&scope);
-        if !classes && operator != "Exists" {
+        let valued = ["PriorityClass", "VolumeAttributesClass"].contains(&scope) || !SCOPES.contains(&scope);
+        if !valued && operator != "Exists" {
             errors.invalid(&path.child("operator"), operator, EXISTS_ONLY);
         }
         let count = requirement.list_at("values").len();
@@ -249,7 +248,7 @@ fn scope_selector(spec: &Value, errors: &mut ErrorList) {
     let named = |name: &str| selector.list_at("matchExpressions").iter().any(|entry| entry.str_at("scopeName") == name);
     for (one, other) in OPPOSITES {
         if named(one) && named(other) {
-            errors.invalid(&path, selector.clone(), "conflicting scopes");
+            errors.invalid(&path, spec.at("scopes").clone(), "conflicting scopes");
         }
     }
 }

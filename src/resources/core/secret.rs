@@ -22,6 +22,10 @@ const DATA: Path<'static> = Path::new("data");
 const ACCOUNT: &str = "kubernetes.io/service-account.name";
 
 impl Strategy for Secret {
+    fn metadata_checks_on_update(&self) -> usize {
+        1
+    }
+
     fn default(&self, object: &mut Value) {
         // stringData is only written; it wins over data.
         if let Some(Value::Object(texts)) = object.get("stringData").cloned() {
@@ -65,6 +69,16 @@ impl Strategy for Secret {
         errors
     }
 
+    fn warnings(&self, object: &Value, _: Option<&Value>) -> Vec<String> {
+        let text = |key: &str| {
+            let text = object.at("data").str_at(key);
+            let bytes = base64::engine::general_purpose::STANDARD.decode(text).unwrap_or_default();
+            String::from_utf8_lossy(&bytes).into_owned()
+        };
+        let is_pair = object.str_at("type") == "kubernetes.io/tls";
+        if is_pair { key_pair_problem(&text("tls.crt"), &text("tls.key")).into_iter().collect() } else { Vec::new() }
+    }
+
     fn selectable_fields(&self) -> &'static [(&'static str, fn(&Value) -> String)] {
         &[("type", |secret| secret.str_at("type").to_owned())]
     }
@@ -73,6 +87,38 @@ impl Strategy for Secret {
         let count = object.map_at("data").len();
         Some(vec![cells::name(object), object.str_at("type").into(), count.into(), cells::age(object, now)])
     }
+}
+
+/// The labels of the PEM blocks of a text.
+fn pem_labels(text: &str) -> Vec<&str> {
+    let begins = text.lines().filter_map(|line| line.trim_end().strip_prefix("-----BEGIN ")?.strip_suffix("-----"));
+    begins.filter(|label| text.contains(&format!("-----END {label}-----"))).collect()
+}
+
+/// Why a certificate and a key are no pair, as far as their PEM blocks tell.
+fn key_pair_problem(certificate: &str, key: &str) -> Option<String> {
+    let blocks = pem_labels(certificate);
+    let is_key = |label: &&str| *label == "PRIVATE KEY" || label.ends_with(" PRIVATE KEY");
+    let list = |blocks: &[&str]| format!("[{}]", blocks.join(" "));
+    if !blocks.contains(&"CERTIFICATE") {
+        return Some(match blocks.as_slice() {
+            [] => "tls: failed to find any PEM data in certificate input".to_owned(),
+            [one] if is_key(one) => "tls: failed to find certificate PEM data in certificate input, but did find a private key; PEM inputs may have been switched".to_owned(),
+            many => format!("tls: failed to find \"CERTIFICATE\" PEM block in certificate input after skipping PEM blocks of the following types: {}", list(many)),
+        });
+    }
+    let blocks = pem_labels(key);
+    if blocks.iter().any(is_key) {
+        return None;
+    }
+    Some(match blocks.as_slice() {
+        [] => "tls: failed to find any PEM data in key input".to_owned(),
+        ["CERTIFICATE"] => "tls: found a certificate rather than a key in the PEM for the private key".to_owned(),
+        many => format!(
+            "tls: failed to find PEM block with type ending in \"PRIVATE KEY\" in key input after skipping PEM blocks of the following types: {}",
+            list(many)
+        ),
+    })
 }
 
 /// The keys that a type of secret must have.

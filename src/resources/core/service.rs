@@ -5,7 +5,6 @@
 
 use super::endpoint_address;
 use super::pod_spec::handlers::port_number_or_name;
-use crate::api::field::go_quote;
 use crate::api::value::same;
 use crate::api::{ErrorList, Fields, FieldsMut, Path, Report};
 use crate::api::{ip, names};
@@ -71,7 +70,20 @@ fn needs_node_ports(service: &Value) -> bool {
     ["LoadBalancer", "NodePort"].contains(&kind(service))
 }
 
+/// One that is known and means nothing.
+fn drop_internal_policy(object: &mut Value) {
+    let spec = object.object_mut("spec");
+    let known = matches!(spec.str_at("internalTrafficPolicy"), "Cluster" | "Local");
+    if spec.str_at("type") == "ExternalName" && known {
+        spec.clear("internalTrafficPolicy");
+    }
+}
+
 impl Strategy for Service {
+    fn metadata_checks_on_update(&self) -> usize {
+        1
+    }
+
     fn default(&self, object: &mut Value) {
         let external = |service: &Value| is_external(service);
         let spec = object.object_mut("spec");
@@ -112,11 +124,13 @@ impl Strategy for Service {
 
     fn prepare_create(&self, object: &mut Value, _: &Context) {
         object.set("status", json!({ "loadBalancer": {} }));
+        drop_internal_policy(object);
     }
 
     fn prepare_update(&self, object: &mut Value, old: &Value, _: &Context) {
         object.copy("status", old);
         drop_fields_of_old_type(object, old);
+        drop_internal_policy(object);
     }
 
     fn validate(&self, object: &Value) -> ErrorList {
@@ -429,12 +443,9 @@ fn repeated_ports(object: &Value, errors: &mut ErrorList) {
     for (index, port) in ports.iter().enumerate() {
         let (protocol, number) = (port.str_at("protocol"), port.int_at("port"));
         if !taken.insert((protocol, number)) {
-            // As Go writes the key: all fields of the internal type, in its order.
-            let shown = format!(
-                "{{\"Name\":\"\",\"Protocol\":{},\"AppProtocol\":null,\"Port\":{number},\"TargetPort\":0,\"NodePort\":0}}",
-                go_quote(protocol)
-            );
-            errors.push(crate::api::FieldError::duplicate_shown(&list.index(index), shown));
+            // Of the port only these are compared, and shown.
+            let key = serde_json::json!({ "protocol": protocol, "port": number });
+            errors.duplicate(&list.index(index), key);
         }
     }
 }

@@ -29,12 +29,18 @@ pub fn options(old: Option<&Value>) -> Options {
     }
 }
 
-pub fn validate(template: &Value, path: &Path<'_>, options: &Options, errors: &mut ErrorList) {
+/// The labels and annotations of the pods.
+pub fn metadata(template: &Value, path: &Path<'_>, options: &Options, errors: &mut ErrorList) {
     let (metadata, spec) = (template.at("metadata"), template.at("spec"));
     let annotations = metadata.at("annotations");
     labels::labels(metadata.at("labels"), &path.child("labels"), errors);
     labels::annotations(annotations, &path.child("annotations"), errors);
     pod_metadata::validate(annotations, spec, &path.child("annotations"), options, errors);
+}
+
+pub fn validate(template: &Value, path: &Path<'_>, options: &Options, errors: &mut ErrorList) {
+    metadata(template, path, options, errors);
+    let (annotations, spec) = (template.at("metadata").at("annotations"), template.at("spec"));
     let at_spec = path.child("spec");
     pod_spec::validate(spec, None, &at_spec, options, errors);
     pod_metadata::match_fields(annotations, spec, &at_spec, errors);
@@ -59,6 +65,11 @@ pub fn validate_running(
         errors.invalid(&path.child("metadata.labels"), labels, detail);
     }
     validate(template, path, options, errors);
+    runs_for_good(template, what, path, errors);
+}
+
+/// Pods of such a workload never end.
+pub fn runs_for_good(template: &Value, what: &str, path: &Path<'_>, errors: &mut ErrorList) {
     let spec = template.at("spec");
     errors.one_of(&path.child("spec.restartPolicy"), spec.str_at("restartPolicy"), &["Always"]);
     if spec.has("activeDeadlineSeconds") {
@@ -69,22 +80,32 @@ pub fn validate_running(
 
 /// Warnings of a workload: of its name, which its pods' hostnames begin with, and of its template.
 pub fn workload_warnings(object: &Value, old: Option<&Value>) -> Vec<String> {
+    workload_warnings_of(object, old, |out, object| {
+        warnings::template(object.at("spec").at("template"), &Path::new("spec").child("template"), out);
+    })
+}
+
+/// As [`workload_warnings`], of a kind with more to say of its spec.
+pub fn workload_warnings_of(
+    object: &Value,
+    old: Option<&Value>,
+    of_spec: impl Fn(&mut Vec<String>, &Value),
+) -> Vec<String> {
     let mut out = Vec::new();
-    let (metadata, generation) = (object.at("metadata"), |object: &Value| object.at("metadata").int_at("generation"));
-    match old {
-        Some(old) if generation(old) == generation(object) => return out,
-        Some(_) => {}
-        None => {
-            let messages = names::dns_label(metadata.str_at("name"));
-            if !messages.is_empty() {
-                out.push(format!(
-                    "metadata.name: this is used in Pod names and hostnames, which can result in surprising behavior; a DNS label is recommended: [{}]",
-                    messages.join(" ")
-                ));
-            }
+    let generation = |object: &Value| object.at("metadata").int_at("generation");
+    if old.is_some_and(|old| generation(old) == generation(object)) {
+        return out;
+    }
+    if old.is_none() {
+        let messages = names::dns_label(object.at("metadata").str_at("name"));
+        if !messages.is_empty() {
+            out.push(format!(
+                "metadata.name: this is used in Pod names and hostnames, which can result in surprising behavior; a DNS label is recommended: [{}]",
+                messages.join(" ")
+            ));
         }
     }
-    out.extend(template_warnings(object, old));
+    of_spec(&mut out, object);
     out
 }
 

@@ -99,9 +99,13 @@ impl Strategy for Event {
             series(object, &mut errors);
         }
         for field in UNCHANGEABLE {
-            if !same(object.at(field), old.at(field)) {
-                let name = if *field == "reportingComponent" { "reportingController" } else { field };
-                errors.invalid(&Path::new(name), object.at(field).clone(), "field is immutable");
+            let name = if *field == "reportingComponent" { "reportingController" } else { field };
+            let is_text = ["reason", "action", "message", "type", "reportingComponent", "reportingInstance"];
+            let (path, value, before) = (Path::new(name), object.at(field), old.at(field));
+            if is_text.contains(field) {
+                errors.immutable_text(&path, value, before);
+            } else {
+                errors.immutable(&path, value, before);
             }
         }
         errors
@@ -131,7 +135,9 @@ impl Strategy for Event {
     }
 
     fn cells(&self, object: &Value, now: &crate::resources::cells::Clock) -> Option<Vec<Value>> {
-        Some(event::cells(object, now))
+        let mut core = object.clone();
+        self.to_stored(&mut core);
+        Some(event::cells(&core, now))
     }
 }
 

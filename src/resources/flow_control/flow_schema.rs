@@ -1,10 +1,11 @@
 //! FlowSchema: which requests belong to which priority level.
 
 use super::status::Status;
+use crate::api::value::same;
 use crate::api::{ErrorList, Fields, FieldsMut, Path, Report, names};
 use crate::resources::{Column, Context, Resource, Strategy, Subresource, cells};
 use serde_json::{Value, json};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 pub fn resource() -> Resource {
     Resource {
@@ -24,9 +25,35 @@ const SPEC: Path<'static> = Path::new("spec");
 const PRECEDENCE: i64 = 1000;
 const PRECEDENCE_LIMIT: i64 = 10000;
 const EXEMPT: &str = "exempt";
+const CATCH_ALL: &str = "catch-all";
 const VERBS: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "proxy", "update", "watch"];
-const URL_VERBS: &[&str] = &["delete", "get", "head", "options", "patch", "post", "put"];
 const KINDS: &[&str] = &["Group", "ServiceAccount", "User"];
+
+/// Those that are always there, and as they are.
+static FIXED: LazyLock<[(&str, Value); 2]> = LazyLock::new(|| {
+    let spec = |precedence: i64, level: &str, method: Value, groups: &[&str]| {
+        let subjects: Vec<Value> =
+            groups.iter().map(|group| json!({ "kind": "Group", "group": { "name": group } })).collect();
+        let any = json!(["*"]);
+        let resources =
+            json!({ "verbs": any, "apiGroups": any, "resources": any, "clusterScope": true, "namespaces": any });
+        json!({
+            "matchingPrecedence": precedence,
+            "priorityLevelConfiguration": { "name": level },
+            "distinguisherMethod": method,
+            "rules": [{
+                "subjects": subjects,
+                "resourceRules": [resources],
+                "nonResourceRules": [{ "verbs": any, "nonResourceURLs": any }],
+            }],
+        })
+    };
+    let everybody = &["system:unauthenticated", "system:authenticated"];
+    [
+        (EXEMPT, spec(1, EXEMPT, Value::Null, &["system:masters"])),
+        (CATCH_ALL, spec(PRECEDENCE_LIMIT, CATCH_ALL, json!({ "type": "ByUser" }), everybody)),
+    ]
+});
 
 impl Strategy for FlowSchema {
     fn default(&self, object: &mut Value) {
@@ -43,7 +70,13 @@ impl Strategy for FlowSchema {
 
     fn validate(&self, object: &Value) -> ErrorList {
         let mut errors = ErrorList::new();
-        validate(object.at("metadata").str_at("name"), object.at("spec"), &mut errors);
+        let (name, spec) = (object.at("metadata").str_at("name"), object.at("spec"));
+        validate(name, spec, &mut errors);
+        if let Some((_, fixed)) = FIXED.iter().find(|(known, _)| *known == name)
+            && !same(spec, fixed)
+        {
+            errors.invalid(&SPEC, spec.clone(), format!("spec of '{name}' must equal the fixed value"));
+        }
         errors
     }
 
@@ -79,8 +112,12 @@ fn validate(name: &str, spec: &Value, errors: &mut ErrorList) {
         errors.invalid(&path, precedence, detail);
     }
     if let Some(method) = spec.get_set("distinguisherMethod") {
+        let (path, kind) = (SPEC.child("distinguisherMethod.type"), method.str_at("type"));
         let known = &["ByNamespace", "ByUser"];
-        errors.one_of(&SPEC.child("distinguisherMethod"), method.str_at("type"), known);
+        if !known.contains(&kind) {
+            // Kubernetes shows all of the method.
+            errors.not_supported(&path, json!({ "Type": kind }), known);
+        }
     }
     let path = SPEC.child("priorityLevelConfiguration.name");
     match spec.at("priorityLevelConfiguration").str_at("name") {
@@ -111,7 +148,7 @@ fn rule(rule: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     let list = path.child("nonResourceRules");
     for (index, rule) in rule.list_at("nonResourceRules").iter().enumerate() {
         let path = list.index(index);
-        verbs(rule, URL_VERBS, &path, errors);
+        verbs(rule, &path, errors);
         let urls = ("nonResourceURLs", "nonResourceURLs must contain at least one value", "non-resource URLs");
         list_or_star(rule, urls, &path, errors);
         for (index, url) in rule.strs_at("nonResourceURLs").enumerate().filter(|(_, url)| *url != "*") {
@@ -172,7 +209,7 @@ fn subject(subject: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     }
 }
 
-fn verbs(rule: &Value, known: &[&str], path: &Path<'_>, errors: &mut ErrorList) {
+fn verbs(rule: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     let path = path.child("verbs");
     let verbs: Vec<&str> = rule.strs_at("verbs").collect();
     if verbs.is_empty() {
@@ -181,8 +218,8 @@ fn verbs(rule: &Value, known: &[&str], path: &Path<'_>, errors: &mut ErrorList) 
         if verbs.len() > 1 {
             errors.invalid(&path, rule.at("verbs").clone(), "if '*' is present, must not specify other verbs");
         }
-    } else if verbs.iter().any(|verb| !known.contains(verb)) {
-        errors.not_supported(&path, rule.at("verbs").clone(), known);
+    } else if verbs.iter().any(|verb| !VERBS.contains(verb)) {
+        errors.not_supported(&path, rule.at("verbs").clone(), VERBS);
     }
 }
 
@@ -198,7 +235,7 @@ fn list_or_star(rule: &Value, (field, empty, what): (&str, &str, &str), path: &P
 }
 
 fn resource_rule(rule: &Value, path: &Path<'_>, errors: &mut ErrorList) {
-    verbs(rule, VERBS, path, errors);
+    verbs(rule, path, errors);
     let groups = ("apiGroups", "resource rules must supply at least one api group", "api groups");
     list_or_star(rule, groups, path, errors);
     let resources = ("resources", "resource rules must supply at least one resource", "resources");

@@ -1,6 +1,7 @@
 //! PriorityLevelConfiguration: how many requests of a kind are served at once.
 
 use super::status::Status;
+use crate::api::value::same;
 use crate::api::{ErrorList, Fields, FieldsMut, Path, Report};
 use crate::resources::{Column, Context, Resource, Strategy, Subresource, cells};
 use serde_json::{Value, json};
@@ -33,6 +34,8 @@ pub fn resource() -> Resource {
 struct PriorityLevelConfiguration;
 
 const SPEC: Path<'static> = Path::new("spec");
+const EXEMPT: &str = "exempt";
+const CATCH_ALL: &str = "catch-all";
 const QUEUES_LIMIT: i64 = 10_000_000;
 /// A hand of queues is dealt by a hash of so many bits.
 const ENTROPY_LIMIT: u32 = 60;
@@ -68,7 +71,13 @@ impl Strategy for PriorityLevelConfiguration {
 
     fn validate(&self, object: &Value) -> ErrorList {
         let mut errors = ErrorList::new();
-        validate(object.at("spec"), &mut errors);
+        let (name, spec) = (object.at("metadata").str_at("name"), object.at("spec"));
+        if (name == EXEMPT) != (spec.str_at("type") == "Exempt") {
+            let detail = "must be 'Exempt' if and only if `name` is 'exempt'";
+            errors.invalid(&SPEC.child("type"), spec.str_at("type"), detail);
+        }
+        validate(spec, &mut errors);
+        fixed(name, spec, &mut errors);
         errors
     }
 
@@ -94,6 +103,28 @@ impl Strategy for PriorityLevelConfiguration {
             cells::age(object, now),
         ])
     }
+}
+
+/// Two levels are always there, and as they are; how much the exempt one lends may be said.
+fn fixed(name: &str, spec: &Value, errors: &mut ErrorList) {
+    let detail = match name {
+        EXEMPT if spec.str_at("type") != "Exempt" || spec.has("limited") => {
+            format!("spec of '{name}' except the 'spec.exempt' field must equal the fixed value")
+        }
+        CATCH_ALL => {
+            let limited = json!({
+                "nominalConcurrencyShares": 5,
+                "lendablePercent": 0,
+                "limitResponse": { "type": "Reject" },
+            });
+            if same(spec, &json!({ "type": "Limited", "limited": limited })) {
+                return;
+            }
+            format!("spec of '{name}' must equal the fixed value")
+        }
+        _ => return,
+    };
+    errors.invalid(&SPEC, spec.clone(), detail);
 }
 
 fn validate(spec: &Value, errors: &mut ErrorList) {

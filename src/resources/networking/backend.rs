@@ -36,7 +36,7 @@ pub fn typed_reference(reference: &Value, path: &Path<'_>, errors: &mut ErrorLis
     }
     for field in ["kind", "name"] {
         match reference.str_at(field) {
-            "" => errors.required(&path.child(field), format!("{field} is required")),
+            "" => errors.required(&path.child(field), ""),
             value => errors.check(&path.child(field), value, names::path_segment(value)),
         }
     }

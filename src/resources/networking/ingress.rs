@@ -150,7 +150,7 @@ fn validate(spec: &Value, old: Option<&Value>, errors: &mut ErrorList) {
     let rules = spec.list_at("rules");
     if rules.is_empty() && !spec.has("defaultBackend") {
         let detail = "either `defaultBackend` or `rules` must be specified";
-        errors.invalid(&SPEC, Value::Null, detail);
+        errors.invalid(&SPEC, spec.at("rules").clone(), detail);
     }
     if let Some(backend) = spec.get_set("defaultBackend") {
         backend::validate(backend, &SPEC.child("defaultBackend"), errors);

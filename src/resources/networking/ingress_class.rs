@@ -38,7 +38,7 @@ impl Strategy for IngressClass {
     fn validate_update(&self, object: &Value, old: &Value) -> ErrorList {
         let mut errors = ErrorList::new();
         let controller = |object: &'_ Value| object.at("spec").at("controller").clone();
-        errors.immutable(&SPEC.child("controller"), &controller(object), &controller(old));
+        errors.immutable_text(&SPEC.child("controller"), &controller(object), &controller(old));
         validate(object.at("spec"), &mut errors);
         errors
     }

@@ -43,7 +43,7 @@ impl Strategy for IpAddress {
     }
 
     fn validate_update(&self, object: &Value, old: &Value) -> ErrorList {
-        let mut errors = ErrorList::new();
+        let mut errors = self.validate(object);
         let (parent, before) = (object.at("spec").at("parentRef"), old.at("spec").at("parentRef"));
         if !same(parent, before) {
             errors.invalid(&SPEC.child("parentRef"), parent.clone(), "field is immutable");

@@ -65,7 +65,7 @@ impl Strategy for NetworkPolicy {
             return errors;
         }
         for (index, kind) in spec.strs_at("policyTypes").enumerate() {
-            errors.one_of(&path.index(index), kind, &["Egress", "Ingress"]);
+            errors.one_of(&path.index(index), kind, &["Ingress", "Egress"]);
         }
         errors
     }
@@ -95,7 +95,7 @@ impl Strategy for NetworkPolicy {
 
 fn port(port: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     if let Some(protocol) = port.optional_str("protocol") {
-        errors.one_of(&path.child("protocol"), protocol, &["SCTP", "TCP", "UDP"]);
+        errors.one_of(&path.child("protocol"), protocol, &["TCP", "UDP", "SCTP"]);
     }
     let (at_port, at_end) = (path.child("port"), path.child("endPort"));
     let end = port.optional_int("endPort");

@@ -56,8 +56,8 @@ impl Strategy for RuntimeClass {
     }
 
     fn validate_update(&self, object: &Value, old: &Value) -> ErrorList {
-        let mut errors = ErrorList::new();
-        errors.immutable(&HANDLER, object.at("handler"), old.at("handler"));
+        let mut errors = self.validate(object);
+        errors.immutable_text(&HANDLER, object.at("handler"), old.at("handler"));
         errors
     }
 

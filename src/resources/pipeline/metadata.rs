@@ -161,6 +161,8 @@ fn owner_references(object: &Value, errors: &mut ErrorList) {
     for reference in references {
         let text = |name: &str| reference.get(name).and_then(Value::as_str).unwrap_or_default();
         let (group, version) = gvk::split_api_version(text("apiVersion"));
+        // With a second slash it is no group and version at all.
+        let version = if version.contains('/') { "" } else { version };
         if version.is_empty() {
             let detail = "version must not be empty";
             errors.push(FieldError::invalid(&path.child("apiVersion"), text("apiVersion"), detail));
@@ -204,12 +206,21 @@ fn finalizers(object: &Value, errors: &mut ErrorList) {
     }
 }
 
+/// Groups whose kinds take any finalizer, as custom ones do.
+const ANY_FINALIZER: &[&str] = &[
+    "node.k8s.io",
+    "coordination.k8s.io",
+    "admissionregistration.k8s.io",
+    "apiextensions.k8s.io",
+    "apiregistration.k8s.io",
+];
+
 /// Built-in kinds take only qualified finalizers and the three standard ones.
 pub fn standard_finalizers(row: &Row, object: &Value) -> ErrorList {
     let root = Path::new("metadata");
     let path = root.child("finalizers");
     let mut errors = ErrorList::new();
-    if row.custom {
+    if row.custom || ANY_FINALIZER.contains(&&*row.group) {
         return errors;
     }
     for (index, name) in metadata_strings(object, "finalizers").into_iter().enumerate() {

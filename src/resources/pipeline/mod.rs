@@ -11,6 +11,7 @@ pub mod metadata;
 
 use super::{Context, Row, Strategy};
 use crate::api::{ErrorList, FieldError, GroupVersionKind, Status, time};
+use crate::schema::Shape;
 use crate::storage::Index;
 use serde_json::{Map, Value, json};
 
@@ -68,9 +69,16 @@ fn set_namespace(row: &Row, metadata: &mut Map<String, Value>, namespace: &str) 
 
 /// The 422 of an object that may not be created. `sent`: the client's JSON; empty where it sent none.
 pub fn validate_create(row: &Row, object: &Value, sent: &[u8]) -> Result<(), Status> {
-    let mut errors = metadata::validate(row, object, |name, prefix| row.strategy.validate_name(name, prefix));
-    errors.extend(metadata::standard_finalizers(row, object));
+    let mut errors = ErrorList::new();
+    let own = row.strategy.validates_metadata();
+    if own {
+        errors.extend(metadata::validate(row, object, |name, prefix| row.strategy.validate_name(name, prefix)));
+        errors.extend(metadata::standard_finalizers(row, object));
+    }
     errors.extend(row.strategy.validate(object));
+    if !own && errors.is_empty() {
+        errors.extend(metadata::validate(row, object, |name, _| metadata::path_segment(name)));
+    }
     row.strategy.rules(object, None, &mut errors);
     refuse(row, object, errors, sent)
 }
@@ -81,7 +89,6 @@ pub fn prepare_update(row: &Row, strategy: &dyn Strategy, object: &mut Value, ol
     let kept =
         |name: &str| old.get("metadata").and_then(|metadata| metadata.get(name)).filter(|value| !value.is_null());
     let metadata = metadata(object);
-    metadata.remove("selfLink");
     set_namespace(row, metadata, context.namespace);
     for name in ["generation", "creationTimestamp"] {
         match kept(name) {
@@ -99,13 +106,9 @@ pub fn prepare_update(row: &Row, strategy: &dyn Strategy, object: &mut Value, ol
     } else {
         metadata.remove("deletionTimestamp");
     }
-    match kept("deletionGracePeriodSeconds") {
-        Some(period) => {
-            metadata.entry("deletionGracePeriodSeconds").or_insert_with(|| period.clone());
-        }
-        None => {
-            metadata.remove("deletionGracePeriodSeconds");
-        }
+    // One that is given where there was none is refused.
+    if let Some(period) = kept("deletionGracePeriodSeconds") {
+        metadata.entry("deletionGracePeriodSeconds").or_insert_with(|| period.clone());
     }
     strategy.prepare_update(object, old, context);
 }
@@ -168,7 +171,14 @@ pub fn validate_update(
     let changes = metadata::validate_update(object, old);
     // Once for the generic checks, once for the kind's own: the causes have both.
     errors.extend(changes.iter().cloned());
-    errors.extend(changes);
+    if strategy.validates_metadata() {
+        errors.extend(changes);
+        errors.extend(metadata::standard_finalizers(row, object));
+    }
+    for _ in 0..strategy.metadata_checks_on_update() {
+        errors.extend(metadata::validate(row, object, |name, prefix| strategy.validate_name(name, prefix)));
+        errors.extend(metadata::standard_finalizers(row, object));
+    }
     errors.extend(strategy.validate_update(object, old));
     strategy.rules(object, Some(old), &mut errors);
     refuse(row, object, errors, sent)
@@ -179,23 +189,46 @@ fn refuse(row: &Row, object: &Value, mut errors: ErrorList, sent: &[u8]) -> Resu
         return Ok(());
     }
     // What is no JSON was no JSON to Kubernetes either: protobuf has no empty lists.
-    if let Ok(sent) = serde_json::from_slice(sent) {
-        errors.iter_mut().for_each(|error| show_as_sent(row, error, &sent));
-    }
+    let sent = serde_json::from_slice(sent).ok();
+    errors.iter_mut().for_each(|error| show(row, error, sent.as_ref()));
     // Of the kind that is stored, as Kubernetes names it: an events.k8s.io Event is plain `Event`.
     let kind = GroupVersionKind::new(&row.stored.group, &row.version, &row.kind);
     Err(Status::invalid(&kind, metadata_str(object, "name"), &errors))
 }
 
-/// Empty lists and maps are not kept, but shown where they are wrong: as they were sent, `[]`, `{}`.
-fn show_as_sent(row: &Row, error: &mut FieldError, sent: &Value) {
-    let is_collection = row.schema.as_ref().is_some_and(|schema| schema.is_collection(error.steps()));
-    if !error.value.is_null() || error.shown.is_some() || !is_collection {
+/// Values are shown by the internal names of their types. Empty lists and maps are not kept, but shown
+/// where they are wrong: as they were sent, `[]`, `{}`.
+fn show(row: &Row, error: &mut FieldError, sent: Option<&Value>) {
+    let Some(schema) = row.schema.as_ref().filter(|_| error.shown.is_none()) else { return };
+    // Some of Kubernetes's own paths lack their beginning.
+    let kind = schema.at_steps(error.steps()).or_else(|| schema.at_steps(std::iter::once("spec").chain(error.steps())));
+    let Some(kind) = kind else { return };
+    if !error.value.is_null() && row.custom {
         return;
     }
-    let value = error.steps().try_fold(sent, |value, step| match step.parse::<usize>() {
-        Ok(index) if value.is_array() => value.get(index),
-        _ => value.get(step),
+    if !error.value.is_null() {
+        // What does not fit the field is of the struct that the field is in.
+        let fits = match schema.table.shape(kind) {
+            Shape::List { .. } => error.value.is_array(),
+            Shape::Struct { .. } | Shape::Map { .. } => error.value.is_object(),
+            _ => !error.value.is_object(),
+        };
+        let steps: Vec<&str> = error.steps().collect();
+        let kind = match fits {
+            true => Some(kind),
+            false => schema.at_steps(steps[..steps.len().saturating_sub(1)].iter().copied()),
+        };
+        error.shown = kind.and_then(|kind| schema.shown(kind, &error.value));
+        return;
+    }
+    if !matches!(schema.table.shape(kind), Shape::List { .. } | Shape::Map { .. }) {
+        return;
+    }
+    let value = sent.and_then(|sent| {
+        error.steps().try_fold(sent, |value, step| match step.parse::<usize>() {
+            Ok(index) if value.is_array() => value.get(index),
+            _ => value.get(step),
+        })
     });
     let empty =
         |value: &&Value| value.as_array().is_some_and(Vec::is_empty) || value.as_object().is_some_and(Map::is_empty);
@@ -224,10 +257,7 @@ pub fn dedup_owner_references(object: &mut Value) -> Option<String> {
     let mut kept: Vec<Value> = Vec::with_capacity(list.len());
     for reference in list.drain(..) {
         if kept.contains(&reference) {
-            let uid = reference.get("uid").and_then(Value::as_str).unwrap_or_default();
-            if !repeated.iter().any(|seen| seen == uid) {
-                repeated.push(uid.to_owned());
-            }
+            repeated.push(reference.get("uid").and_then(Value::as_str).unwrap_or_default().to_owned());
         } else {
             kept.push(reference);
         }

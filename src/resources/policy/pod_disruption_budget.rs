@@ -1,6 +1,5 @@
 //! PodDisruptionBudget: how many pods of a kind may be evicted.
 
-use crate::api::names::{self, Messages};
 use crate::api::time::seconds;
 use crate::api::{ErrorList, Fields, FieldsMut, Path, Report};
 use crate::resources::apps::replicas::{at_most_all, int_or_percent};
@@ -101,9 +100,8 @@ impl Strategy for PodDisruptionBudget {
         errors
     }
 
-    /// Nothing but what a path needs is asked of its name.
-    fn validate_name(&self, name: &str, _: bool) -> Messages {
-        names::path_segment(name)
+    fn validates_metadata(&self) -> bool {
+        false
     }
 
     fn allow_unconditional_update(&self) -> bool {

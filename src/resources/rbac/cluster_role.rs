@@ -52,7 +52,7 @@ fn validate(object: &Value, lenient: bool) -> ErrorList {
         let path = path.index(index);
         labels::selector(selector, lenient, &path, &mut errors);
         if !labels::selector_is_usable(selector) {
-            errors.invalid(&path, selector.clone(), "invalid label selector.");
+            errors.invalid(&path, Value::Null, "invalid label selector.");
         }
     }
     errors

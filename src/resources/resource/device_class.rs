@@ -1,7 +1,9 @@
 //! DeviceClass: devices of a kind, chosen by expressions.
 
-use super::{requests, selectors};
-use crate::api::{ErrorList, Fields, Path, Report, names};
+use super::requests::{self, CONFIGURATIONS_LIMIT};
+use super::{limits, selectors};
+use crate::api::{ErrorList, Fields, Path, Report};
+use crate::resources::core::pod_spec::resource_requirements::is_extended;
 use crate::resources::{Column, Resource, Strategy, cells};
 use serde_json::Value;
 use std::sync::Arc;
@@ -19,7 +21,6 @@ pub fn resource() -> Resource {
 struct DeviceClass;
 
 const SPEC: Path<'static> = Path::new("spec");
-const CONFIGURATIONS_LIMIT: usize = 32;
 
 impl Strategy for DeviceClass {
     fn validate(&self, object: &Value) -> ErrorList {
@@ -27,15 +28,9 @@ impl Strategy for DeviceClass {
         let spec = object.at("spec");
         selectors::validate(spec.list_at("selectors"), &SPEC.child("selectors"), &mut errors);
         let list = SPEC.child("config");
-        let config = spec.list_at("config");
-        if config.len() > CONFIGURATIONS_LIMIT {
-            errors.too_many(&list, config.len(), CONFIGURATIONS_LIMIT as i64);
-        }
-        for (index, config) in config.iter().enumerate() {
-            requests::configuration(config, &list.index(index), &mut errors);
-        }
-        if let Some(name) = spec.optional_str("extendedResourceName") {
-            errors.check(&SPEC.child("extendedResourceName"), name, names::qualified_name(name));
+        limits::each(spec.list_at("config"), CONFIGURATIONS_LIMIT, &list, &mut errors, requests::configuration);
+        if let Some(name) = spec.optional_str("extendedResourceName").filter(|name| !is_extended(name)) {
+            errors.invalid(&SPEC.child("extendedResourceName"), name, "must be a valid extended resource name");
         }
         errors
     }

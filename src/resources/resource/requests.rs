@@ -1,14 +1,21 @@
 //! The requests for devices in a claim or its template.
 
-use super::selectors;
-use crate::api::{ErrorList, FieldError, Fields, FieldsMut, Path, Report, names};
+use super::limits::{self, each, each_once, named};
+use super::{selectors, taints};
+use crate::api::{ErrorList, Fields, FieldsMut, Path, Report, names};
 use crate::resources::core::pod_spec::volumes::csi_driver_name;
 use serde_json::Value;
-use std::collections::BTreeSet;
 
 const REQUESTS_LIMIT: usize = 32;
+const CONSTRAINTS_LIMIT: usize = 32;
+pub const CONFIGURATIONS_LIMIT: usize = 32;
 const ALTERNATIVES_LIMIT: usize = 8;
+/// Bytes of what is a driver's own business.
+pub const PARAMETERS_LIMIT: usize = 10 << 10;
 const MODES: &[&str] = &["All", "ExactCount"];
+const UNKNOWN_REQUEST: &str =
+    "must be the name of a request in the claim or the name of a request and a subrequest separated by '/'";
+const ONE_KIND: &str = "exactly one of `exactly` or `firstAvailable` is required";
 
 /// Of the spec of a claim.
 pub fn default(spec: &mut Value) {
@@ -34,42 +41,54 @@ pub fn validate(spec: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     let devices = spec.at("devices");
     let path = path.child("devices");
     let list = path.child("requests");
-    let requests = devices.list_at("requests");
-    if requests.len() > REQUESTS_LIMIT {
-        errors.too_many(&list, requests.len(), REQUESTS_LIMIT as i64);
-    }
-    let mut known = BTreeSet::new();
-    for (index, request) in requests.iter().enumerate() {
-        let path = list.index(index);
-        self::request(request, &path, errors);
-        if !known.insert(request.str_at("name")) {
-            errors.duplicate(&path, request.str_at("name"));
-        }
-    }
+    each_once(devices.list_at("requests"), REQUESTS_LIMIT, &list, errors, named, request);
     let list = path.child("constraints");
-    for (index, constraint) in devices.list_at("constraints").iter().enumerate() {
-        let path = list.index(index);
-        requests_exist(constraint, &known, &path, errors);
-        if !constraint.has("matchAttribute") && !constraint.has("distinctAttribute") {
-            errors.required(&path, "exactly one of `matchAttribute` or `distinctAttribute` is required");
+    each(devices.list_at("constraints"), CONSTRAINTS_LIMIT, &list, errors, |constraint, path, errors| {
+        references(constraint, devices, path, errors);
+        let by_name = |field| constraint.optional_str(field);
+        match (by_name("matchAttribute"), by_name("distinctAttribute")) {
+            (Some(name), _) => limits::fully_qualified_name(name, &path.child("matchAttribute"), errors),
+            (None, Some(name)) => limits::fully_qualified_name(name, &path.child("distinctAttribute"), errors),
+            (None, None) => {
+                let detail = "exactly one of \"matchAttribute\" or \"distinctAttribute\" is required, but multiple fields are set";
+                errors.required(path, detail);
+            }
         }
-    }
+    });
     let list = path.child("config");
-    for (index, config) in devices.list_at("config").iter().enumerate() {
-        let path = list.index(index);
-        requests_exist(config, &known, &path, errors);
-        configuration(config, &path, errors);
-    }
+    each(devices.list_at("config"), CONFIGURATIONS_LIMIT, &list, errors, |config, path, errors| {
+        references(config, devices, path, errors);
+        configuration(config, path, errors);
+    });
 }
 
-fn requests_exist(holder: &Value, known: &BTreeSet<&str>, path: &Path<'_>, errors: &mut ErrorList) {
-    for (index, name) in holder.strs_at("requests").enumerate() {
-        let main = name.split('/').next().unwrap_or_default();
-        if !known.contains(main) {
-            let detail =
-                "must be the name of a request in the claim or the name of a request and a subrequest separated by '/'";
-            errors.invalid(&path.child("requests").index(index), name, detail);
-        }
+/// `requests` of a constraint or a configuration.
+pub fn references(holder: &Value, devices: &Value, path: &Path<'_>, errors: &mut ErrorList) {
+    let list = path.child("requests");
+    let key = |name: &Value| name.clone();
+    each_once(holder.list_at("requests"), REQUESTS_LIMIT, &list, errors, key, |name, path, errors| {
+        reference(name.as_str().unwrap_or_default(), devices, path, errors);
+    });
+}
+
+/// The name of a request, or of one of its alternatives.
+pub fn reference(name: &str, devices: &Value, path: &Path<'_>, errors: &mut ErrorList) {
+    let parts: Vec<&str> = name.split('/').collect();
+    if parts.len() > 2 {
+        return errors.invalid(path, name, UNKNOWN_REQUEST);
+    }
+    for part in &parts {
+        errors.check(path, part, names::dns_label(part));
+    }
+    let is_named = |item: &&Value, name: &str| item.str_at("name") == name;
+    let request = devices.list_at("requests").iter().rfind(|request| is_named(request, parts[0]));
+    let found = match (request, parts.get(1)) {
+        (None, _) => false,
+        (Some(_), None) => true,
+        (Some(request), Some(part)) => request.list_at("firstAvailable").iter().any(|one| is_named(&one, part)),
+    };
+    if !found {
+        errors.invalid(path, name, UNKNOWN_REQUEST);
     }
 }
 
@@ -80,14 +99,7 @@ pub fn configuration(config: &Value, path: &Path<'_>, errors: &mut ErrorList) {
         None => errors.required(&path, ""),
         Some(opaque) => {
             csi_driver_name(opaque.str_at("driver"), &path.child("driver"), errors);
-            match opaque.at("parameters") {
-                Value::Null => errors.required(&path.child("parameters"), ""),
-                Value::Object(_) => {}
-                other => {
-                    let detail = "parameters must be a valid JSON object";
-                    errors.invalid(&path.child("parameters"), other.clone(), detail);
-                }
-            }
+            limits::raw(opaque.at("parameters"), PARAMETERS_LIMIT, &path.child("parameters"), errors);
         }
     }
 }
@@ -96,28 +108,17 @@ fn request(request: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     let name = request.str_at("name");
     errors.check(&path.child("name"), name, names::dns_label(name));
     match (request.get_set("exactly"), request.list_at("firstAvailable")) {
-        (None, []) => errors.required(path, "exactly one of `exactly` or `firstAvailable` is required"),
+        (None, []) => errors.required(path, ONE_KIND),
         (Some(exactly), []) => one(exactly, &path.child("exactly"), errors),
         (None, alternatives) => {
             let list = path.child("firstAvailable");
-            if alternatives.len() > ALTERNATIVES_LIMIT {
-                errors.too_many(&list, alternatives.len(), ALTERNATIVES_LIMIT as i64);
-            }
-            let mut known = BTreeSet::new();
-            for (index, alternative) in alternatives.iter().enumerate() {
-                let path = list.index(index);
+            each_once(alternatives, ALTERNATIVES_LIMIT, &list, errors, named, |alternative, path, errors| {
                 let name = alternative.str_at("name");
                 errors.check(&path.child("name"), name, names::dns_label(name));
-                if !known.insert(name) {
-                    errors.duplicate(&path, name);
-                }
-                one(alternative, &path, errors);
-            }
+                one(alternative, path, errors);
+            });
         }
-        (Some(_), _) => errors.push(FieldError::invalid_omitted(
-            path,
-            "exactly one of `exactly` or `firstAvailable` is required, but multiple fields are set",
-        )),
+        (Some(_), _) => errors.invalid(path, Value::Null, format!("{ONE_KIND}, but multiple fields are set")),
     }
 }
 
@@ -137,4 +138,6 @@ fn one(request: &Value, path: &Path<'_>, errors: &mut ErrorList) {
         _ => {}
     }
     errors.one_of(&path.child("allocationMode"), mode, MODES);
+    let list = path.child("tolerations");
+    each(request.list_at("tolerations"), usize::MAX, &list, errors, taints::toleration);
 }

@@ -1,7 +1,6 @@
 //! ResourceClaim: the wish for devices, and what came of it.
 
-use super::requests;
-use crate::api::value::same;
+use super::{allocation, requests};
 use crate::api::{ErrorList, Fields, FieldsMut, Path, Report};
 use crate::resources::pipeline::keep_metadata;
 use crate::resources::{Column, Context, Resource, Strategy, Subresource, cells};
@@ -21,8 +20,6 @@ pub fn resource() -> Resource {
 struct ResourceClaim;
 
 const SPEC: Path<'static> = Path::new("spec");
-const STATUS: Path<'static> = Path::new("status");
-const RESERVED_LIMIT: usize = 256;
 
 impl Strategy for ResourceClaim {
     fn default(&self, object: &mut Value) {
@@ -86,37 +83,12 @@ impl Strategy for Status {
     fn prepare_update(&self, object: &mut Value, old: &Value, _: &Context) {
         object.copy("spec", old);
         keep_metadata(object, old);
+        allocation::forget_devices(object, old);
     }
 
     fn validate_update(&self, object: &Value, old: &Value) -> ErrorList {
         let mut errors = ErrorList::new();
-        let (status, before) = (object.at("status"), old.at("status"));
-        let path = STATUS.child("reservedFor");
-        let reserved = status.list_at("reservedFor");
-        if reserved.len() > RESERVED_LIMIT {
-            errors.too_many(&path, reserved.len(), RESERVED_LIMIT as i64);
-        }
-        for (index, consumer) in reserved.iter().enumerate() {
-            for field in ["resource", "name", "uid"] {
-                if consumer.str_at(field).is_empty() {
-                    errors.required(&path.index(index).child(field), "");
-                }
-            }
-            let uid = consumer.str_at("uid");
-            if reserved[..index].iter().any(|other| other.str_at("uid") == uid) {
-                errors.duplicate(&path.index(index), uid);
-            }
-        }
-        if !status.has("allocation") && !reserved.is_empty() {
-            errors.forbidden(&path, "may not be specified when `allocated` is not set");
-        }
-        if before.has("allocation")
-            && status.has("allocation")
-            && !same(status.at("allocation"), before.at("allocation"))
-        {
-            let allocation = status.at("allocation").clone();
-            errors.invalid(&STATUS.child("allocation"), allocation, "field is immutable");
-        }
+        allocation::validate(object, old, &mut errors);
         errors
     }
 }

@@ -28,9 +28,7 @@ impl Strategy for ResourceClaimTemplate {
     fn validate(&self, object: &Value) -> ErrorList {
         let mut errors = ErrorList::new();
         let template = object.at("spec");
-        let metadata = template.at("metadata");
-        labels::labels(metadata.at("labels"), &SPEC.child("metadata.labels"), &mut errors);
-        labels::annotations(metadata.at("annotations"), &SPEC.child("metadata.annotations"), &mut errors);
+        labels::template(template.at("metadata"), &SPEC.child("metadata"), &mut errors);
         requests::validate(template.at("spec"), &SPEC.child("spec"), &mut errors);
         errors
     }

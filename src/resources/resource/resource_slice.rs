@@ -1,11 +1,12 @@
 //! ResourceSlice: some of the devices that a driver has.
 
-use crate::api::{ErrorList, Fields, Path, Report, names};
-use crate::resources::core::pod_spec::affinity;
+use super::device;
+use super::limits::{each_once, named, pool_name};
+use crate::api::field::go_quote;
+use crate::api::{ErrorList, Fields, FieldsMut, Path, Report, time};
 use crate::resources::core::pod_spec::volumes::csi_driver_name;
-use crate::resources::{Column, Resource, Strategy, cells};
+use crate::resources::{Column, Context, Resource, Strategy, cells};
 use serde_json::Value;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 pub fn resource() -> Resource {
@@ -22,25 +23,49 @@ struct ResourceSlice;
 
 const SPEC: Path<'static> = Path::new("spec");
 const DEVICES_LIMIT: usize = 128;
-const POOL_NAME_LIMIT: usize = 253;
+/// Of slices whose devices have taints, or take of counters.
+const ADVANCED_DEVICES_LIMIT: usize = 64;
+const COUNTER_SETS_LIMIT: usize = 8;
 const ONE_PLACE: &str = "exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required";
 
 impl Strategy for ResourceSlice {
+    fn default(&self, object: &mut Value) {
+        for device in object.object_mut("spec").items_mut("devices") {
+            for taint in device.items_mut("taints") {
+                if !taint.has("timeAdded") {
+                    taint.set("timeAdded", time::seconds(jiff::Timestamp::now()));
+                }
+            }
+        }
+    }
+
+    fn prepare_create(&self, object: &mut Value, _: &Context) {
+        object.object_mut("spec").items_mut("devices").for_each(device::clear_not_served);
+    }
+
+    fn prepare_update(&self, object: &mut Value, _: &Value, _: &Context) {
+        object.object_mut("spec").items_mut("devices").for_each(device::clear_not_served);
+    }
+
     fn validate(&self, object: &Value) -> ErrorList {
         let mut errors = ErrorList::new();
-        validate(object.at("spec"), &mut errors);
+        validate(object.at("spec"), None, &mut errors);
         errors
     }
 
     fn validate_update(&self, object: &Value, old: &Value) -> ErrorList {
-        let mut errors = self.validate(object);
-        let (spec, before) = (object.at("spec"), old.at("spec"));
-        for field in ["driver", "nodeName"] {
-            errors.immutable(&SPEC.child(field), spec.at(field), before.at(field));
-        }
-        let pool = |spec: &Value| spec.at("pool").at("name").clone();
-        errors.immutable(&SPEC.child("pool.name"), &pool(spec), &pool(before));
+        let mut errors = ErrorList::new();
+        validate(object.at("spec"), Some(old.at("spec")), &mut errors);
         errors
+    }
+
+    fn warnings(&self, object: &Value, _: Option<&Value>) -> Vec<String> {
+        let driver = object.at("spec").str_at("driver");
+        if driver == driver.to_lowercase() {
+            return Vec::new();
+        }
+        let shown = go_quote(driver);
+        vec![format!("spec.driver: driver names should be lowercase; {shown} contains uppercase characters")]
     }
 
     fn returns_deleted_object(&self) -> bool {
@@ -66,56 +91,57 @@ impl Strategy for ResourceSlice {
     }
 }
 
-fn validate(spec: &Value, errors: &mut ErrorList) {
+fn validate(spec: &Value, old: Option<&Value>, errors: &mut ErrorList) {
     csi_driver_name(spec.str_at("driver"), &SPEC.child("driver"), errors);
     pool(spec.at("pool"), &SPEC.child("pool"), errors);
-    let places = ["nodeName", "nodeSelector", "allNodes", "perDeviceNodeSelection"];
-    let set = places.iter().filter(|field| spec.has(field)).count();
-    if set == 0 {
-        errors.required(&SPEC, ONE_PLACE);
-    } else if set > 1 {
-        let detail = format!("{ONE_PLACE}, but multiple fields are set");
-        errors.push(crate::api::FieldError::invalid_omitted(&SPEC, detail));
-    }
-    if let Some(name) = spec.optional_str("nodeName") {
-        errors.check(&SPEC.child("nodeName"), name, names::dns_subdomain(name));
-    }
-    if let Some(selector) = spec.get_set("nodeSelector") {
-        affinity::node_selector(selector, false, &SPEC.child("nodeSelector"), errors);
-    }
-    let list = SPEC.child("devices");
-    let devices = spec.list_at("devices");
-    if devices.len() > DEVICES_LIMIT {
-        errors.too_many(&list, devices.len(), DEVICES_LIMIT as i64);
-    }
-    let mut known = BTreeSet::new();
-    for (index, device) in devices.iter().enumerate() {
-        let path = list.index(index);
-        let name = device.str_at("name");
-        errors.check(&path.child("name"), name, names::dns_label(name));
-        if !known.insert(name) {
-            errors.duplicate(&path, name);
+    if let Some(before) = old {
+        let name = |spec: &Value| spec.at("pool").at("name").clone();
+        errors.immutable(&SPEC.child("pool.name"), &name(spec), &name(before));
+        for field in ["driver", "nodeName"] {
+            errors.immutable(&SPEC.child(field), spec.at(field), before.at(field));
         }
     }
+    let places = device::node_fields(spec, "must be either unset or set to a non-empty string", &SPEC, errors);
+    if let Some(selector) = spec.get_set("nodeSelector")
+        && selector.list_at("nodeSelectorTerms").len() != 1
+    {
+        let path = SPEC.child("nodeSelector.nodeSelectorTerms");
+        let terms = selector.at("nodeSelectorTerms").clone();
+        errors.invalid(&path, terms, "must have exactly one node selector term");
+    }
+    match places.len() {
+        0 => errors.required(&SPEC, ONE_PLACE),
+        1 => {}
+        _ => {
+            let shown = format!("{{{}}}", places.join(", "));
+            errors.invalid(&SPEC, shown, format!("{ONE_PLACE}, but multiple fields are set"));
+        }
+    }
+    if spec.has("sharedCounters") && spec.has("devices") {
+        errors.invalid(&SPEC, "", "only one of `sharedCounters` or `devices` is allowed");
+    }
+    let devices = spec.list_at("devices");
+    let limit = if devices.iter().any(device::is_advanced) { ADVANCED_DEVICES_LIMIT } else { DEVICES_LIMIT };
+    let placed = spec.bool_at("perDeviceNodeSelection");
+    each_once(devices, limit, &SPEC.child("devices"), errors, named, |device, path, errors| {
+        let before = old.map(|old| old.list_at("devices")).unwrap_or_default();
+        let before = before.iter().find(|before| before.at("name") == device.at("name"));
+        device::validate(device, before, placed, path, errors);
+    });
+    let list = SPEC.child("sharedCounters");
+    each_once(spec.list_at("sharedCounters"), COUNTER_SETS_LIMIT, &list, errors, named, |set, path, errors| {
+        device::counters(set, "name", path, errors);
+    });
 }
 
 fn pool(pool: &Value, path: &Path<'_>, errors: &mut ErrorList) {
-    let name = pool.str_at("name");
-    if name.is_empty() {
-        errors.required(&path.child("name"), "");
-    } else {
-        if name.len() > POOL_NAME_LIMIT {
-            errors.too_long(&path.child("name"), POOL_NAME_LIMIT as i64);
-        }
-        for part in name.split('/') {
-            errors.check(&path.child("name"), part, names::dns_subdomain(part));
-        }
-    }
+    pool_name(pool.str_at("name"), &path.child("name"), errors);
     let count = pool.int_at("resourceSliceCount");
     if count <= 0 {
         errors.invalid(&path.child("resourceSliceCount"), count, "must be greater than zero");
     }
-    if pool.int_at("generation") < 0 {
-        errors.not_negative(&path.child("generation"), pool.int_at("generation"));
+    let generation = pool.int_at("generation");
+    if generation < 0 {
+        errors.invalid(&path.child("generation"), generation, "must be greater than or equal to zero");
     }
 }

@@ -1,5 +1,6 @@
 //! Expressions that choose devices: `device.driver == "gpu.example.com"`.
 
+use super::limits::each;
 use crate::api::{ErrorList, Fields, Path, Report};
 use crate::cel::{Declared, Environment, Field, ObjectType, Type, compile};
 use serde_json::Value;
@@ -42,17 +43,13 @@ static ENVIRONMENT: LazyLock<Environment> =
     LazyLock::new(|| Environment::new().variable("device", Declared::Object(Arc::new(Device))));
 
 pub fn validate(selectors: &[Value], path: &Path<'_>, errors: &mut ErrorList) {
-    if selectors.len() > SELECTORS_LIMIT {
-        errors.too_many(path, selectors.len(), SELECTORS_LIMIT as i64);
-    }
-    for (index, selector) in selectors.iter().enumerate() {
-        let path = path.index(index);
+    each(selectors, SELECTORS_LIMIT, path, errors, |selector, path, errors| {
         let path = path.child("cel");
         match selector.get_set("cel") {
             None => errors.required(&path, ""),
             Some(cel) => expression(cel.str_at("expression"), &path.child("expression"), errors),
         }
-    }
+    });
 }
 
 fn expression(text: &str, path: &Path<'_>, errors: &mut ErrorList) {

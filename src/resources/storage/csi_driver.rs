@@ -30,6 +30,9 @@ struct CsiDriver;
 const SPEC: Path<'static> = Path::new("spec");
 const TOKEN_SECONDS: i64 = 600;
 const UPDATE_SECONDS: i64 = 10;
+/// Behind a feature that is off unless it is asked for.
+const NOT_SERVED: &str = "preventPodSchedulingIfMissing";
+const TOKENS_IN_SECRETS: &str = "serviceAccountTokenInSecrets";
 
 impl Strategy for CsiDriver {
     fn default(&self, object: &mut Value) {
@@ -44,19 +47,16 @@ impl Strategy for CsiDriver {
         }
     }
 
-    /// What nodes act on counts as a new generation.
+    fn prepare_create(&self, object: &mut Value, _: &Context) {
+        object.object_mut("spec").clear(NOT_SERVED);
+    }
+
+    /// The first generation is not numbered.
     fn prepare_update(&self, object: &mut Value, old: &Value, _: &Context) {
-        let (new, before) = (object.at("spec"), old.at("spec"));
-        let changed = [
-            "tokenRequests",
-            "requiresRepublish",
-            "seLinuxMount",
-            "nodeAllocatableUpdatePeriodSeconds",
-            "serviceAccountTokenInSecrets",
-        ]
-        .iter()
-        .any(|field| !same(new.at(field), before.at(field)));
-        if changed {
+        if !old.at("spec").has(NOT_SERVED) {
+            object.object_mut("spec").clear(NOT_SERVED);
+        }
+        if !same(object.at("spec"), old.at("spec")) {
             let generation = old.at("metadata").int_at("generation") + 1;
             object.object_mut("metadata").set("generation", generation);
         }
@@ -75,6 +75,17 @@ impl Strategy for CsiDriver {
         let modes = "volumeLifecycleModes";
         errors.immutable(&SPEC.child(modes), new.at(modes), before.at(modes));
         errors
+    }
+
+    fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
+        let spec = object.at("spec");
+        let requests = spec.at("tokenRequests");
+        let changed = old.is_none_or(|old| !same(requests, old.at("spec").at("tokenRequests")));
+        if !changed || requests.items().is_empty() || spec.has(TOKENS_IN_SECRETS) {
+            return Vec::new();
+        }
+        let advice = "set to true to prevent possible logging of tokens in volume attributes";
+        vec![format!("spec.{TOKENS_IN_SECRETS} is unset; if supported by this CSI driver, {advice}")]
     }
 
     fn allow_unconditional_update(&self) -> bool {
@@ -142,7 +153,7 @@ fn validate(spec: &Value, errors: &mut ErrorList) {
         }
     }
     for mode in spec.strs_at("volumeLifecycleModes") {
-        errors.one_of(&SPEC.child("volumeLifecycleModes"), mode, &["Ephemeral", "Persistent"]);
+        errors.one_of(&SPEC.child("volumeLifecycleModes"), mode, &["Persistent", "Ephemeral"]);
     }
     if !spec.has("seLinuxMount") {
         errors.required(&SPEC.child("seLinuxMount"), "");
@@ -150,5 +161,9 @@ fn validate(spec: &Value, errors: &mut ErrorList) {
     if let Some(seconds) = spec.optional_int("nodeAllocatableUpdatePeriodSeconds").filter(|s| *s < UPDATE_SECONDS) {
         let detail = "must be greater than or equal to 10 seconds";
         errors.invalid(&SPEC.child("nodeAllocatableUpdatePeriodSeconds"), seconds, detail);
+    }
+    if spec.has(TOKENS_IN_SECRETS) && spec.list_at("tokenRequests").is_empty() {
+        let detail = format!("{TOKENS_IN_SECRETS} is set but no tokenRequests are specified");
+        errors.invalid(&SPEC.child(TOKENS_IN_SECRETS), spec.at(TOKENS_IN_SECRETS).clone(), detail);
     }
 }

@@ -41,15 +41,12 @@ impl Strategy for CsiNode {
     fn validate_update(&self, object: &Value, old: &Value) -> ErrorList {
         let mut errors = self.validate(object);
         // A driver may come and go; one that is there stays as it is, its allocatable count aside.
-        for driver in object.at("spec").list_at("drivers") {
-            let before = old.at("spec").list_at("drivers").iter();
-            let mut before = before.filter(|before| before.str_at("name") == driver.str_at("name"));
-            let kept = |before: &Value| {
-                ["nodeID", "topologyKeys"].iter().all(|field| same(before.at(field), driver.at(field)))
-                    && (driver.has("allocatable") || !before.has("allocatable"))
-            };
-            if before.next().is_some_and(|before| !kept(before)) {
-                errors.invalid(&Path::new("CSINodeDriver"), driver.clone(), "field is immutable");
+        for before in old.at("spec").list_at("drivers") {
+            let drivers = object.at("spec").list_at("drivers").iter();
+            for driver in drivers.filter(|driver| driver.str_at("name") == before.str_at("name")) {
+                if !["nodeID", "topologyKeys"].iter().all(|field| same(before.at(field), driver.at(field))) {
+                    errors.invalid(&SPEC.child("drivers"), driver.clone(), "field is immutable");
+                }
             }
         }
         errors
@@ -82,13 +79,14 @@ fn validate(driver: &Value, path: &Path<'_>, errors: &mut ErrorList) {
         errors.invalid(&path.child("allocatable.count"), count, "must be greater than or equal to 0");
     }
     let mut known = BTreeSet::new();
-    for (index, key) in driver.strs_at("topologyKeys").enumerate() {
+    // Kubernetes names the driver, not the key.
+    for key in driver.strs_at("topologyKeys") {
         if key.is_empty() {
-            errors.required(&path.child("topologyKeys"), "");
+            errors.required(path, "");
         }
         if !known.insert(key) {
-            errors.duplicate(&path.child("topologyKeys"), key);
+            errors.duplicate(path, key);
         }
-        errors.check(&path.child("topologyKeys").index(index), key, names::qualified_name(key));
+        errors.check(path, key, names::qualified_name(key));
     }
 }

@@ -21,20 +21,18 @@ impl Strategy for CsiStorageCapacity {
         labels::selector(object.at("nodeTopology"), false, &Path::new("nodeTopology"), &mut errors);
         let class = object.str_at("storageClassName");
         errors.check(&Path::new("storageClassName"), class, names::dns_subdomain(class));
-        for field in ["capacity", "maximumVolumeSize"] {
-            if let Some(amount) = object.get_set(field).map(Quantity::of).filter(Quantity::is_negative) {
-                let detail = "must be greater than or equal to 0";
-                errors.invalid(&Path::new(field), amount.to_string(), detail);
-            }
+        if let Some(amount) = object.get_set("capacity").map(Quantity::of).filter(Quantity::is_negative) {
+            let detail = "must be greater than or equal to 0";
+            errors.invalid(&Path::new("capacity"), amount.to_string(), detail);
         }
         errors
     }
 
     fn validate_update(&self, object: &Value, old: &Value) -> ErrorList {
-        let mut errors = ErrorList::new();
-        for field in ["nodeTopology", "storageClassName"] {
-            errors.immutable(&Path::new(field), object.at(field), old.at(field));
-        }
+        let mut errors = self.validate(object);
+        errors.immutable(&Path::new("nodeTopology"), object.at("nodeTopology"), old.at("nodeTopology"));
+        let class = Path::new("storageClassName");
+        errors.immutable_text(&class, object.at("storageClassName"), old.at("storageClassName"));
         errors
     }
 

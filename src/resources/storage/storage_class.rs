@@ -2,7 +2,6 @@
 
 use super::parameters;
 use crate::api::names;
-use crate::api::value::same;
 use crate::api::{ErrorList, Fields, FieldsMut, Path, Report};
 use crate::resources::core::pod_spec::warnings::deprecated_node_label;
 use crate::resources::{Column, Resource, Strategy, cells};
@@ -58,14 +57,10 @@ impl Strategy for StorageClass {
     }
 
     fn validate_update(&self, object: &Value, old: &Value) -> ErrorList {
-        let mut errors = ErrorList::new();
-        for (path, field) in
-            [(PARAMETERS, "parameters"), (PROVISIONER, "provisioner"), (RECLAIM_POLICY, "reclaimPolicy")]
-        {
-            if !same(object.at(field), old.at(field)) {
-                errors.forbidden(&path, format!("updates to {field} are forbidden."));
-            }
-        }
+        let mut errors = self.validate(object);
+        errors.immutable(&PARAMETERS, object.at("parameters"), old.at("parameters"));
+        errors.immutable_text(&PROVISIONER, object.at("provisioner"), old.at("provisioner"));
+        errors.immutable(&RECLAIM_POLICY, object.at("reclaimPolicy"), old.at("reclaimPolicy"));
         errors.immutable(&BINDING_MODE, object.at("volumeBindingMode"), old.at("volumeBindingMode"));
         errors
     }
@@ -100,7 +95,8 @@ impl Strategy for StorageClass {
 }
 
 fn topologies(terms: &[Value], path: &Path<'_>, errors: &mut ErrorList) {
-    let mut seen: Vec<Vec<(&str, BTreeSet<&str>)>> = Vec::new();
+    // Kubernetes compares with as many empty ones as there are terms, too.
+    let mut seen: Vec<Vec<(&str, BTreeSet<&str>)>> = vec![Vec::new(); terms.len()];
     for (index, term) in terms.iter().enumerate() {
         let path = path.index(index);
         let list = path.child("matchLabelExpressions");
@@ -119,14 +115,16 @@ fn topologies(terms: &[Value], path: &Path<'_>, errors: &mut ErrorList) {
             }
             let key = expression.str_at("key");
             errors.check(&path.child("key"), key, names::qualified_name(key));
-            if expressions.iter().any(|(known, _)| *known == key) {
-                errors.duplicate(&path.child("key"), key);
-            } else {
-                expressions.push((key, known));
+            match expressions.iter_mut().find(|(earlier, _)| *earlier == key) {
+                Some(earlier) => {
+                    errors.duplicate(&path.child("key"), key);
+                    earlier.1 = known;
+                }
+                None => expressions.push((key, known)),
             }
         }
         expressions.sort();
-        if seen.contains(&expressions) {
+        for _ in seen.iter().filter(|earlier| **earlier == expressions) {
             errors.duplicate(&list, "");
         }
         seen.push(expressions);

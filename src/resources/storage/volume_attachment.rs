@@ -4,6 +4,7 @@ use crate::api::field::go_quote;
 use crate::api::names;
 use crate::api::value::same;
 use crate::api::{ErrorList, FieldError, Fields, FieldsMut, Path, Report};
+use crate::resources::core::persistent_volume;
 use crate::resources::core::pod_spec::volumes::csi_driver_name;
 use crate::resources::pipeline::keep_metadata;
 use crate::resources::{Column, Context, Resource, Strategy, Subresource, cells};
@@ -34,6 +35,7 @@ const SPEC: Path<'static> = Path::new("spec");
 const STATUS: Path<'static> = Path::new("status");
 const ONE_SOURCE: &str = "must specify exactly one of inlineVolumeSpec and persistentVolumeName";
 const MESSAGE_LIMIT: usize = 1024;
+const METADATA_LIMIT: usize = 256 << 10;
 
 impl Strategy for VolumeAttachment {
     fn prepare_create(&self, object: &mut Value, _: &Context) {
@@ -59,8 +61,7 @@ impl Strategy for VolumeAttachment {
     }
 
     fn validate_update(&self, object: &Value, old: &Value) -> ErrorList {
-        let mut errors = ErrorList::new();
-        validate(object, &mut errors);
+        let mut errors = self.validate(object);
         if !same(object.at("spec"), old.at("spec")) {
             let shown = Some(shown(object.at("spec")));
             errors.push(FieldError { shown, ..FieldError::invalid(&SPEC, Value::Null, "field is immutable") });
@@ -141,13 +142,27 @@ fn validate(object: &Value, errors: &mut ErrorList) {
         (false, Some("")) => {
             errors.required(&path.child("persistentVolumeName"), "must specify non empty persistentVolumeName");
         }
+        (true, None) => {
+            let path = path.child("inlineVolumeSpec");
+            persistent_volume::validate_spec(source.at("inlineVolumeSpec"), "", true, &path, errors);
+        }
         _ => {}
     }
     let node = spec.str_at("nodeName");
     errors.check(&SPEC.child("nodeName"), node, names::dns_subdomain(node));
+    let status = object.at("status");
+    let entries = status.map_at("attachmentMetadata").iter();
+    if entries.map(|(key, value)| key.len() + value.as_str().map_or(0, str::len)).sum::<usize>() > METADATA_LIMIT {
+        errors.too_long(&STATUS.child("attachmentMetadata"), METADATA_LIMIT as i64);
+    }
     for field in ["attachError", "detachError"] {
-        if object.at("status").at(field).str_at("message").len() > MESSAGE_LIMIT {
-            errors.too_long(&STATUS.child(field).child("message"), MESSAGE_LIMIT as i64);
+        let (error, path) = (status.at(field), STATUS.child(field));
+        if error.str_at("message").len() > MESSAGE_LIMIT {
+            // Kubernetes names the other limit.
+            errors.too_long(&path.child("message"), METADATA_LIMIT as i64);
+        }
+        if let Some(code) = error.optional_int("errorCode").filter(|code| *code < 0) {
+            errors.invalid(&path.child("errorCode"), code, "must be between 0 and 2147483647, inclusive");
         }
     }
 }

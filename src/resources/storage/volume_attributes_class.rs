@@ -26,10 +26,10 @@ impl Strategy for VolumeAttributesClass {
     fn validate(&self, object: &Value) -> ErrorList {
         let mut errors = ErrorList::new();
         parameters::driver(object.str_at("driverName"), &DRIVER_NAME, &mut errors);
+        parameters::validate(object.at("parameters"), &PARAMETERS, &mut errors);
         if object.map_at("parameters").is_empty() {
             errors.required(&PARAMETERS, "must contain at least one key/value pair");
         }
-        parameters::validate(object.at("parameters"), &PARAMETERS, &mut errors);
         errors
     }
 
@@ -40,6 +40,7 @@ impl Strategy for VolumeAttributesClass {
                 errors.forbidden(&path, format!("updates to {field} are forbidden."));
             }
         }
+        errors.extend(self.validate(object));
         errors
     }
 

@@ -318,6 +318,9 @@ impl Definitions {
                 property["x-kubernetes-list-type"] = name.into();
             }
             Shape::Map { atomic: true, .. } => property["x-kubernetes-map-type"] = "atomic".into(),
+            Shape::Struct { id, atomic: false } if is_atomic_struct(table, id) => {
+                property["x-kubernetes-map-type"] = "granular".into();
+            }
             _ => {}
         }
         let patch = field.patch;

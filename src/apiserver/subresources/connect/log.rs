@@ -3,11 +3,11 @@
 use super::location::{Locator, container};
 use super::relay::relay;
 use crate::api::{ErrorList, FieldError, GroupVersionKind, Path, Status};
-use crate::apiserver::audit;
 use crate::apiserver::request::Query;
 use crate::apiserver::respond::{self, Reply};
 use crate::apiserver::subresources::Handler;
 use crate::apiserver::verbs::Call;
+use crate::apiserver::{audit, options};
 use crate::net::streaming::accept_log;
 use async_trait::async_trait;
 use axum::body::Body;
@@ -25,6 +25,9 @@ pub struct Log {
 impl Handler for Log {
     async fn handle(&self, call: Call<'_>) -> Result<Reply, Status> {
         let (namespace, name) = (&call.info.namespace, &call.info.name);
+        for name in NUMBERS {
+            options::integer(call.query, name)?;
+        }
         let errors = validate(call.query);
         if !errors.is_empty() {
             return Err(Status::invalid(&GroupVersionKind::new("", "v1", "PodLogOptions"), name, &errors));
@@ -33,7 +36,7 @@ impl Handler for Log {
         let container = container(&pod, call.query.get("container").unwrap_or_default())?;
         let Some(node) = self.locator.node_of(&pod)? else {
             // Nothing was written where nothing runs.
-            return Ok(respond::text(StatusCode::OK, ""));
+            return Ok(respond::nothing());
         };
         let mut path = format!("/containerLogs/{namespace}/{name}/{container}");
         let query = parameters(call.query);
@@ -85,6 +88,7 @@ impl Handler for Log {
     }
 }
 
+const NUMBERS: &[&str] = &["limitBytes", "sinceSeconds", "tailLines"];
 const MAX_ERROR_BYTES: usize = 64 << 10;
 
 /// What the kubelet said, as a Status with its code.
@@ -134,7 +138,7 @@ fn validate(query: &Query) -> ErrorList {
     match (number("sinceSeconds"), query.get("sinceTime").filter(|time| !time.is_empty())) {
         (Some(_), Some(_)) => {
             errors.push(FieldError::forbidden(
-                &Path::root(),
+                &Path::new(""),
                 "at most one of `sinceTime` or `sinceSeconds` may be specified",
             ));
         }

@@ -1,7 +1,8 @@
 //! SubjectAccessReview and its sisters: may somebody do something.
 
-use super::{Review, answer};
-use crate::api::{ErrorList, FieldError, Path, Status, UserInfo};
+use super::{Review, answer, refused};
+use crate::api::selector::{FieldSelector, LabelSelector};
+use crate::api::{Fields, GroupVersionKind, Status, UserInfo};
 use crate::apiserver::authz::{self, Attributes, Decision, ResourceAttributes};
 use crate::apiserver::respond::Reply;
 use crate::apiserver::verbs::Call;
@@ -28,17 +29,21 @@ impl Review for AccessReview {
         let namespace = call.info.namespace.clone();
         let kind = call.kind();
         let mut posted = call.posted(&kind).await?;
-        if self.subject == Subject::NamedHere {
-            crate::apiserver::verbs::write::check_namespace(&row, &mut posted.object, &namespace)?;
+        if self.subject == Subject::NamedHere
+            && let Err(status) = crate::apiserver::verbs::write::check_namespace(&row, &mut posted.object, &namespace)
+        {
+            return Ok(refused(&status, &posted));
         }
-        let errors = validate(&posted.object, self.subject, &namespace);
+        let errors = row.strategy.validate(&posted.object);
         if !errors.is_empty() {
-            return Err(Status::invalid(&kind, "", &errors));
+            // Kubernetes names no kind here.
+            let nameless = GroupVersionKind { kind: String::new(), ..kind };
+            return Ok(refused(&Status::invalid(&nameless, "", &errors), &posted));
         }
         let spec = &posted.object["spec"];
         let user = if self.subject == Subject::Requester { requester.clone() } else { named(spec) };
         let resource = spec.get("resourceAttributes").filter(|resource| !resource.is_null());
-        let selector = resource.map(field_selector).unwrap_or_default();
+        let (selector, problems) = resource.map(selectors).unwrap_or_default();
         let attributes = match resource {
             Some(resource) => {
                 let text = |field: &str| resource[field].as_str().unwrap_or_default();
@@ -81,6 +86,9 @@ impl Review for AccessReview {
         if !reason.is_empty() {
             status["reason"] = reason.into();
         }
+        if !problems.is_empty() {
+            status["evaluationError"] = problems.join("; ").into();
+        }
         answer(&row, posted, status)
     }
 }
@@ -103,61 +111,53 @@ fn named(spec: &Value) -> UserInfo {
     }
 }
 
-/// As a request's query would say it.
-fn field_selector(resource: &Value) -> String {
-    let selector = &resource["fieldSelector"];
-    if let Some(raw) = selector["rawSelector"].as_str() {
-        return raw.to_owned();
+/// The field selector as a request's query would say it, and what of both selectors is not looked at: an
+/// authorizer that sees less asks for more.
+fn selectors(resource: &Value) -> (String, Vec<String>) {
+    let fields = terms(&resource["fieldSelector"], field_term, |raw| FieldSelector::parse(raw).is_ok());
+    let labels = terms(&resource["labelSelector"], label_term, |raw| LabelSelector::parse(raw).is_ok());
+    let mut problems = Vec::new();
+    for (name, (terms, broken)) in [("fieldSelector", &fields), ("labelSelector", &labels)] {
+        if *broken {
+            let partially = if terms.is_empty() { "" } else { "partially " };
+            problems.push(format!("spec.resourceAttributes.{name} {partially}ignored due to parse error"));
+        }
     }
-    let requirements = selector["requirements"].as_array().into_iter().flatten();
-    let terms: Vec<String> = requirements
-        .filter_map(|one| {
-            let operator = match one["operator"].as_str()? {
-                "In" => "=",
-                "NotIn" => "!=",
-                _ => return None,
-            };
-            match one["values"].as_array()?.as_slice() {
-                [value] => Some(format!("{}{operator}{}", one["key"].as_str()?, value.as_str()?)),
-                _ => None,
-            }
-        })
-        .collect();
-    terms.join(",")
+    (fields.0.join(","), problems)
 }
 
-fn validate(object: &Value, subject: Subject, namespace: &str) -> ErrorList {
-    let mut errors = ErrorList::new();
-    let spec = &object["spec"];
-    let root = Path::new("spec");
-    let set = |field: &str| spec.get(field).is_some_and(|value| !value.is_null());
-    let (resource, path) = (set("resourceAttributes"), set("nonResourceAttributes"));
-    if resource && path {
-        let field = root.child("nonResourceAttributes");
-        let value = spec["nonResourceAttributes"].clone();
-        errors.push(FieldError::invalid(&field, value, "cannot be specified in combination with resourceAttributes"));
+/// What is understood of a selector, and whether something is not.
+fn terms(selector: &Value, term: fn(&Value) -> Option<String>, is_good: fn(&str) -> bool) -> (Vec<String>, bool) {
+    let requirements = selector.list_at("requirements");
+    let raw = selector.str_at("rawSelector");
+    if requirements.is_empty() && !raw.is_empty() {
+        return if is_good(raw) { (vec![raw.to_owned()], false) } else { (Vec::new(), true) };
     }
-    if !resource && !path {
-        let field = root.child("resourceAttributes");
-        let detail = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
-        errors.push(FieldError::invalid(&field, Value::Null, detail));
+    let understood: Vec<String> = requirements.iter().filter_map(term).collect();
+    let broken = understood.len() < requirements.len();
+    (understood, broken)
+}
+
+fn field_term(requirement: &Value) -> Option<String> {
+    let operator = match requirement.str_at("operator") {
+        "In" => "=",
+        "NotIn" => "!=",
+        _ => return None,
+    };
+    match requirement.list_at("values") {
+        [value] => Some(format!("{}{operator}{}", requirement.str_at("key"), value.as_str()?)),
+        _ => None,
     }
-    let nobody =
-        spec["user"].as_str().unwrap_or_default().is_empty() && spec["groups"].as_array().is_none_or(Vec::is_empty);
-    if subject != Subject::Requester && nobody {
-        errors.push(FieldError::invalid(&root.child("user"), "", "at least one of user or group must be specified"));
+}
+
+fn label_term(requirement: &Value) -> Option<String> {
+    let key = requirement.str_at("key");
+    let values: Vec<&str> = requirement.strs_at("values").collect();
+    match requirement.str_at("operator") {
+        "In" => Some(format!("{key} in ({})", values.join(","))),
+        "NotIn" => Some(format!("{key} notin ({})", values.join(","))),
+        "Exists" => Some(key.to_owned()),
+        "DoesNotExist" => Some(format!("!{key}")),
+        _ => None,
     }
-    if subject == Subject::NamedHere {
-        let own = spec["resourceAttributes"]["namespace"].as_str().unwrap_or_default();
-        if resource && own != namespace {
-            let resource = root.child("resourceAttributes");
-            errors.push(FieldError::invalid(&resource.child("namespace"), own, "must match metadata.namespace"));
-        }
-        if path {
-            let field = root.child("nonResourceAttributes");
-            let value = spec["nonResourceAttributes"].clone();
-            errors.push(FieldError::invalid(&field, value, "disallowed on this kind of request"));
-        }
-    }
-    errors
 }

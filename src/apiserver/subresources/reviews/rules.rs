@@ -1,11 +1,13 @@
 //! SelfSubjectRulesReview: what may I do in a namespace.
 
-use super::{Review, answer};
+use super::{Review, refused};
 use crate::api::Status;
 use crate::apiserver::authz::{Rbac, node_identity};
 use crate::apiserver::respond::Reply;
+use crate::apiserver::subresources::object;
 use crate::apiserver::verbs::Call;
 use async_trait::async_trait;
+use http::StatusCode;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -18,10 +20,10 @@ impl Review for SelfSubjectRulesReview {
     async fn review(&self, call: Call<'_>) -> Result<Reply, Status> {
         let (row, user) = (call.row.clone(), call.user);
         let kind = call.kind();
-        let posted = call.posted(&kind).await?;
+        let mut posted = call.posted(&kind).await?;
         let namespace = posted.object["spec"]["namespace"].as_str().unwrap_or_default();
         if namespace.is_empty() {
-            return Err(Status::bad_request("no namespace on request"));
+            return Ok(refused(&Status::bad_request("no namespace on request"), &posted));
         }
         let resolved = self.rbac.rules_for(user, namespace);
         let mut errors = resolved.errors;
@@ -55,6 +57,10 @@ impl Review for SelfSubjectRulesReview {
         if !errors.is_empty() {
             status["evaluationError"] = errors.join(", ").into();
         }
-        answer(&row, posted, status)
+        // The answer does not repeat the question.
+        for (field, value) in [("metadata", json!({})), ("spec", json!({})), ("status", status)] {
+            posted.object[field] = value;
+        }
+        Ok(object(StatusCode::CREATED, posted.output, &row, &posted.object, &posted.warnings))
     }
 }

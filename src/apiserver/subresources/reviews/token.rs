@@ -1,6 +1,6 @@
 //! TokenReview: whose token is this.
 
-use super::{Review, answer, user_value};
+use super::{Review, answer, refused, user_value};
 use crate::api::Status;
 use crate::apiserver::authn::bearer::Tokens;
 use crate::apiserver::respond::Reply;
@@ -23,7 +23,7 @@ impl Review for TokenReview {
         let spec = &posted.object["spec"];
         let token = spec["token"].as_str().unwrap_or_default();
         if token.is_empty() {
-            return Err(Status::bad_request("token is required for TokenReview in authentication"));
+            return Ok(refused(&Status::bad_request("token is required for TokenReview in authentication"), &posted));
         }
         let asked: Vec<String> =
             spec["audiences"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();

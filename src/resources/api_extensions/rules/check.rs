@@ -2,6 +2,7 @@
 //!
 //! Source: the CEL part of `ValidateCustomResourceDefinitionOpenAPISchema`.
 
+use super::super::ratchet::Strictness;
 use super::compile::{Compiled, Set};
 use crate::api::{ErrorList, FieldError, Fields, Path};
 use crate::cel::{Declared, ESTIMATE_LIMIT, ESTIMATE_LIMIT_TOTAL};
@@ -13,13 +14,14 @@ use serde_json::Value;
 const SHARE: u64 = ESTIMATE_LIMIT_TOTAL / 100;
 const NAMED: usize = 4;
 
-/// What is wrong with the rules of a version's schema, which is good in all else.
-pub fn validate(schema: &Value, path: &Path<'_>, errors: &mut ErrorList) {
+/// What is wrong with the rules of a version's schema, which is structural. `wrong`: the fields of the
+/// schema that are wrong already; rules there and above are not looked at.
+pub fn validate(schema: &Value, wrong: &[String], strict: &Strictness, path: &Path<'_>, errors: &mut ErrorList) {
     let structural = Structural::parse(schema);
     if !structural.any(&|node| !node.rules.is_empty()) {
         return;
     }
-    let mut walk = Walk { errors, total: 0, expensive: Vec::new() };
+    let mut walk = Walk { errors, wrong, strict, total: 0, expensive: Vec::new() };
     walk.node(schema, &structural, &Place { path, count: Some(1), uncorrelated: None, resource: true });
     let Walk { total, mut expensive, .. } = walk;
     if total > ESTIMATE_LIMIT_TOTAL {
@@ -51,13 +53,15 @@ struct Place<'p> {
     path: &'p Path<'p>,
     /// How many values there may be of it; None: nobody says.
     count: Option<u64>,
-    /// The nearest part above whose elements cannot be told apart between two states.
+    /// The topmost part above whose elements cannot be told apart between two states.
     uncorrelated: Option<&'p str>,
     resource: bool,
 }
 
 struct Walk<'e> {
     errors: &'e mut ErrorList,
+    wrong: &'e [String],
+    strict: &'e Strictness,
     total: u64,
     /// Places of rules, and what they cost.
     expensive: Vec<(String, u64)>,
@@ -92,9 +96,13 @@ impl Walk<'_> {
             let below = path.child("items");
             let own_path = path.to_string();
             let correlated = matches!(schema.list, Some(ListKind::Map(_)));
-            let uncorrelated = if correlated { place.uncorrelated } else { Some(own_path.as_str()) };
+            let uncorrelated = place.uncorrelated.or((!correlated).then_some(own_path.as_str()));
             let place = Place { path: &below, count, uncorrelated, resource: own.embedded };
             self.node(source.at("items"), own, &place);
+        }
+        let own_path = path.to_string();
+        if schema.rules.is_empty() || self.wrong.iter().any(|field| is_at_or_below(field, &own_path)) {
+            return;
         }
         let set = Set::new(&schema.rules, schema, place.resource);
         let list = path.child("x-kubernetes-validations");
@@ -113,7 +121,7 @@ impl Walk<'_> {
         if rule.text.trim().is_empty() {
             return;
         }
-        if cost > ESTIMATE_LIMIT {
+        if self.strict.rule_costs && cost > ESTIMATE_LIMIT {
             self.errors.push(FieldError::forbidden(&at_rule, too_much("estimated rule cost", cost, ESTIMATE_LIMIT)));
         }
         self.observe(&at_rule, cost);
@@ -129,7 +137,7 @@ impl Walk<'_> {
                 self.errors.push(FieldError { shown: shown(), ..error });
             }
             Some(Ok(_)) => {
-                if rule.message_cost > ESTIMATE_LIMIT {
+                if self.strict.rule_costs && rule.message_cost > ESTIMATE_LIMIT {
                     let detail = too_much("estimated messageExpression cost", rule.message_cost, ESTIMATE_LIMIT);
                     self.errors.push(FieldError::forbidden(&at_message, detail));
                 }
@@ -156,6 +164,10 @@ impl Walk<'_> {
             self.expensive.push((path.to_string(), cost));
         }
     }
+}
+
+fn is_at_or_below(field: &str, path: &str) -> bool {
+    field.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
 
 /// Where nobody bounds how many there are: as many of the smallest as a request holds.

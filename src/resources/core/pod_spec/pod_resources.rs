@@ -104,7 +104,7 @@ pub fn claims(spec: &Value, pod_metadata: Option<&Value>, path: &Path<'_>, error
     let mut seen = BTreeSet::new();
     for (index, claim) in spec.list_at("resourceClaims").iter().enumerate() {
         if mirror {
-            errors.forbidden(&Path::root(), "static pods do not support resource claims");
+            errors.forbidden(&Path::new(""), "static pods do not support resource claims");
             continue;
         }
         let path = path.index(index);

@@ -14,6 +14,7 @@ const PARTITION: &str = "must be between 1 and 255, inclusive";
 const HOST_PATH_TYPES: &[&str] =
     &["", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket"];
 const ISCSI_NAME_LIMIT: usize = 64;
+const ISCSI_NAME_TOO_LONG: &str = "Total length of <volume name>:<iscsi.targetPortal> must be under 64 characters if iscsi.initiatorName is specified.";
 const DRIVER_LIMIT: usize = 63;
 
 struct Source {
@@ -152,8 +153,7 @@ fn sources(volume: &Value, pod_name: &str, path: &Path<'_>, options: &Options, e
             && value.has("initiatorName")
             && name.len() + 1 + value.str_at("targetPortal").len() > ISCSI_NAME_LIMIT
         {
-            let detail = "Total length of <volume name>:<iscsi.targetPortal> must be under 64 characters if iscsi.initiatorName is specified.";
-            errors.invalid(&path.child("name"), name, detail);
+            errors.invalid(&path.child("name"), name, ISCSI_NAME_TOO_LONG);
         }
     }
     if count == 0 {
@@ -252,29 +252,51 @@ fn nfs(volume: &Value, path: &Path<'_>, _: &Options, errors: &mut ErrorList) {
 }
 
 fn iscsi(volume: &Value, path: &Path<'_>, _: &Options, errors: &mut ErrorList) {
+    iscsi_of(volume, None, path, errors);
+}
+
+/// The same of a PersistentVolume.
+pub fn persistent_iscsi(volume: &Value, name: &str, path: &Path<'_>, errors: &mut ErrorList) {
+    iscsi_of(volume, Some(name), path, errors);
+}
+
+/// `persistent`: the name of the PersistentVolume that it is in.
+fn iscsi_of(volume: &Value, persistent: Option<&str>, path: &Path<'_>, errors: &mut ErrorList) {
     needs(volume, &["targetPortal"], path, errors);
+    let portal = volume.str_at("targetPortal");
+    let too_long = |name: &str| name.len() + 1 + portal.len() > ISCSI_NAME_LIMIT;
+    if volume.has("initiatorName") && persistent.is_some_and(too_long) {
+        errors.invalid(&path.child("targetportal"), portal, ISCSI_NAME_TOO_LONG);
+    }
+    let unknown = match persistent {
+        Some(_) => "must be valid format",
+        None => "must be valid format starting with iqn, eui, or naa",
+    };
     match volume.str_at("iqn") {
         "" => errors.required(&path.child("iqn"), ""),
-        name => iscsi_name(name, &path.child("iqn"), errors),
+        name => iscsi_name(name, unknown, &path.child("iqn"), errors),
     }
     let lun = volume.int_at("lun");
     errors.check_number(&path.child("lun"), lun, names::in_range(lun, 0, 255));
     if (volume.bool_at("chapAuthDiscovery") || volume.bool_at("chapAuthSession")) && !volume.has("secretRef") {
         errors.required(&path.child("secretRef"), "");
     }
+    if persistent.is_some() {
+        secret_name(volume, path, errors);
+    }
     if let Some(name) = volume.optional_str("initiatorName") {
-        iscsi_name(name, &path.child("initiatorname"), errors);
+        iscsi_name(name, unknown, &path.child("initiatorname"), errors);
     }
 }
 
-fn iscsi_name(name: &str, path: &Path<'_>, errors: &mut ErrorList) {
+fn iscsi_name(name: &str, unknown: &str, path: &Path<'_>, errors: &mut ErrorList) {
     let alphanumeric =
         |text: &str, length: usize| text.len() == length && text.bytes().all(|c| c.is_ascii_alphanumeric());
     let valid = match name.get(..3) {
         Some("iqn") => is_qualified_iscsi(name),
         Some("eui") => name.len() > 4 && alphanumeric(&name[4..], 16),
         Some("naa") => name.len() > 4 && alphanumeric(&name[4..], 32),
-        _ => return errors.invalid(path, name, "must be valid format starting with iqn, eui, or naa"),
+        _ => return errors.invalid(path, name, unknown),
     };
     if !valid {
         errors.invalid(path, name, "must be valid format");
@@ -400,6 +422,11 @@ fn azure_disk(volume: &Value, path: &Path<'_>, _: &Options, errors: &mut ErrorLi
 }
 
 fn storage_os(volume: &Value, path: &Path<'_>, _: &Options, errors: &mut ErrorList) {
+    storage_os_names(volume, path, errors);
+    secret_name(volume, path, errors);
+}
+
+pub fn storage_os_names(volume: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     match volume.str_at("volumeName") {
         "" => errors.required(&path.child("volumeName"), ""),
         name => errors.check(&path.child("volumeName"), name, names::dns_label(name)),
@@ -408,7 +435,6 @@ fn storage_os(volume: &Value, path: &Path<'_>, _: &Options, errors: &mut ErrorLi
     if !namespace.is_empty() {
         errors.check(&path.child("volumeNamespace"), namespace, names::dns_label(namespace));
     }
-    secret_name(volume, path, errors);
 }
 
 fn csi(volume: &Value, path: &Path<'_>, _: &Options, errors: &mut ErrorList) {
@@ -434,15 +460,7 @@ pub fn csi_driver_name(name: &str, path: &Path<'_>, errors: &mut ErrorList) {
 fn ephemeral(volume: &Value, path: &Path<'_>, _: &Options, errors: &mut ErrorList) {
     let path = path.child("volumeClaimTemplate");
     let Some(template) = volume.get_set("volumeClaimTemplate") else { return errors.required(&path, "") };
-    let metadata = template.at("metadata");
-    let at_metadata = path.child("metadata");
-    labels::annotations(metadata.at("annotations"), &at_metadata.child("annotations"), errors);
-    labels::labels(metadata.at("labels"), &at_metadata.child("labels"), errors);
-    for field in metadata.entries().keys().filter(|field| !["annotations", "labels"].contains(&field.as_str())) {
-        if metadata.has(field) {
-            errors.forbidden(&at_metadata.child(field), "cannot be set");
-        }
-    }
+    labels::template(template.at("metadata"), &path.child("metadata"), errors);
     persistent_volume_claim::validate_spec(template.at("spec"), &path.child("spec"), errors);
 }
 
