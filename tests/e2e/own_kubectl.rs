@@ -1,9 +1,9 @@
-//! `orch kubectl` says what kubectl says: the command lines of `kubectl_cases`, each given to both, are
-//! answered with the same output, the same errors and the same exit code.
+//! `orch kubectl` says what kubectl says: the command lines of `kubectl_cases` are answered with the output,
+//! the errors and the exit code that stand in the `.expected` file beside them.
 //!
-//! Each of the two works in a namespace of its own, with a kubeconfig of its own. A line that begins with `<`
-//! is the input of the one behind it; of one with `~` the order of lines does not count. What differs from run
-//! to run (times, UIDs, addresses) is made the same.
+//! Those are the answers of a stock kubectl 1.36: `ORCH_RECORD_KUBECTL=/path/to/kubectl` writes them anew. A line
+//! that begins with `<` is the input of the one behind it; of one with `~` the order of lines does not count. What
+//! differs from run to run (times, UIDs, addresses) is made the same.
 
 use crate::cluster::{Machine, ORCH};
 use crate::need_machine;
@@ -16,18 +16,36 @@ use std::sync::Mutex;
 /// Files that cases name.
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/kustomization");
 
-const CASES: &[(&str, &str)] = &[
-    ("create", include_str!("kubectl_cases/create.txt")),
-    ("change", include_str!("kubectl_cases/change.txt")),
-    ("get", include_str!("kubectl_cases/get.txt")),
-    ("discovery", include_str!("kubectl_cases/discovery.txt")),
-    ("config", include_str!("kubectl_cases/config.txt")),
-    ("work", include_str!("kubectl_cases/work.txt")),
-    ("kustomize", include_str!("kubectl_cases/kustomize.txt")),
+/// A group of command lines, and what is expected of them.
+struct Case {
+    name: &'static str,
+    lines: &'static str,
+    expected: &'static str,
+}
+
+macro_rules! case {
+    ($name:literal) => {
+        Case {
+            name: $name,
+            lines: include_str!(concat!("kubectl_cases/", $name, ".txt")),
+            expected: include_str!(concat!("kubectl_cases/", $name, ".expected")),
+        }
+    };
+}
+
+const CASES: &[Case] = &[
+    case!("create"),
+    case!("change"),
+    case!("get"),
+    case!("discovery"),
+    case!("config"),
+    case!("work"),
+    case!("kustomize"),
+    case!("describe"),
 ];
 
-/// The kubectl that the cases were taken from; others word some of them differently.
-const MINOR: &str = "32";
+/// Whose answers become the expected ones.
+const RECORD: &str = "ORCH_RECORD_KUBECTL";
 
 #[test]
 fn own_kubectl_says_what_kubectl_says() {
@@ -36,23 +54,17 @@ fn own_kubectl_says_what_kubectl_says() {
     machine.add_images(&["busybox", "nginx"]);
     machine.start(&[]);
     machine.wait_ready();
-    let text = machine.kubectl(&["version", "--client", "-o", "json"]);
-    let version: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-    let minor = version["clientVersion"]["minor"].as_str().unwrap_or_default();
-    if minor.trim_end_matches('+') != MINOR {
-        eprintln!(
-            "SKIPPED {}: the kubectl on PATH is not 1.{MINOR}: it words some messages differently",
-            module_path!()
-        );
-        return;
-    }
+    let stock = std::env::var(RECORD).ok();
     let differences = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
-        for (name, cases) in CASES {
-            let (machine, differences) = (&machine, &differences);
-            scope.spawn(move || {
-                let found = compare(machine, name, cases);
-                differences.lock().expect("no panic").extend(found);
+        for case in CASES {
+            let (machine, differences, stock) = (&machine, &differences, &stock);
+            scope.spawn(move || match stock {
+                Some(kubectl) => record(&Side::new(machine, case.name, &[kubectl]), case),
+                None => {
+                    let found = compare(&Side::new(machine, case.name, &[ORCH, "kubectl"]), case);
+                    differences.lock().expect("no panic").extend(found);
+                }
             });
         }
     });
@@ -60,10 +72,10 @@ fn own_kubectl_says_what_kubectl_says() {
     assert!(differences.is_empty(), "{} lines differ:\n{}", differences.len(), differences.join("\n"));
 }
 
-/// One of the two.
+/// Who answers.
 struct Side<'a> {
     machine: &'a Machine,
-    program: &'static [&'static str],
+    program: Vec<String>,
     namespace: String,
     kubeconfig: String,
 }
@@ -72,8 +84,9 @@ struct Side<'a> {
 type Said = (String, String, Option<i32>);
 
 impl<'a> Side<'a> {
-    fn new(machine: &'a Machine, name: &str, which: &str, program: &'static [&'static str]) -> Self {
-        let namespace = format!("{which}-{name}");
+    fn new(machine: &'a Machine, name: &str, program: &[&str]) -> Self {
+        let namespace = format!("cases-{name}");
+        let program = program.iter().map(|&word| word.to_owned()).collect();
         machine.kubectl(&["create", "namespace", &namespace]);
         let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/default");
         crate::cluster::wait("the default service account", || machine.api("GET", &path, &[]).0 == 200);
@@ -86,7 +99,7 @@ impl<'a> Side<'a> {
 
     fn run(&self, line: &str, input: &str) -> Said {
         let mut command = self.machine.command("timeout");
-        command.arg("100").args(self.program).env("KUBECONFIG", &self.kubeconfig);
+        command.arg("100").args(&self.program).env("KUBECONFIG", &self.kubeconfig);
         if !line.starts_with("config") {
             command.args(["-n", &self.namespace]);
         }
@@ -107,13 +120,22 @@ impl<'a> Side<'a> {
         let mut text = text.replace(&self.kubeconfig, "KUBECONFIG").replace(&self.namespace, "NAMESPACE");
         for (pattern, name) in [
             ("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "UID"),
-            ("resourceVersion: \"[0-9]+\"", "VERSION"),
+            ("resourceVersion\"?: \"[0-9]+\"", "VERSION"),
+            ("v1\\.[0-9]+\\.[0-9]+\\+orch[0-9.]+", "VERSION"),
+            ("X509SHA256=[0-9a-f]{64}", "CREDENTIAL"),
+            ("certificate-authority-data: [A-Za-z0-9+/]+=*", "AUTHORITY"),
+            ("[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} 20[0-9]{2} [0-9:]{8} [+-][0-9]{4}", "TIME"),
+            ("20[0-9]{2}-[0-9]{2}-[0-9]{2} [0-9:]{8} [+-][0-9]{4} [A-Z]+", "TIME"),
             ("20[0-9]{2}-[0-9]{2}-[0-9]{2}T[0-9:.]+Z", "TIME"),
             ("web-[0-9a-f]{8,10}(-[0-9a-z]{5})?", "web-HASH"),
             ("pod-template-hash=[0-9a-f]+", "HASH"),
             ("10\\.4[23]\\.[0-9]+\\.[0-9]+", "ADDRESS"),
             ("nodePort: 3[0-9]+", "PORT"),
-            ("\\b([0-9]+[smh])+\\b", "AGE"),
+            ("Resource Version:  +[0-9]+", "VERSION"),
+            ("was [0-9]{3,}\\b", "was ANOTHER"),
+            ("\\b([0-9]+[smhd])+\\b", "AGE"),
+            // Columns are as wide as what was made the same.
+            ("(\\S) {2,}", "$1  "),
         ] {
             text = Regex::new(pattern).expect("a pattern").replace_all(&text, name).into_owned();
         }
@@ -139,32 +161,47 @@ fn words(line: &str) -> Vec<String> {
     words
 }
 
-fn compare(machine: &Machine, name: &str, cases: &str) -> Vec<String> {
-    let stock = Side::new(machine, name, "std", &["kubectl"]);
-    let own = Side::new(machine, name, "own", &[ORCH, "kubectl"]);
-    let mut differences = Vec::new();
+/// The command lines with their inputs; whether the order of what is said counts.
+fn lines(case: &Case) -> impl Iterator<Item = (&'static str, String, bool)> {
     let mut input = String::new();
-    for line in cases.lines() {
+    case.lines.lines().filter_map(move |line| {
         if let Some(text) = line.strip_prefix('<') {
             input = text.replace("\\n", "\n");
-            continue;
+            return None;
         }
         // Where kubectl's order is that of a map in Go, which is a new one each time.
         let (line, any_order) = line.strip_prefix('~').map_or((line, false), |line| (line, true));
+        Some((line, std::mem::take(&mut input), any_order))
+    })
+}
+
+const BEGIN: &str = "\n=== ";
+
+fn entry(line: &str, (out, err, code): &Said) -> String {
+    let code = code.map_or_else(|| "none".to_owned(), |code| code.to_string());
+    format!("{BEGIN}{line}\n{out}--- errors\n{err}--- code {code}\n")
+}
+
+fn record(side: &Side, case: &Case) {
+    let text: String = lines(case).map(|(line, input, _)| entry(line, &side.run(line, &input))).collect();
+    let path = format!("{}/tests/e2e/kubectl_cases/{}.expected", env!("CARGO_MANIFEST_DIR"), case.name);
+    fs::write(path, text).expect("written");
+}
+
+fn compare(side: &Side, case: &Case) -> Vec<String> {
+    let mut expected = case.expected.split(BEGIN).skip(1);
+    let mut differences = Vec::new();
+    for (line, input, any_order) in lines(case) {
+        let wanted = format!("{BEGIN}{}", expected.next().unwrap_or_default());
+        let is = entry(line, &side.run(line, &input));
         let sorted = |text: &str| {
             let mut lines: Vec<&str> = text.lines().collect();
             lines.sort_unstable();
             lines.join("\n")
         };
-        let (wanted, is) = (stock.run(line, &input), own.run(line, &input));
-        input.clear();
-        let same = match any_order {
-            true => (sorted(&wanted.0), sorted(&wanted.1), wanted.2) == (sorted(&is.0), sorted(&is.1), is.2),
-            false => wanted == is,
-        };
+        let same = if any_order { sorted(&wanted) == sorted(&is) } else { wanted.trim_end() == is.trim_end() };
         if !same {
-            let show = |(out, err, code): &Said| format!("{out}--- errors\n{err}--- code {code:?}\n");
-            differences.push(format!("=== {line}\n--- kubectl\n{}--- orch kubectl\n{}", show(&wanted), show(&is)));
+            differences.push(format!("{line}\n--- expected{wanted}--- is{is}"));
         }
     }
     differences

@@ -195,7 +195,7 @@ async fn delete_waits_until_objects_are_gone() {
     must(&cluster, &["apply", "-f", "-"], TWO).await;
     assert_eq!(
         must(&cluster, &["delete", "cm/one", "svc/web"], "").await,
-        "configmap \"one\" deleted\nservice \"web\" deleted\n"
+        "configmap \"one\" deleted from default namespace\nservice \"web\" deleted from default namespace\n"
     );
     let gone = refused(&cluster, &["delete", "cm", "one"], "").await;
     assert_eq!(gone, "Error from server (NotFound): configmaps \"one\" not found");
@@ -213,7 +213,7 @@ async fn delete_waits_until_objects_are_gone() {
         cluster.until_object(&kinds::CONFIG_MAPS, "default", "freed", "deleting", deleting).await;
         cluster.patch(&kinds::CONFIG_MAPS, "default", "freed", json!({ "metadata": { "finalizers": null } })).await;
     });
-    assert_eq!(deleted, "configmap \"freed\" deleted\n");
+    assert_eq!(deleted, "configmap \"freed\" deleted from default namespace\n");
     assert!(cluster.find(&kinds::CONFIG_MAPS, "default", "freed").await.is_none());
 
     let bare = refused(&cluster, &["delete", "pods"], "").await;

@@ -49,7 +49,11 @@ async fn run(arguments: &Arguments, session: &Session) -> Outcome<()> {
     let found = pods::find(session, target).await?;
     let pod = found.first().ok_or_else(|| Failure::local(format!("no pods found for {target}")))?;
     let container = match arguments.text("container").filter(|name| !name.is_empty()) {
-        Some(name) => name.to_owned(),
+        Some(name) => {
+            pods::check_container(pod, name)
+                .map_err(|failure| Failure::local(format!("cannot attach to the container: {}", failure.message())))?;
+            name.to_owned()
+        }
         None => pods::default_container(session, pod, arguments.on("quiet")).await?,
     };
     to(session, pod, &container, arguments.on("stdin"), arguments.on("tty"), arguments.on("quiet")).await
@@ -89,7 +93,9 @@ pub(super) async fn to(
     let parameters = process::parameters(session, container, stdin, tty).await?;
     let api: Api<Pod> = Api::namespaced(session.client.clone(), &session.namespace);
     if !quiet {
-        session.say("If you don't see a command prompt, try pressing enter.").await?;
+        session
+            .say("All commands and output from this session will be recorded in container logs, including credentials and sensitive information passed through the command prompt.\nIf you don't see a command prompt, try pressing enter.")
+            .await?;
     }
     let process = api.attach(name_of(pod), &parameters).await.map_err(|error| session.unreachable(error))?;
     process::attend(process, session, parameters.tty).await?;

@@ -36,7 +36,6 @@ pub(super) const VERB: Verb = Verb {
     ..Verb::DEFAULT
 };
 
-const V1: Kind = Kind::namespaced("autoscaling", "v1", "HorizontalPodAutoscaler", "horizontalpodautoscalers");
 const V2: Kind = Kind::namespaced("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers");
 
 async fn run(arguments: &Arguments, session: &Session) -> Outcome<()> {
@@ -52,10 +51,18 @@ async fn run(arguments: &Arguments, session: &Session) -> Outcome<()> {
         let text = format!("--max=MAXPODS must be larger or equal to --min=MINPODS, max: {max}, min: {min}");
         return Err(Failure::local(text));
     }
+    if arguments.changed("cpu-percent") {
+        session
+            .say("Flag --cpu-percent has been deprecated, Use --cpu with percentage or resource quantity format (e.g., '70%' for utilization or '500m' for milliCPU).")
+            .await?;
+    }
     if percent > 0 && !cpu.is_empty() {
         return Err(Failure::local("--cpu-percent and --cpu are mutually exclusive"));
     }
     let mut metrics = Vec::new();
+    if percent >= 0 {
+        metrics.push(metric("cpu", &format!("{percent}%"))?);
+    }
     for (resource, amount) in [("cpu", cpu), ("memory", memory)] {
         if !amount.is_empty() {
             metrics.push(metric(resource, amount)?);
@@ -87,7 +94,6 @@ async fn run(arguments: &Arguments, session: &Session) -> Outcome<()> {
                     Failure::local(format!("cannot autoscale a {}{dot}{}: {why}", target.kind, target.group))
                 })?;
             }
-            let kind = if metrics.is_empty() { &V1 } else { &V2 };
             let name = arguments.text("name").filter(|name| !name.is_empty()).unwrap_or(&found.name);
             let mut spec = json!({
                 "maxReplicas": max,
@@ -96,27 +102,35 @@ async fn run(arguments: &Arguments, session: &Session) -> Outcome<()> {
             if min > 0 {
                 spec.set("minReplicas", min);
             }
-            let mut status = json!({ "currentReplicas": 0, "desiredReplicas": 0 });
-            if metrics.is_empty() {
-                if percent >= 0 {
-                    spec.set("targetCPUUtilizationPercentage", percent);
-                }
-            } else {
+            if !metrics.is_empty() {
                 spec.set("metrics", metrics.clone());
-                status.set("currentMetrics", Value::Null);
             }
             let autoscaler = json!({
-                "apiVersion": kind.api_version(),
-                "kind": kind.kind,
-                "metadata": { "creationTimestamp": null, "name": name },
+                "apiVersion": V2.api_version(),
+                "kind": V2.kind,
+                "metadata": { "name": name, "namespace": session.namespace },
                 "spec": spec,
-                "status": status,
+                "status": { "currentMetrics": null, "desiredReplicas": 0 },
             });
             let autoscaler = change.configured(&autoscaler);
-            let created = change.create(session, kind, &session.namespace, &autoscaler).await?;
-            change.print(session, &created).await
+            let created = change.create(session, &V2, &session.namespace, &autoscaler).await;
+            change.print(session, &created.map_err(|failure| without_v1(failure, cpu, memory, percent))?).await
         })
         .await
+}
+
+/// kubectl tries the first version of the API where the second refuses, which knows a percentage of
+/// processor time and no more.
+fn without_v1(failure: Failure, cpu: &str, memory: &str, percent: i64) -> Failure {
+    let why = match (cpu, memory) {
+        _ if percent >= 0 => return failure,
+        ("", _) => "empty input",
+        (cpu, "") if cpu.ends_with('%') => return failure,
+        _ => "only a percentage of processor time is known there",
+    };
+    Failure::local(format!(
+        "failed to create autoscaling/v2 HPA and the configuration is incompatible with autoscaling/v1: {why}"
+    ))
 }
 
 /// `70%` is of what pods ask for, `500m` is per pod.
@@ -130,7 +144,7 @@ fn metric(resource: &str, amount: &str) -> Outcome<Value> {
         }
         None => {
             let quantity = Quantity::parse(amount)
-                .map_err(|_| Failure::local(format!("invalid {resource} {amount} value: it is no quantity")))?;
+                .map_err(|_| Failure::local(format!("invalid resource {resource} value: {amount}")))?;
             json!({ "averageValue": quantity.to_string(), "type": "AverageValue" })
         }
     };

@@ -81,7 +81,7 @@ impl Change {
             Some("ignore" | "false") => "Ignore",
             Some(other) => {
                 return Err(Failure::local(format!(
-                    "invalid - validate option {}. Must be one of: strict (or true), warn, ignore (or false)",
+                    "invalid - validate option {}; must be one of: strict (or true), warn, ignore (or false)",
                     go_quote(other)
                 )));
             }

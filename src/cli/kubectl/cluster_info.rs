@@ -1,9 +1,9 @@
 //! `kubectl cluster-info`: where the control plane and the services of the cluster answer; `dump`:
 //! the state of its workloads, for who looks for a fault.
 
-use super::failure::{Failure, Outcome};
+use super::failure::Outcome;
 use super::flags::{Arguments, Run, Verb, slice, switch, text};
-use super::output::{Format, take_items};
+use super::output::{Format, take_items, without_managed_fields};
 use super::session::{Query, Session, object_path};
 use crate::api::Fields;
 use crate::client::Kind;
@@ -16,7 +16,7 @@ pub(super) const VERB: Verb = Verb {
     about: "Show where the cluster answers",
     usage: "kubectl cluster-info [dump]",
     verbs: &[&DUMP],
-    run: Run::Cluster(|arguments, session| Box::pin(run(arguments, session))),
+    run: Run::Cluster(|_, session| Box::pin(run(session))),
     ..Verb::DEFAULT
 };
 
@@ -34,10 +34,7 @@ const DUMP: Verb = Verb {
     ..Verb::DEFAULT
 };
 
-async fn run(arguments: &Arguments, session: &Session) -> Outcome<()> {
-    if let [word, ..] = arguments.words().as_slice() {
-        return Err(Failure::local(format!("unknown command {word:?} for \"kubectl cluster-info\"")));
-    }
+async fn run(session: &Session) -> Outcome<()> {
     let namespace = if session.namespace_is_given { &session.namespace } else { "kube-system" };
     let mut query = Query::default();
     query.set("labelSelector", "kubernetes.io/cluster-service=true");
@@ -138,6 +135,13 @@ async fn dump(arguments: &Arguments, session: &Session) -> Outcome<()> {
 fn typed(mut list: Value, kind: &Kind) -> Value {
     let name = format!("{}List", kind.kind);
     list["kind"] = json!(name);
+    if let Some(items) = list.get_mut("items") {
+        match items.as_array_mut() {
+            // As Go prints a list that is not there.
+            Some(all) if all.is_empty() => *items = Value::Null,
+            all => all.into_iter().flatten().for_each(without_managed_fields),
+        }
+    }
     list["apiVersion"] = json!(kind.api_version());
     list
 }
@@ -151,7 +155,8 @@ struct Target<'a> {
 impl Target<'_> {
     async fn write(&self, name: &str, object: bool, text: &str) -> Outcome<()> {
         if matches!(self.directory, "" | "-") {
-            return self.session.print(text).await;
+            let apart = if object && self.extension == "yaml" && name != "nodes" { "---\n" } else { "" };
+            return self.session.print(&format!("{apart}{text}")).await;
         }
         let extension = if object { self.extension } else { "txt" };
         let path = Path::new(self.directory).join(format!("{name}.{extension}"));

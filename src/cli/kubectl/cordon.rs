@@ -48,7 +48,7 @@ pub(super) async fn nodes(arguments: &Arguments, session: &Session) -> Outcome<O
         return Err(arguments.usage(format!("USAGE: {name} NODE [flags]")));
     }
     if !words.is_empty() && !selector.is_empty() {
-        return Err(arguments.usage("error: cannot specify both a node name and a --selector option"));
+        return Err(arguments.usage("cannot specify both a node name and a --selector option"));
     }
     let discovery = Discovery::fetch(session).await?;
     let resource = discovery.resolve_one("nodes")?;

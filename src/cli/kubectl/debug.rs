@@ -5,6 +5,8 @@ use super::changes::difference;
 use super::discovery::Discovery;
 use super::failure::{Failure, Outcome};
 use super::flags::{Arguments, Run, Verb, array, slice, switch, text};
+use super::manifest::{self, FileArguments};
+use super::output::name_in;
 use super::session::{JSON, Session, object_path};
 use super::suffix;
 use super::targets;
@@ -17,39 +19,49 @@ pub(super) const VERB: Verb = Verb {
     name: "debug",
     about: "Look into pods and nodes with tools of your own",
     usage: "kubectl debug (POD | TYPE/NAME) [ -- COMMAND [args...] ]",
-    flags: &[&[
-        text("image", "IMAGE", "Image with the tools"),
-        text("image-pull-policy", "POLICY", "When the image is pulled"),
-        text("container", "NAME", "Name of the new container").short('c'),
-        text("target", "NAME", "Container whose processes it sees"),
-        text("copy-to", "NAME", "Make a copy of the pod by this name"),
-        switch("replace", "With --copy-to: delete the pod"),
-        switch("same-node", "With --copy-to: on the same node"),
-        switch("share-processes", "With --copy-to: containers see each other's processes").default("true"),
-        slice("set-image", "CONTAINER=IMAGE", "With --copy-to: other images; * for all"),
-        switch("keep-labels", "With --copy-to: keep the labels"),
-        switch("keep-annotations", "With --copy-to: keep the annotations"),
-        switch("keep-liveness", "With --copy-to: keep liveness probes"),
-        switch("keep-readiness", "With --copy-to: keep readiness probes"),
-        switch("keep-startup", "With --copy-to: keep startup probes"),
-        switch("keep-init-containers", "With --copy-to: keep init containers").default("true"),
-        array("env", "KEY=VALUE", "A variable of the container"),
-        switch("stdin", "Keep its input open").short('i'),
-        switch("tty", "Give it a terminal").short('t'),
-        switch("attach", "Connect to it when it runs"),
-        switch("arguments-only", "What stands behind -- are arguments, not the command"),
-        switch("quiet", "Say only what the container says").short('q'),
-        text("profile", "PROFILE", "What it may do: legacy, general, baseline, restricted, netadmin, sysadmin")
-            .default("legacy"),
-    ]],
+    flags: &[
+        manifest::FLAGS,
+        &[
+            text("image", "IMAGE", "Image with the tools"),
+            text("image-pull-policy", "POLICY", "When the image is pulled"),
+            text("container", "NAME", "Name of the new container").short('c'),
+            text("target", "NAME", "Container whose processes it sees"),
+            text("copy-to", "NAME", "Make a copy of the pod by this name"),
+            switch("replace", "With --copy-to: delete the pod"),
+            switch("same-node", "With --copy-to: on the same node"),
+            switch("share-processes", "With --copy-to: containers see each other's processes").default("true"),
+            slice("set-image", "CONTAINER=IMAGE", "With --copy-to: other images; * for all"),
+            switch("keep-labels", "With --copy-to: keep the labels"),
+            switch("keep-annotations", "With --copy-to: keep the annotations"),
+            switch("keep-liveness", "With --copy-to: keep liveness probes"),
+            switch("keep-readiness", "With --copy-to: keep readiness probes"),
+            switch("keep-startup", "With --copy-to: keep startup probes"),
+            switch("keep-init-containers", "With --copy-to: keep init containers").default("true"),
+            array("env", "KEY=VALUE", "A variable of the container"),
+            switch("stdin", "Keep its input open").short('i'),
+            switch("tty", "Give it a terminal").short('t'),
+            switch("attach", "Connect to it when it runs"),
+            switch("arguments-only", "What stands behind -- are arguments, not the command"),
+            switch("quiet", "Say only what the container says").short('q'),
+            text("profile", "PROFILE", "What it may do: legacy, general, baseline, restricted, netadmin, sysadmin")
+                .default("general"),
+            text("custom", "FILE", "JSON of a container to add to what the profile makes"),
+        ],
+    ],
     run: Run::Cluster(|arguments, session| Box::pin(run(arguments, session))),
     ..Verb::DEFAULT
 };
 
 async fn run(arguments: &Arguments, session: &Session) -> Outcome<()> {
-    let words = arguments.words();
-    check(arguments, session, &words).await?;
+    let mut words = arguments.words();
+    let files = FileArguments::of(arguments);
+    check(arguments, session, words.is_empty() && files.is_empty()).await?;
     let discovery = Discovery::fetch(session).await?;
+    if !files.is_empty() {
+        let (manifests, failures) = manifest::read(&files, session, &discovery).await?;
+        Failure::all(failures)?;
+        words.extend(manifests.iter().map(|one| name_in(&one.resource.kind, one.name())));
+    }
     for word in &words {
         let (kind, name) = if word.contains('/') { targets::split(word)? } else { ("pods", word.as_str()) };
         let resource = discovery.resolve_one(kind)?;
@@ -72,7 +84,7 @@ async fn run(arguments: &Arguments, session: &Session) -> Outcome<()> {
     Ok(())
 }
 
-async fn check(arguments: &Arguments, session: &Session, words: &[String]) -> Outcome<()> {
+async fn check(arguments: &Arguments, session: &Session, nothing: bool) -> Outcome<()> {
     let [image, container, copy_to, target] =
         ["image", "container", "copy-to", "target"].map(|flag| arguments.text_or_empty(flag));
     let (behind, set_images) = (arguments.behind(), arguments.list("set-image"));
@@ -96,7 +108,10 @@ async fn check(arguments: &Arguments, session: &Session, words: &[String]) -> Ou
     } else if image.is_empty() {
         return wrong("you must specify --image when not using --copy-to.");
     }
-    if words.is_empty() {
+    if image.contains(char::is_whitespace) {
+        return Err(Failure::local(format!("invalid image name {image:?}: invalid reference format")));
+    }
+    if nothing {
         return wrong("NAME or filename is required for debug");
     }
     let policy = arguments.text_or_empty("image-pull-policy");
@@ -122,7 +137,7 @@ async fn check(arguments: &Arguments, session: &Session, words: &[String]) -> Ou
     }
     if profile == "legacy" {
         session
-            .say("--profile=legacy is deprecated and will be removed in the future. It is recommended to explicitly specify a profile, for example \"--profile=general\".")
+            .say("--profile=legacy is deprecated and planned to be removed in v1.39. It is recommended to specify other profile, for example \"--profile=general\".")
             .await?;
     }
     Ok(())
@@ -218,6 +233,7 @@ impl Debug<'_> {
         }
         let mut after = pod.clone();
         self.profile(Style::Ephemeral, &mut container, &mut after)?;
+        container = self.custom(container)?;
         let mut all = pod.at("spec").list_at("ephemeralContainers").to_vec();
         all.push(container);
         after.object_mut("spec").set("ephemeralContainers", all);
@@ -238,37 +254,20 @@ impl Debug<'_> {
             "metadata": { "name": arguments.text_or_empty("copy-to"), "namespace": metadata.str_at("namespace") },
             "spec": pod.at("spec"),
         });
-        let legacy = arguments.text_or_empty("profile") == "legacy";
-        for (field, flag) in [("labels", "keep-labels"), ("annotations", "keep-annotations")] {
-            if arguments.on(flag) || (legacy && field == "annotations") {
-                copy.object_mut("metadata").copy(field, metadata);
-            }
+        for field in ["labels", "annotations"] {
+            copy.object_mut("metadata").copy(field, metadata);
         }
         let spec = copy.object_mut("spec");
         spec.clear("ephemeralContainers");
         if !arguments.on("same-node") {
             spec.clear("nodeName");
         }
-        if arguments.changed("share-processes") || !legacy {
+        if arguments.changed("share-processes") {
             spec.set("shareProcessNamespace", arguments.on("share-processes"));
-        } else {
-            spec.set("shareProcessNamespace", true);
-        }
-        if !arguments.on("keep-init-containers") {
-            spec.clear("initContainers");
         }
         let images: Vec<String> = arguments.list("set-image");
         let images: Vec<(&str, &str)> = images.iter().filter_map(|pair| pair.split_once('=')).collect();
         for container in spec.items_mut("containers") {
-            for (probe, flag) in [
-                ("livenessProbe", "keep-liveness"),
-                ("readinessProbe", "keep-readiness"),
-                ("startupProbe", "keep-startup"),
-            ] {
-                if !arguments.on(flag) {
-                    container.clear(probe);
-                }
-            }
             let name = container.str_at("name").to_owned();
             let image =
                 images.iter().find(|(other, _)| *other == name).or(images.iter().find(|(other, _)| *other == "*"));
@@ -290,8 +289,13 @@ impl Debug<'_> {
     async fn debugged(&self, copy: &mut Value, only_images: bool) -> Outcome<String> {
         let given = self.arguments.text_or_empty("container");
         let known = |container: &&mut Value| !given.is_empty() && container.str_at("name") == given;
-        if let Some(container) = copy.object_mut("spec").items_mut("containers").find(known) {
-            self.fill(container)?;
+        if copy.object_mut("spec").items_mut("containers").any(|container| known(&container)) {
+            self.strip(copy);
+            if let Some(container) = copy.object_mut("spec").items_mut("containers").find(known) {
+                self.fill(container)?;
+                self.capabilities(Style::Copy, container);
+                *container = self.custom(container.take())?;
+            }
             return Ok(given.to_owned());
         }
         if self.arguments.text_or_empty("image").is_empty() {
@@ -302,7 +306,9 @@ impl Debug<'_> {
         }
         let name = self.name(copy).await?;
         let mut container = self.container(&name)?;
+        self.strip(copy);
         self.profile(Style::Copy, &mut container, copy)?;
+        container = self.custom(container)?;
         if let Some(Value::Array(containers)) = copy.object_mut("spec").get_mut("containers") {
             containers.push(container);
         }
@@ -328,6 +334,7 @@ impl Debug<'_> {
             "spec": { "nodeName": node, "restartPolicy": "Never", "tolerations": [{ "operator": "Exists" }] },
         });
         self.profile(Style::Node, &mut container, &mut pod)?;
+        container = self.custom(container)?;
         pod.object_mut("spec").set("containers", json!([container]));
         let created = self.session.write(Method::POST, &PODS.path(&self.session.namespace), JSON, &pod).await?;
         Ok((created, name.to_owned()))
@@ -336,9 +343,6 @@ impl Debug<'_> {
     /// What the profile lets the container do.
     fn profile(&self, style: Style, container: &mut Value, pod: &mut Value) -> Outcome<()> {
         let profile = self.arguments.text_or_empty("profile");
-        let add = |container: &mut Value, capabilities: Value| {
-            container.object_mut("securityContext").object_mut("capabilities").set("add", capabilities);
-        };
         if style == Style::Node && matches!(profile, "legacy" | "general" | "sysadmin") {
             let spec = pod.object_mut("spec");
             spec.set("volumes", json!([{ "name": "host-root", "hostPath": { "path": "/" } }]));
@@ -352,7 +356,16 @@ impl Debug<'_> {
                 }
             }
         }
-        match profile {
+        self.capabilities(style, container);
+        Ok(())
+    }
+
+    /// What the profile adds to the container itself.
+    fn capabilities(&self, style: Style, container: &mut Value) {
+        let add = |container: &mut Value, capabilities: Value| {
+            container.object_mut("securityContext").object_mut("capabilities").set("add", capabilities);
+        };
+        match self.arguments.text_or_empty("profile") {
             "general" if style != Style::Node => add(container, json!(["SYS_PTRACE"])),
             "netadmin" => add(container, json!(["NET_ADMIN", "NET_RAW"])),
             "sysadmin" => container.object_mut("securityContext").set("privileged", true),
@@ -365,7 +378,57 @@ impl Debug<'_> {
             }
             _ => {}
         }
-        Ok(())
+    }
+
+    /// What the profile takes out of the copy of a pod.
+    fn strip(&self, copy: &mut Value) {
+        let arguments = self.arguments;
+        let legacy = arguments.text_or_empty("profile") == "legacy";
+        for (field, flag) in [("labels", "keep-labels"), ("annotations", "keep-annotations")] {
+            let kept = if legacy { field == "annotations" } else { arguments.on(flag) };
+            if !kept {
+                copy.object_mut("metadata").clear(field);
+            }
+        }
+        if legacy {
+            return;
+        }
+        let spec = copy.object_mut("spec");
+        spec.set_default("shareProcessNamespace", true);
+        if !arguments.on("keep-init-containers") {
+            spec.clear("initContainers");
+        }
+        for container in spec.items_mut("containers") {
+            for (probe, flag) in [
+                ("livenessProbe", "keep-liveness"),
+                ("readinessProbe", "keep-readiness"),
+                ("startupProbe", "keep-startup"),
+            ] {
+                if !arguments.on(flag) {
+                    container.clear(probe);
+                }
+            }
+        }
+    }
+
+    /// With what the file of `--custom` says, merged as a container of a pod.
+    fn custom(&self, container: Value) -> Outcome<Value> {
+        let path = self.arguments.text_or_empty("custom");
+        if path.is_empty() {
+            return Ok(container);
+        }
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            let why = super::create::sources::reason(&error);
+            Failure::local(format!("must pass a container spec json file for custom profile: open {path}: {why}"))
+        })?;
+        let mut custom = crate::schema::yaml::parse(text.as_bytes())
+            .map_err(|why| Failure::local(format!("{path} does not contain a valid container spec: {why}")))?;
+        custom.copy("name", &container);
+        let kind = crate::api::GroupVersionKind::new("", "v1", "Pod");
+        let schema = crate::schema::builtin_schema(&kind).ok_or_else(|| Failure::local("no schema of pods"))?;
+        let of = |container: Value| json!({ "spec": { "containers": [container] } });
+        let mut merged = crate::schema::strategic_merge(&schema, of(container), of(custom))?;
+        Ok(merged["spec"]["containers"][0].take())
     }
 
     async fn attach(&self, pod: &Value, container: &str) -> Outcome<()> {

@@ -133,6 +133,17 @@ async fn run(arguments: &Arguments, session: &Session) -> Outcome<()> {
         return session.print(&answer).await;
     }
     let mut args = Args::of(arguments)?;
+    if let (cascade @ ("true" | "false"), other) = match arguments.text_or_empty("cascade") {
+        "true" => ("true", "background"),
+        "false" => ("false", "orphan"),
+        _ => ("", ""),
+    } {
+        session
+            .say(&format!(
+                "warning: --cascade={cascade} is deprecated (boolean value) and can be replaced with --cascade={other}."
+            ))
+            .await?;
+    }
     check(&mut args, session).await?;
     let discovery = Discovery::fetch(session).await?;
     let (doomed, mut failures) = find(&args, session, &discovery).await?;
@@ -144,7 +155,15 @@ async fn run(arguments: &Arguments, session: &Session) -> Outcome<()> {
     if args.interactive && !doomed.is_empty() && !confirmed(&doomed, session).await? {
         return session.print("deletion is cancelled\n").await;
     }
+    if session.namespace_is_given && doomed.iter().any(|one| !one.resource.kind.namespaced) {
+        session.say("Warning: deleting cluster-scoped resources, not scoped to the provided namespace").await?;
+    }
     for one in doomed {
+        if one.name.is_empty() {
+            let nameless = Failure::local("resource name may not be empty");
+            failures.push(nameless.doing("deleting", one.source.as_deref().unwrap_or_default()));
+            continue;
+        }
         match delete.one(&one).await {
             Ok(uid) => waits.push((one, uid)),
             Err(failure) if failure.is_not_found() && args.ignore_not_found => {}
@@ -166,9 +185,10 @@ async fn run(arguments: &Arguments, session: &Session) -> Outcome<()> {
 }
 
 /// That an object was deleted.
-pub(super) fn said(kind: &Kind, name: &str, force: bool, suffix: &str) -> String {
+pub(super) fn said(kind: &Kind, namespace: &str, name: &str, force: bool, suffix: &str) -> String {
     let verb = if force { "force deleted" } else { "deleted" };
-    format!("{} {} {verb}{suffix}\n", label(kind), go_quote(name))
+    let place = if kind.namespaced { format!(" from {namespace} namespace") } else { String::new() };
+    format!("{} {} {verb}{place}{suffix}\n", label(kind), go_quote(name))
 }
 
 /// What `--interactive` asks.
@@ -186,6 +206,9 @@ async fn confirmed(doomed: &[Doomed], session: &Session) -> Outcome<bool> {
 
 async fn check(args: &mut Args, session: &Session) -> Outcome<()> {
     let nothing = args.arguments.is_empty() && args.files.is_empty();
+    if nothing && (args.all || !args.selection.is_empty()) {
+        return Err(Failure::local("at least one resource must be specified to use a selector"));
+    }
     if nothing {
         return Err(Failure::local(objects::MISSING));
     }
@@ -193,8 +216,8 @@ async fn check(args: &mut Args, session: &Session) -> Outcome<()> {
     if !args.arguments.is_empty() && !named && !args.all && args.selection.is_empty() {
         return Err(Failure::local("resource(s) were provided, but no name was specified"));
     }
-    if args.all && args.selection.selector.is_some() {
-        return Err(Failure::local("cannot set --all and --selector at the same time"));
+    if args.all && !args.selection.is_empty() {
+        return Err(Failure::local("setting 'all' parameter but found a non empty selector. "));
     }
     if named && (args.all || !args.selection.is_empty()) {
         return Err(Failure::local("name cannot be provided when a selector is specified"));
@@ -281,7 +304,7 @@ impl Delete<'_> {
         let kind = &doomed.resource.kind;
         let path = object_path(kind, &doomed.namespace, &doomed.name);
         let answer = if self.args.dry_run == DryRun::Client {
-            self.session.get(&path, JSON).await?
+            json!({})
         } else {
             let policy = self.args.cascade;
             let mut options = json!({ "apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": policy });
@@ -295,7 +318,7 @@ impl Delete<'_> {
         };
         let text = match self.args.by_name {
             true => format!("{}\n", name_in(kind, &doomed.name)),
-            false => said(kind, &doomed.name, self.args.force, self.args.dry_run.suffix()),
+            false => said(kind, &doomed.namespace, &doomed.name, self.args.force, self.args.dry_run.suffix()),
         };
         self.session.print(&text).await?;
         // An object that goes on for a while, or a Status with details.

@@ -4,12 +4,13 @@ use super::apply;
 use super::changes::{Change, FIELD_MANAGER};
 use super::discovery::Discovery;
 use super::failure::{Failure, Outcome};
-use super::flags::{Arguments, Run, Verb, switch};
-use super::manifest::{self, FileArguments, Manifest};
+use super::flags::{Arguments, Run, Verb, switch, text};
+use super::manifest::{self, FileArguments};
 use super::objects::SELECTOR;
 use super::output::without_managed_fields;
 use super::session::Session;
 use crate::api::{Fields, FieldsMut};
+use crate::client::Kind;
 use anyhow::Context;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -26,7 +27,11 @@ pub(super) const VERB: Verb = Verb {
             switch("server-side", "As apply --server-side"),
             switch("force-conflicts", "With --server-side: take fields over that others own"),
             switch("show-managed-fields", "Also in managedFields"),
+            switch("show-secrets", "Show the values of Secrets"),
+            text("concurrency", "N", "Objects are asked for one after the other: this changes nothing").default("1"),
+            switch("prune", "Also what apply --prune would delete"),
         ],
+        &[apply::ALLOW],
     ],
     run: Run::Cluster(|arguments, session| Box::pin(run(arguments, session))),
     ..Verb::DEFAULT
@@ -36,11 +41,14 @@ async fn run(arguments: &Arguments, session: &Session) -> Outcome<()> {
     // 1 says that there is a difference, so that an error has another code.
     compare(arguments, session).await.map_err(|failure| match failure {
         Failure::Exit(code) => Failure::Exit(code),
-        failure => Failure::Ended(failure.to_string(), 1),
+        failure => Failure::Ended(failure.to_string(), 2),
     })
 }
 
 async fn compare(arguments: &Arguments, session: &Session) -> Outcome<()> {
+    if let words @ [_, ..] = arguments.words().as_slice() {
+        return Err(arguments.usage(format!("Unexpected args: [{}]", words.join(" "))));
+    }
     let files = FileArguments::of(arguments);
     files.check()?;
     let discovery = Discovery::fetch(session).await?;
@@ -51,6 +59,7 @@ async fn compare(arguments: &Arguments, session: &Session) -> Outcome<()> {
     let mut change = Change::of(arguments, "", if server_side { "kubectl" } else { "kubectl-client-side-apply" })?;
     change.dry_run = super::changes::DryRun::Server;
     let directories = Directories::new()?;
+    let mut applied = Vec::new();
     for manifest in &manifests {
         let live = match session.object(&manifest.resource.kind, manifest.namespace(), manifest.name()).await {
             Ok(object) => Some(object),
@@ -58,7 +67,13 @@ async fn compare(arguments: &Arguments, session: &Session) -> Outcome<()> {
             Err(failure) => return Err(failure),
         };
         let merged = apply::outcome(&change, session, manifest, server_side, arguments.on("force-conflicts")).await?;
-        directories.write(arguments, manifest, live, merged)?;
+        directories.write(arguments, &manifest.resource.kind, live, Some(merged.clone()))?;
+        applied.push(merged);
+    }
+    if arguments.on("prune") {
+        for (resource, object) in apply::pruned(arguments, session, &discovery, &applied).await? {
+            directories.write(arguments, &resource.kind, Some(object), None)?;
+        }
     }
     directories.compare(session).await
 }
@@ -81,10 +96,9 @@ impl Directories {
         Ok(Self { live: make("LIVE")?, merged: make("MERGED")? })
     }
 
-    fn write(&self, arguments: &Arguments, manifest: &Manifest, live: Option<Value>, merged: Value) -> Outcome<()> {
-        let kind = &manifest.resource.kind;
+    fn write(&self, arguments: &Arguments, kind: &Kind, live: Option<Value>, merged: Option<Value>) -> Outcome<()> {
         let group = if kind.group.is_empty() { String::new() } else { format!("{}.", kind.group) };
-        let metadata = merged.at("metadata");
+        let metadata = merged.as_ref().or(live.as_ref()).unwrap_or(&Value::Null).at("metadata");
         let name = format!(
             "{group}{}.{}.{}.{}",
             kind.version,
@@ -93,10 +107,10 @@ impl Directories {
             metadata.str_at("name")
         );
         let mut both = (live, merged);
-        if kind.kind == "Secret" && kind.group.is_empty() {
+        if kind.kind == "Secret" && kind.group.is_empty() && !arguments.on("show-secrets") {
             mask(&mut both);
         }
-        for (directory, object) in [(&self.live, both.0), (&self.merged, Some(both.1))] {
+        for (directory, object) in [(&self.live, both.0), (&self.merged, both.1)] {
             let path = directory.join(&name);
             let Some(mut object) = object else {
                 std::fs::write(&path, "").with_context(|| format!("write {}", path.display()))?;
@@ -126,7 +140,11 @@ impl Directories {
         let mut command = tokio::process::Command::new(&program);
         let output = command.args(flags).args([&self.live, &self.merged]).output().await;
         let output = output.map_err(|error| {
-            Failure::local(format!("failed to run {program:?}: {}", super::create::sources::reason(&error)))
+            let why = match error.kind() {
+                std::io::ErrorKind::NotFound => "executable file not found in $PATH".to_owned(),
+                _ => error.to_string(),
+            };
+            Failure::local(format!("failed to run {program:?}: {why}"))
         })?;
         session.print(&String::from_utf8_lossy(&output.stdout)).await?;
         let errors = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -156,10 +174,10 @@ fn remove(path: &Path) {
 }
 
 /// That a value differs may be seen, the value may not.
-fn mask((live, merged): &mut (Option<Value>, Value)) {
+fn mask((live, merged): &mut (Option<Value>, Option<Value>)) {
     const MASKED: &str = "***";
-    let before = live.as_ref().map(|live| live.at("data").clone()).unwrap_or_default();
-    let after = merged.at("data").clone();
+    let data = |object: &Option<Value>| object.as_ref().map(|object| object.at("data").clone()).unwrap_or_default();
+    let (before, after) = (data(live), data(merged));
     let hide = |object: &mut Value, own: &Value, other: &Value, which: &str| {
         for (key, value) in own.entries() {
             let text = match other.get_set(key) {
@@ -177,7 +195,9 @@ fn mask((live, merged): &mut (Option<Value>, Value)) {
     if let Some(live) = live {
         hide(live, &before, &after, "before");
     }
-    hide(merged, &after, &before, "after");
+    if let Some(merged) = merged {
+        hide(merged, &after, &before, "after");
+    }
 }
 
 #[cfg(test)]
@@ -187,10 +207,12 @@ mod tests {
 
     #[test]
     fn secrets_are_masked() {
-        let mut both =
-            (Some(json!({ "data": { "a": "1", "b": "2" } })), json!({ "data": { "a": "1", "b": "3", "c": "4" } }));
+        let mut both = (
+            Some(json!({ "data": { "a": "1", "b": "2" } })),
+            Some(json!({ "data": { "a": "1", "b": "3", "c": "4" } })),
+        );
         mask(&mut both);
         assert_eq!(both.0.expect("there")["data"], json!({ "a": "***", "b": "*** (before)" }));
-        assert_eq!(both.1["data"], json!({ "a": "***", "b": "*** (after)", "c": "***" }));
+        assert_eq!(both.1.expect("there")["data"], json!({ "a": "***", "b": "*** (after)", "c": "***" }));
     }
 }

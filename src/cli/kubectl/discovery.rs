@@ -88,15 +88,14 @@ impl Discovery {
             }
         }
         if members.is_empty() {
-            return Err(Failure::local(format!("the server doesn't have a resource type {}", go_quote(word))));
+            return Err(unknown(word));
         }
         Ok(members)
     }
 
     /// The resource of a word that means one.
     pub fn resolve_one(&self, word: &str) -> Outcome<&Resource> {
-        self.find(word)
-            .ok_or_else(|| Failure::local(format!("the server doesn't have a resource type {}", go_quote(word))))
+        self.find(word).ok_or_else(|| unknown(word))
     }
 
     fn find(&self, word: &str) -> Option<&Resource> {
@@ -133,6 +132,12 @@ impl Discovery {
     pub fn of_object(&self, api_version: &str, kind: &str) -> Option<&Resource> {
         self.resources.iter().find(|resource| resource.kind.kind == kind && resource.kind.api_version() == api_version)
     }
+}
+
+/// Only the resource is named, not its version or group.
+fn unknown(word: &str) -> Failure {
+    let resource = word.split('.').next().unwrap_or_default();
+    Failure::local(format!("the server doesn't have a resource type {}", go_quote(resource)))
 }
 
 fn read_version(group: &str, version: &Value, out: &mut Vec<Resource>) {

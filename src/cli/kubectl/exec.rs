@@ -96,7 +96,10 @@ async fn run(arguments: &Arguments, session: &Session) -> Outcome<()> {
         )));
     }
     let container = match &args.container {
-        Some(name) => name.clone(),
+        Some(name) => {
+            pods::check_container(pod, name)?;
+            name.clone()
+        }
         None => pods::default_container(session, pod, args.quiet).await?,
     };
     let parameters = process::parameters(session, &container, args.stdin, args.tty).await?;

@@ -80,7 +80,7 @@ fn service(arguments: &Arguments, found: &Found) -> Outcome<Value> {
         None => found.object.at("metadata").at("labels").clone(),
     };
     let name: String = given("name").map_or_else(|| found.name.chars().take(63).collect(), str::to_owned);
-    let mut metadata = json!({ "creationTimestamp": null, "name": name });
+    let mut metadata = json!({ "name": name });
     if !labels.entries().is_empty() {
         metadata.set("labels", labels);
     }

@@ -100,6 +100,9 @@ impl fmt::Display for Failure {
                     match failure {
                         // Only one that stands alone is called an error.
                         Self::Local(error) => write!(f, "{separator}{error:#}")?,
+                        Self::Status(status) if status.reason == "Invalid" => {
+                            write!(f, "{separator}Error from server (Invalid): {}", status.message)?;
+                        }
                         failure => write!(f, "{separator}{failure}")?,
                     }
                 }

@@ -79,6 +79,8 @@ impl Verb {
     }
 }
 
+/// The value of a flag that takes a time, and is checked for it.
+pub const DURATION: &str = "DURATION";
 const WORDS: &str = " words";
 const BEHIND: &str = " behind";
 
@@ -143,6 +145,18 @@ impl Flag {
         Self { short: None, ..self }
     }
 
+    /// As `kubectl options` shows it.
+    pub fn described(&self) -> String {
+        let short = self.short.map(|short| format!("-{short}, ")).unwrap_or_default();
+        let default = match self.takes {
+            Takes::Switch if self.default.is_empty() => "false".to_owned(),
+            Takes::Slice | Takes::Array => "[]".to_owned(),
+            Takes::Switch => self.default.to_owned(),
+            _ => format!("'{}'", self.default),
+        };
+        format!("    {short}--{}={default}:\n\t{}\n\n", self.long, self.help)
+    }
+
     fn arg(self) -> Arg {
         let mut arg = Arg::new(self.long).long(self.long).help(self.help).value_name(self.value);
         arg = match self.takes {
@@ -166,7 +180,7 @@ pub struct Arguments {
     matches: ArgMatches,
     /// `kubectl create deployment`.
     pub path: String,
-    slices: Vec<&'static str>,
+    verb: &'static Verb,
 }
 
 impl Arguments {
@@ -186,14 +200,23 @@ impl Arguments {
             (verbs, matches, found) = (verb.verbs, inner, Some(verb));
         }
         let verb = found.ok_or_else(|| Failure::local("a verb is needed; see 'kubectl --help'"))?;
-        let slices = verb.flags.iter().copied().flatten().filter(|flag| flag.takes == Takes::Slice);
-        let arguments = Self { matches: matches.clone(), path, slices: slices.map(|flag| flag.long).collect() };
+        let arguments = Self { matches: matches.clone(), path, verb };
         arguments.check(verb)?;
         Ok((verb, arguments, connection))
     }
 
     /// All that must be given is.
     fn check(&self, verb: &Verb) -> Outcome<()> {
+        for flag in verb.flags.iter().copied().flatten().chain(Connection::FLAGS) {
+            let Some(text) = self.text(flag.long) else { continue };
+            if flag.takes == Takes::Switch && truth(text).is_none() {
+                let why = format!("strconv.ParseBool: parsing {}: invalid syntax", go_quote(text));
+                return Err(self.invalid(flag.long, text, &why));
+            }
+            if flag.value == DURATION && !Connection::FLAGS.iter().any(|other| other.long == flag.long) {
+                self.duration(flag.long)?;
+            }
+        }
         let missing: Vec<String> =
             verb.required.iter().filter(|name| !self.changed(name)).map(|name| go_quote(name)).collect();
         if missing.is_empty() {
@@ -230,14 +253,28 @@ impl Arguments {
     /// All values of a slice or an array.
     pub fn list(&self, name: &str) -> Vec<String> {
         let values = self.values(name);
-        if !self.slices.contains(&name) {
+        if self.flag(name).is_none_or(|flag| flag.takes != Takes::Slice) {
             return values;
         }
         values.iter().flat_map(|value| value.split(',')).map(str::to_owned).collect()
     }
 
     pub fn on(&self, name: &str) -> bool {
-        self.text(name).is_some_and(|text| matches!(text, "true" | "1" | "t" | "T" | "TRUE" | "True"))
+        self.text(name).and_then(truth) == Some(true)
+    }
+
+    /// The verb has this flag, and no other one by its name.
+    pub fn has_same(&self, flag: &Flag) -> bool {
+        self.flag(flag.long).is_some_and(|own| own.value == flag.value)
+    }
+
+    /// The verb has such a flag.
+    pub fn has(&self, name: &str) -> bool {
+        self.flag(name).is_some()
+    }
+
+    fn flag(&self, name: &str) -> Option<&'static Flag> {
+        self.verb.flags.iter().copied().flatten().find(|flag| flag.long == name)
     }
 
     /// It stands on the command line, and is not only a default.
@@ -247,8 +284,10 @@ impl Arguments {
     }
 
     fn invalid(&self, name: &str, text: &str, why: &str) -> Failure {
+        let short = self.flag(name).and_then(|flag| flag.short);
+        let short = short.map(|short| format!("-{short}, ")).unwrap_or_default();
         Failure::local(format!(
-            "invalid argument {} for \"--{name}\" flag: {why}\nSee '{} --help' for usage.",
+            "invalid argument {} for \"{short}--{name}\" flag: {why}\nSee '{} --help' for usage.",
             go_quote(text),
             self.path
         ))
@@ -297,6 +336,15 @@ impl Arguments {
             [] => Ok(()),
             words => Err(self.usage(format!("unexpected arguments: [{}]", words.join(" ")))),
         }
+    }
+}
+
+/// As Go reads a truth value.
+fn truth(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
     }
 }
 

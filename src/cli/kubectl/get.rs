@@ -91,7 +91,20 @@ async fn run(arguments: &Arguments, session: &Session) -> Outcome<()> {
     let args = Args::of(arguments)?;
     if let Some(path) = arguments.text("raw").filter(|path| !path.is_empty()) {
         if !args.arguments.is_empty() {
-            return Err(arguments.usage("arguments may not be passed when --raw is specified"));
+            return Err(Failure::local("arguments may not be passed when --raw is specified"));
+        }
+        if !args.selection.is_empty() || args.watch || args.watch_only || !args.label_columns.is_empty() {
+            return Err(Failure::local(
+                "--raw may not be specified with other flags that filter the server request or alter the output",
+            ));
+        }
+        if !arguments.text_or_empty("output").is_empty() {
+            return Err(Failure::local("--raw and --output are mutually exclusive"));
+        }
+        if !path.starts_with('/') {
+            return Err(Failure::local(format!(
+                "--raw must be a valid URL path: parse {path:?}: invalid URI for request"
+            )));
         }
         return session.print(&session.text(path).await?).await;
     }
@@ -99,6 +112,10 @@ async fn run(arguments: &Arguments, session: &Session) -> Outcome<()> {
         return Err(Failure::local("--output-watch-events option can only be used with --watch or --watch-only"));
     }
     let format = Format::of(arguments)?;
+    if args.show_labels && !format.is_table() {
+        let name = arguments.text_or_empty("output").split('=').next().unwrap_or_default();
+        return Err(Failure::local(format!("--show-labels option cannot be used with {name} printer")));
+    }
     let sort = arguments.text("sort-by").filter(|path| !path.is_empty());
     let sort = sort.map(Expression::parse_relaxed).transpose().map_err(Failure::local)?;
     if args.arguments.is_empty() && args.files.is_empty() {
@@ -137,6 +154,11 @@ struct Wanted {
 
 impl Wanted {
     async fn read(args: &Args, session: &Session, discovery: &Discovery) -> Outcome<Self> {
+        if !args.files.is_empty() && !args.arguments.is_empty() {
+            return Err(Failure::local(
+                "when paths, URLs, or stdin is provided as input, you may not specify resource arguments as well",
+            ));
+        }
         if !args.files.is_empty() {
             let (manifests, failures) = manifest::read(&args.files, session, discovery).await?;
             let items: Vec<Item> = manifests
@@ -151,6 +173,9 @@ impl Wanted {
             return Ok(Self { single: items.len() == 1, items, several_kinds, failures });
         }
         let found = targets::read(&args.arguments, discovery)?;
+        if args.subresource.is_some() && found.targets.iter().any(|target| target.name.is_none()) {
+            return Err(Failure::local("subresource cannot be used when bulk resources are specified"));
+        }
         let named = found.targets.iter().any(|target| target.name.is_some());
         if named && !args.selection.is_empty() {
             return Err(Failure::local("name cannot be provided when a selector is specified"));
@@ -289,7 +314,7 @@ impl Get<'_> {
 
     async fn watch(&self, wanted: &Wanted) -> Outcome<()> {
         let [item] = wanted.items.as_slice() else {
-            return Err(Failure::local("you may only specify a single resource type"));
+            return Err(Failure::local("you may only watch a single resource or type of resource at a time"));
         };
         if self.sort.is_some() {
             self.session.say("warning: --watch requested, --sort-by will be ignored for watch events received").await?;
@@ -352,15 +377,24 @@ impl Watcher<'_> {
         if self.get.format.is_table() {
             return self.show_table(event, as_table(object, self.item)).await;
         }
-        if !self.get.args.show_managed_fields {
+        let events = self.get.args.output_watch_events;
+        if events && matches!(self.get.format, Format::Json) {
+            let text = super::output::escape_html(&object.to_string());
+            return self.get.session.print(&format!("{{\"type\":\"{event}\",\"object\":{text}}}\n")).await;
+        }
+        if !self.get.args.show_managed_fields && !events {
             without_managed_fields(&mut object);
         }
-        if self.get.args.output_watch_events {
+        if events {
             object = serde_json::json!({ "type": event, "object": object });
         }
         let separator = if matches!(self.get.format, Format::Yaml) && self.documents > 0 { "---\n" } else { "" };
         self.documents += 1;
-        let text = format!("{separator}{}", self.get.format.print(&object)?);
+        let mut text = format!("{separator}{}", self.get.format.print(&object)?);
+        if self.documents > 1 && matches!(self.get.format, Format::Columns(_)) {
+            // The headers stand once.
+            text = text.split_once('\n').map(|(_, rows)| rows.to_owned()).unwrap_or_default();
+        }
         self.get.session.print(&text).await
     }
 

@@ -29,7 +29,8 @@ const LABELS: Marks = Marks {
         changed.collect()
     },
     done: |set, removed| match (set, removed) {
-        (true, _) => "labeled",
+        (true, true) => "modified",
+        (true, false) => "labeled",
         (false, true) => "unlabeled",
         (false, false) => "not labeled",
     },

@@ -40,6 +40,8 @@ pub(super) const VERB: Verb = Verb {
     ..Verb::DEFAULT
 };
 
+const USAGE: &str = "expected 'logs [-f] [-p] (POD | TYPE/NAME) [-c CONTAINER]'.\nPOD or TYPE/NAME is a required argument for the logs command";
+
 struct Args {
     target: Option<String>,
     container: Option<String>,
@@ -64,14 +66,23 @@ impl Args {
         let given = |name: &str| arguments.text(name).filter(|text| !text.is_empty()).map(str::to_owned);
         let mut words = arguments.words().into_iter();
         let (target, word, more) = (words.next(), words.next(), words.next());
-        if more.is_some() || (word.is_some() && given("container").is_some()) {
-            return Err(Failure::local(
-                "expected 'logs [-f] [-p] (POD | TYPE/NAME) [-c CONTAINER]'.\nPOD or TYPE/NAME is a required argument for the logs command",
-            ));
-        }
         let selector = given("selector");
+        if more.is_some() || (target.is_none() && selector.is_none()) {
+            return Err(arguments.usage(USAGE));
+        }
+        if word.is_some() && given("container").is_some() {
+            return Err(Failure::local("only one of -c or an inline [CONTAINER] arg is allowed"));
+        }
         if selector.is_some() && target.is_some() {
-            return Err(Failure::local("only a selector (-l) or a POD name is allowed"));
+            return Err(arguments.usage("only a selector (-l) or a POD name is allowed"));
+        }
+        if arguments.duration("since")?.is_some_and(|duration| duration.is_negative()) {
+            return Err(Failure::local("--since must be greater than 0"));
+        }
+        if let (true, Some(container)) = (arguments.on("all-containers"), given("container").or(word.clone())) {
+            return Err(Failure::local(format!(
+                "--all-containers=true should not be specified with container name {container}"
+            )));
         }
         let since_time = given("since-time").map(|text| {
             text.parse().map_err(|error| {
@@ -127,7 +138,6 @@ async fn run(arguments: &Arguments, session: &Session) -> Outcome<()> {
     }
     if args.all_pods {
         args.prefix = true;
-        args.all_containers |= args.container.is_none();
     }
     let pods = find_pods(&args, session).await?;
     let mut sources = Vec::new();
@@ -180,11 +190,7 @@ async fn find_pods(args: &Args, session: &Session) -> Outcome<Vec<Value>> {
         }
         return Ok(pods);
     }
-    let Some(target) = &args.target else {
-        return Err(Failure::local(
-            "expected 'logs [-f] [-p] (POD | TYPE/NAME) [-c CONTAINER]'.\nPOD or TYPE/NAME is a required argument for the logs command",
-        ));
-    };
+    let Some(target) = &args.target else { return Ok(Vec::new()) };
     let mut found = pods::find(session, target).await.map_err(|failure| match failure {
         Failure::Status(status) if status.is_not_found() => {
             let (said, namespace) = (&status.message, go_quote(&session.namespace));
@@ -208,10 +214,7 @@ async fn containers(args: &Args, session: &Session, pod: &Value) -> Outcome<Vec<
     }
     match &args.container {
         Some(name) => {
-            let known = CONTAINER_LISTS.iter().any(|(list, _)| container_names(pod, list).any(|other| other == name));
-            if !known {
-                return Err(Failure::local(format!("container {name} is not valid for pod {}", name_of(pod))));
-            }
+            pods::check_container(pod, name)?;
             Ok(vec![name.clone()])
         }
         None => Ok(vec![pods::default_container(session, pod, false).await?]),

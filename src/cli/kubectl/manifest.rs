@@ -84,6 +84,9 @@ pub async fn read(
 ) -> Outcome<(Vec<Manifest>, Vec<Failure>)> {
     let mut manifests = Vec::new();
     let mut failures = Vec::new();
+    if files.files.iter().filter(|file| *file == "-").count() > 1 {
+        return Err(Failure::local("standard input cannot be used for multiple arguments"));
+    }
     if let Some(directory) = &files.kustomize {
         let built = kustomize::build(directory)?;
         for warning in &built.warnings {
@@ -96,6 +99,9 @@ pub async fn read(
             }
         }
     }
+    let absent = |file: &&String| *file != "-" && !address::is_one(file) && !Path::new(file.as_str()).exists();
+    let absent = files.files.iter().filter(absent);
+    Failure::all(absent.map(|file| Failure::local(format!("the path {} does not exist", go_quote(file)))).collect())?;
     for file in &files.files {
         for (source, text) in texts(file, files.recursive, session).await? {
             let objects = match parse(&text) {
@@ -136,15 +142,12 @@ async fn texts(file: &str, recursive: bool, session: &Session) -> Outcome<Vec<(S
         return Ok(vec![(file.to_owned(), address::read(file, session).await?)]);
     }
     let path = Path::new(file);
-    if !path.exists() {
-        return Err(Failure::local(format!("the path {} does not exist", go_quote(file))));
-    }
     let mut paths = Vec::new();
     if path.is_dir() {
         walk(path, recursive, &mut paths)?;
         if paths.is_empty() {
             return Err(Failure::local(format!(
-                "error reading {}: recognized file extensions are [.json .yaml .yml]",
+                "error reading [{}]: recognized file extensions are [.json .yaml .yml]",
                 path.display()
             )));
         }
@@ -219,12 +222,25 @@ fn flatten(value: Value, out: &mut Vec<Value>) {
     match value {
         Value::Null => {}
         Value::Object(mut fields) if is_list => {
+            // Items of a list of one kind need not say it.
+            let kind = value_of(&fields, "kind").trim_end_matches("List").to_owned();
+            let version = value_of(&fields, "apiVersion").to_owned();
             if let Some(Value::Array(items)) = fields.remove("items") {
-                items.into_iter().for_each(|item| flatten(item, out));
+                for mut item in items {
+                    if let (Some(own), false) = (item.as_object_mut(), kind.is_empty()) {
+                        own.entry("apiVersion").or_insert_with(|| version.clone().into());
+                        own.entry("kind").or_insert_with(|| kind.clone().into());
+                    }
+                    flatten(item, out);
+                }
             }
         }
         value => out.push(value),
     }
+}
+
+fn value_of<'a>(fields: &'a serde_json::Map<String, Value>, name: &str) -> &'a str {
+    fields.get(name).and_then(Value::as_str).unwrap_or_default()
 }
 
 pub fn place(mut object: Value, source: &str, session: &Session, discovery: &Discovery) -> Outcome<Manifest> {
@@ -238,7 +254,10 @@ pub fn place(mut object: Value, source: &str, session: &Session, discovery: &Dis
         .collect();
     if !missing.is_empty() {
         let what = if missing.len() == 1 { missing[0].to_owned() } else { format!("[{}]", missing.join(", ")) };
-        return Err(Failure::local(format!("error validating {}: error validating data: {what}", go_quote(source))));
+        return Err(Failure::local(format!(
+            "error validating {}: error validating data: {what}; if you choose to ignore these errors, turn validation off with --validate=false",
+            go_quote(source)
+        )));
     }
     let metadata = object.at("metadata");
     let (name, namespace) = (metadata.str_at("name").to_owned(), metadata.str_at("namespace").to_owned());

@@ -77,11 +77,11 @@ pub async fn change(
     }
     if let Some(both) = pairs.remove.iter().find(|key| pairs.set.contains_key(*key)) {
         debug_assert!(!both.is_empty() || pairs.set.contains_key(""));
-        let article = if marks.singular == "label" { "a" } else { "an" };
-        return Err(Failure::local(format!(
-            "can not both modify and remove {article} {} in the same command",
-            marks.singular
-        )));
+        let what = match marks.singular {
+            "label" => "a label in the same command".to_owned(),
+            singular => format!("the following {singular}(s) in the same command: {both}"),
+        };
+        return Err(Failure::local(format!("can not both modify and remove {what}")));
     }
     let found = objects::find(arguments, words, session).await?;
     let (single, version) = (found.single, arguments.text_or_empty("resource-version"));
@@ -103,8 +103,9 @@ pub async fn change(
             let mut removed = false;
             for key in &pairs.remove {
                 removed |= current.has(key);
-                if !current.has(key) && !local && !list && !change.only_says() {
-                    session.print(&format!("{} {} not found.\n", marks.singular, go_quote(key))).await?;
+                let told = marks.singular == "label" && !local && !list && !change.only_says();
+                if !current.has(key) && told {
+                    session.print(&format!("label {} not found.\n", go_quote(key))).await?;
                 }
                 values.clear(key);
             }

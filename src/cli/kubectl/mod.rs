@@ -14,8 +14,10 @@ mod apply;
 mod attach;
 mod auth;
 mod autoscale;
+mod certificate;
 mod changes;
 mod cluster_info;
+mod completion;
 mod config;
 mod content_hash;
 mod cordon;
@@ -43,13 +45,16 @@ mod logs;
 mod manifest;
 mod marks;
 mod objects;
+mod options;
 mod output;
 mod pairs;
 mod patch;
+mod plugin;
 mod pod_specs;
 mod pods;
 mod port_forward;
 mod process;
+mod proxy;
 mod replace;
 mod rollout;
 mod run;
@@ -90,6 +95,7 @@ const VERBS: &[&Verb] = &[
     &rollout::VERB,
     &scale::VERB,
     &autoscale::VERB,
+    &certificate::VERB,
     &cluster_info::VERB,
     &top::VERB,
     &cordon::CORDON,
@@ -101,6 +107,7 @@ const VERBS: &[&Verb] = &[
     &attach::VERB,
     &exec::VERB,
     &port_forward::VERB,
+    &proxy::VERB,
     &cp::VERB,
     &auth::VERB,
     &debug::VERB,
@@ -113,10 +120,13 @@ const VERBS: &[&Verb] = &[
     &kustomize::VERB,
     &label::VERB,
     &annotate::VERB,
+    &completion::VERB,
     &config::VERB,
+    &plugin::VERB,
     &version::VERB,
     &api_versions::VERB,
     &api_resources::VERB,
+    &options::VERB,
 ];
 
 /// A command line behind `orch kubectl`.
@@ -152,7 +162,11 @@ pub(super) fn run(args: Args) -> Result<ExitCode> {
         let (verb, arguments, connection) = Arguments::of(VERBS, &args.0)?;
         let terminal = Arc::new(Terminal::new(Streams::of_process()));
         match verb.run {
-            Run::Cluster(run) => run(&arguments, &connection.connect(terminal).await?).await,
+            Run::Cluster(run) => {
+                let session = connection.connect(terminal).await?;
+                run(&arguments, &session).await?;
+                session.count_warnings(&connection)
+            }
             Run::Here(run) => run(&arguments, &connection, &terminal).await,
             Run::Group => Err(arguments.usage("a verb is needed")),
         }
@@ -197,6 +211,16 @@ pub(super) fn refusal(error: &clap::Error, arguments: &[OsString]) -> Option<Str
     ) {
         return None;
     }
+    let mut words = arguments.iter().filter_map(|argument| argument.to_str());
+    let verb = words.nth(2).unwrap_or_default();
+    let known = VERBS.iter().any(|known| known.name == verb || known.aliases.contains(&verb));
+    if !verb.is_empty()
+        && !verb.starts_with('-')
+        && !known
+        && let Some(failure) = plugin::run(&arguments[2..])
+    {
+        return Some(failure.to_string());
+    }
     let words = arguments.iter().filter_map(|argument| argument.to_str());
     Some(wrong_line(error, words.skip(2)).to_string())
 }
@@ -204,7 +228,9 @@ pub(super) fn refusal(error: &clap::Error, arguments: &[OsString]) -> Option<Str
 fn wrong_line<'a>(error: &clap::Error, words: impl Iterator<Item = &'a str>) -> Failure {
     use clap::error::{ContextKind, ContextValue, ErrorKind};
     let (mut path, mut verbs) = ("kubectl".to_owned(), VERBS);
+    let mut last = "";
     for word in words {
+        last = word;
         if let Some(verb) = verbs.iter().find(|verb| verb.name == word || verb.aliases.contains(&word)) {
             path = format!("{path} {}", verb.name);
             verbs = verb.verbs;
@@ -224,7 +250,11 @@ fn wrong_line<'a>(error: &clap::Error, words: impl Iterator<Item = &'a str>) -> 
         }
         ErrorKind::InvalidSubcommand => return unknown(&path, context(ContextKind::InvalidSubcommand)),
         ErrorKind::InvalidValue | ErrorKind::TooFewValues | ErrorKind::WrongNumberOfValues | ErrorKind::NoEquals => {
-            format!("flag needs an argument: {flag}")
+            match last.strip_prefix('-').filter(|short| !short.starts_with('-')).and_then(|short| short.chars().last())
+            {
+                Some(short) => format!("flag needs an argument: '{short}' in {last}"),
+                None => format!("flag needs an argument: {flag}"),
+            }
         }
         _ => error.to_string().trim_start_matches("error: ").trim_end().to_owned(),
     };

@@ -31,7 +31,8 @@ impl Selection {
     pub fn of(arguments: &Arguments) -> Self {
         let given = |name: &str| arguments.text(name).filter(|text| !text.is_empty()).map(str::to_owned);
         Self {
-            selector: given("selector"),
+            // That of expose is of something else.
+            selector: given("selector").filter(|_| arguments.has_same(&SELECTOR)),
             field_selector: given("field-selector"),
             all_namespaces: arguments.on("all-namespaces"),
         }

@@ -33,7 +33,9 @@ pub async fn find(session: &Session, argument: &str) -> Outcome<Vec<Value>> {
         // Services and ReplicationControllers.
         (_, selector) if !selector.entries().is_empty() => cells::labels(selector),
         (kind, _) => {
-            return Err(Failure::local(format!("cannot get the logs or a process of a {kind}: it selects no pods")));
+            return Err(Failure::local(format!(
+                "cannot get the logs from *v1.{kind}: selector for *v1.{kind} not implemented"
+            )));
         }
     };
     let mut pods = by_selector(session, &selector).await?;
@@ -82,6 +84,26 @@ pub fn container_names<'a>(pod: &'a Value, list: &'a str) -> impl Iterator<Item 
     pod.at("spec").list_at(list).iter().map(|container| container.str_at("name"))
 }
 
+/// All containers of a pod, as messages list them.
+fn all_names(pod: &Value) -> Vec<String> {
+    CONTAINER_LISTS
+        .iter()
+        .flat_map(|(list, what)| {
+            container_names(pod, list)
+                .map(move |name| if what.is_empty() { name.to_owned() } else { format!("{name} ({what})") })
+        })
+        .collect()
+}
+
+/// That the pod has the container.
+pub fn check_container(pod: &Value, name: &str) -> Outcome<()> {
+    if CONTAINER_LISTS.iter().any(|(list, _)| container_names(pod, list).any(|other| other == name)) {
+        return Ok(());
+    }
+    let (pod_name, all) = (name_of(pod), all_names(pod).join(", "));
+    Err(Failure::local(format!("container {name} is not valid for pod {pod_name} out of: {all}")))
+}
+
 /// The container that is meant where none is named; tells the user where there is a choice.
 pub async fn default_container(session: &Session, pod: &Value, quiet: bool) -> Outcome<String> {
     let named = pod.at("metadata").at("annotations").str_at(DEFAULT_CONTAINER);
@@ -96,13 +118,7 @@ pub async fn default_container(session: &Session, pod: &Value, quiet: bool) -> O
     let Some(first) = container_names(pod, "containers").next() else {
         return Err(Failure::local(format!("pod {} has no containers", name_of(pod))));
     };
-    let all: Vec<String> = CONTAINER_LISTS
-        .iter()
-        .flat_map(|(list, what)| {
-            container_names(pod, list)
-                .map(move |name| if what.is_empty() { name.to_owned() } else { format!("{name} ({what})") })
-        })
-        .collect();
+    let all = all_names(pod);
     if all.len() > 1 && !quiet {
         session.say(&format!("Defaulted container {} out of: {}", go_quote(first), all.join(", "))).await?;
     }

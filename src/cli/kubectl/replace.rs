@@ -112,7 +112,7 @@ async fn anew(
             options["gracePeriodSeconds"] = grace.max(1).into();
         }
         match session.write(Method::DELETE, &object_path(kind, namespace, name), JSON, &options).await {
-            Ok(_) => session.print(&delete::said(kind, name, false, "")).await?,
+            Ok(_) => session.print(&delete::said(kind, namespace, name, false, "")).await?,
             Err(failure) if failure.is_not_found() => {}
             Err(failure) => return Err(failure),
         }

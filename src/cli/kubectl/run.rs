@@ -165,7 +165,7 @@ fn pod(arguments: &Arguments, name: &str, command: &[String]) -> Outcome<Value> 
     if !matches!(restart, "Always" | "OnFailure" | "Never") {
         return Err(arguments.usage(format!("invalid restart policy: {restart}")));
     }
-    let mut metadata = json!({ "creationTimestamp": null, "labels": labels, "name": name });
+    let mut metadata = json!({ "labels": labels, "name": name });
     for annotation in arguments.list("annotations") {
         let Some((key, value)) = annotation.split_once('=') else {
             return Err(Failure::local(format!("unexpected annotation: {annotation}")));
@@ -184,7 +184,7 @@ fn pod(arguments: &Arguments, name: &str, command: &[String]) -> Outcome<Value> 
 /// Of `--expose`.
 fn service(arguments: &Arguments, name: &str) -> Outcome<Value> {
     let port = arguments.int("port")?.unwrap_or_default();
-    let mut metadata = json!({ "creationTimestamp": null, "name": name });
+    let mut metadata = json!({ "name": name });
     let mut selector = json!({ "run": name });
     let labels = arguments.text_or_empty("labels");
     if !labels.is_empty() {
@@ -241,7 +241,7 @@ async fn remove(arguments: &Arguments, session: &Session, name: &str, exposed: b
     for kind in [&PODS, &SERVICES].into_iter().take(if exposed { 2 } else { 1 }) {
         match session.write(Method::DELETE, &object_path(kind, &session.namespace, name), JSON, &options).await {
             Ok(_) if arguments.on("quiet") => {}
-            Ok(_) => session.print(&delete::said(kind, name, force, "")).await?,
+            Ok(_) => session.print(&delete::said(kind, &session.namespace, name, force, "")).await?,
             Err(failure) if failure.is_not_found() => {}
             Err(failure) => return Err(failure),
         }

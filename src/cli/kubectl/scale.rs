@@ -56,10 +56,6 @@ async fn run(arguments: &Arguments, session: &Session) -> Outcome<()> {
     if found.found.is_empty() && found.failures.is_empty() {
         return Err(Failure::local("no objects passed to scale"));
     }
-    if found.found.is_empty() {
-        let said: Vec<String> = found.failures.iter().map(Failure::message).collect();
-        return Err(Failure::local(format!("no objects passed to scale {}", said.join(", "))));
-    }
     let timeout = arguments.timeout("timeout")?.filter(|_| change.dry_run == DryRun::None);
     let mut failures = found.failures;
     for mut one in found.found {

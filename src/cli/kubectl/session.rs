@@ -125,6 +125,18 @@ impl Connection {
         switch("insecure-skip-tls-verify", "Do not check the server's certificate"),
         text("as", "USER", "User to act as"),
         array("as-group", "GROUP", "Group to act as; may be given several times"),
+        text("as-uid", "UID", "UID to act with"),
+        array("as-user-extra", "KEY=VALUE", "More about the user to act as; may be given several times"),
+        switch("warnings-as-errors", "Warnings of the server are failures"),
+        switch("match-server-version", "Only where the server has this version"),
+        switch("disable-compression", "Answers are never compressed: this changes nothing"),
+        text("cache-dir", "DIRECTORY", "Nothing is cached: this changes nothing"),
+        text("kuberc", "FILE", "There are no preferences: this changes nothing"),
+        text("profile", "NAME", "Nothing is measured: this changes nothing").default("none"),
+        text("profile-output", "FILE", "Nothing is measured: this changes nothing"),
+        text("v", "LEVEL", "There is no log: this changes nothing").short('v'),
+        text("vmodule", "PATTERN", "There is no log: this changes nothing"),
+        text("log-flush-frequency", "TIME", "There is no log: this changes nothing"),
         text("request-timeout", "DURATION", "How long to wait for an answer; 0: as long as it takes"),
     ];
 
@@ -198,26 +210,58 @@ impl Connection {
         if let Some(user) = self.owned("as") {
             config.auth_info.impersonate = Some(user);
             config.auth_info.impersonate_groups = Some(groups).filter(|groups| !groups.is_empty());
-        } else if !groups.is_empty() {
-            return Err(Failure::local("--as-group needs --as"));
+            self.impersonate_more(&mut config.headers)?;
+        } else if !groups.is_empty() || self.get("as-uid").is_some() || self.get("as-user-extra").is_some() {
+            return Err(Failure::Said(
+                "Error in configuration: requesting uid, groups or user-extra without impersonating a user".to_owned(),
+            ));
         }
         let host = config.cluster_url.authority().map(ToString::to_string).unwrap_or_default();
         let url = config.cluster_url.to_string().trim_end_matches('/').to_owned();
         let namespace = self.owned("namespace").unwrap_or_else(|| config.default_namespace.clone());
         let client = crate::client::from_config(config)?;
-        Ok(Session {
+        let session = Session {
             host,
             url,
             namespace_is_given: self.get("namespace").is_some(),
             timeout: self.timeout()?,
             ..Session::on(client, &namespace, terminal)
-        })
+        };
+        if self.get("match-server-version") == Some("true") {
+            let (server, own) = (session.get("/version", JSON).await?, crate::api::version::info());
+            let [server, own] = [&server, &own].map(|info| info.str_at("gitVersion"));
+            if server != own {
+                return Err(Failure::local(format!("server version ({server}) differs from client version ({own})!")));
+            }
+        }
+        Ok(session)
+    }
+
+    /// Headers of `--as-uid` and `--as-user-extra`.
+    fn impersonate_more(&self, headers: &mut Vec<(header::HeaderName, header::HeaderValue)>) -> Outcome<()> {
+        let mut add = |name: &str, value: &str| -> anyhow::Result<()> {
+            headers.push((name.parse()?, value.parse()?));
+            Ok(())
+        };
+        if let Some(uid) = self.get("as-uid") {
+            add("impersonate-uid", uid).context("--as-uid")?;
+        }
+        for pair in self.0.get("as-user-extra").into_iter().flatten() {
+            let Some((key, value)) = pair.split_once('=') else {
+                return Err(Failure::local(format!("--as-user-extra {pair:?} is not KEY=VALUE")));
+            };
+            let key = percent_encoding::utf8_percent_encode(key, percent_encoding::NON_ALPHANUMERIC).to_string();
+            add(&format!("impersonate-extra-{}", key.replace("%2D", "-")), value).context("--as-user-extra")?;
+        }
+        Ok(())
     }
 
     /// Of `--request-timeout`: a bare number is seconds.
     fn timeout(&self) -> Outcome<Option<Duration>> {
         let Some(text) = self.get("request-timeout") else { return Ok(None) };
-        let duration = super::delete::duration(text).map_err(Failure::local)?;
+        let duration = super::delete::duration(text).map_err(|_| {
+            Failure::local("Invalid timeout value. Timeout must be a single integer in seconds, or an integer followed by a corresponding time unit (e.g. 1s | 2m | 3h)")
+        })?;
         Ok(Some(duration).filter(|duration| !duration.is_zero()))
     }
 
@@ -373,6 +417,15 @@ impl Session {
         Failure::Said(format!("Unable to connect to the server: {root}"))
     }
 
+    /// With `--warnings-as-errors`, what the server warned of.
+    pub fn count_warnings(&self, connection: &Connection) -> Outcome<()> {
+        let count = self.warned.lock().len();
+        if count == 0 || connection.get("warnings-as-errors") != Some("true") {
+            return Ok(());
+        }
+        Err(Failure::local(format!("{count} warning{} received", if count == 1 { "" } else { "s" })))
+    }
+
     /// `Warning: 299 - "text"`, each once.
     async fn show_warnings(&self, headers: &header::HeaderMap) -> Outcome<()> {
         for value in headers.get_all(header::WARNING) {
@@ -441,7 +494,21 @@ impl Session {
     pub async fn list_as(&self, kind: &Kind, namespace: &str, query: &Query, accept: &str) -> Outcome<Value> {
         let path = kind.path(namespace);
         let mut query = query.clone();
-        let mut whole = self.get(&query.on(&path), accept).await?;
+        let mut whole = self.get(&query.on(&path), accept).await.map_err(|failure| match failure {
+            Failure::Status(mut status) if matches!(status.reason.as_str(), "BadRequest" | "NotFound") => {
+                let resource = format!("{}/{}, Resource={}", kind.group, kind.version, kind.plural);
+                let (labels, fields) = (query.get("labelSelector"), query.get("fieldSelector"));
+                status.message = match labels.is_empty() && fields.is_empty() {
+                    true => format!("Unable to list {resource:?}: {}", status.message),
+                    false => format!(
+                        "Unable to find {resource:?} that match label selector {labels:?}, field selector {fields:?}: {}",
+                        status.message
+                    ),
+                };
+                Failure::Status(status)
+            }
+            failure => failure,
+        })?;
         loop {
             let token = whole.at("metadata").str_at("continue").to_owned();
             if token.is_empty() {
@@ -471,6 +538,10 @@ impl Query {
             self.0.push((name.to_owned(), value.to_owned()));
         }
         self
+    }
+
+    pub fn get(&self, name: &str) -> &str {
+        self.0.iter().find(|(other, _)| other == name).map_or("", |(_, value)| value)
     }
 
     pub fn on(&self, path: &str) -> String {

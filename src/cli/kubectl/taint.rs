@@ -163,12 +163,11 @@ fn apply(node: &Value, add: &[Taint], remove: &[Taint], overwrite: bool) -> Outc
     let there = node.at("spec").list_at("taints");
     if !overwrite {
         let known = add.iter().filter(|taint| there.iter().any(|other| taint.is(other)));
-        let known: Vec<String> =
-            known.map(|taint| format!("{{{} {} {} <nil>}}", taint.key, taint.value, taint.effect)).collect();
+        let known: Vec<&str> = known.map(|taint| taint.key.as_str()).collect();
         if !known.is_empty() {
             return Err(Failure::local(format!(
                 "node {name} already has {} taint(s) with same effect(s) and --overwrite is false",
-                go_taints(add, there)
+                known.join(",")
             )));
         }
     }
@@ -198,14 +197,6 @@ fn apply(node: &Value, add: &[Taint], remove: &[Taint], overwrite: bool) -> Outc
         after.object_mut("spec").set("taints", taints);
     }
     Ok((after, operation))
-}
-
-/// `[{key value effect <nil>}]`, as Go prints them.
-fn go_taints(add: &[Taint], there: &[Value]) -> String {
-    let known = add.iter().filter(|taint| there.iter().any(|other| taint.is(other)));
-    let texts: Vec<String> =
-        known.map(|taint| format!("{{{} {} {} <nil>}}", taint.key, taint.value, taint.effect)).collect();
-    format!("[{}]", texts.join(" "))
 }
 
 #[cfg(test)]

@@ -21,9 +21,10 @@ pub struct Targets {
 pub fn split(argument: &str) -> Outcome<(&str, &str)> {
     match argument.split_once('/') {
         Some((kind, name)) if !kind.is_empty() && !name.is_empty() && !name.contains('/') => Ok((kind, name)),
-        _ => Err(Failure::local(format!(
-            "arguments in resource/name form must have a single resource and name: {argument:?}"
-        ))),
+        Some((_, name)) if name.contains('/') => {
+            Err(Failure::local("arguments in resource/name form may not have more than one slash"))
+        }
+        _ => Err(Failure::local("arguments in resource/name form must have a single resource and name")),
     }
 }
 
@@ -45,7 +46,7 @@ pub fn read(arguments: &[String], discovery: &Discovery) -> Outcome<Targets> {
             }
         }
     } else {
-        for word in types.split(',').filter(|word| !word.is_empty()) {
+        for word in types.split(',') {
             for resource in discovery.resolve(word)? {
                 let target = |name: Option<&String>| Target { resource: resource.clone(), name: name.cloned() };
                 if names.is_empty() {

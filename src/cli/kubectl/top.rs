@@ -27,10 +27,19 @@ const NODE: Verb = Verb {
     aliases: &["nodes", "no"],
     about: "Show what nodes use",
     usage: "kubectl top node [NAME | -l label]",
-    flags: &[&[SELECTOR, SORT, NO_HEADERS, switch("show-capacity", "Of the capacity, not of what pods may use")]],
+    flags: &[&[
+        SELECTOR,
+        SORT,
+        NO_HEADERS,
+        PROTOBUF,
+        switch("show-capacity", "Of the capacity, not of what pods may use"),
+    ]],
     run: Run::Cluster(|arguments, session| Box::pin(nodes(arguments, session))),
     ..Verb::DEFAULT
 };
+
+const PROTOBUF: Flag =
+    switch("use-protocol-buffers", "Metrics are always asked for as JSON: this changes nothing").default("true");
 
 const POD: Verb = Verb {
     name: "pod",
@@ -44,6 +53,7 @@ const POD: Verb = Verb {
         SORT,
         NO_HEADERS,
         switch("containers", "Show each container"),
+        PROTOBUF,
         switch("sum", "Show the sum below"),
     ]],
     run: Run::Cluster(|arguments, session| Box::pin(pods(arguments, session))),
@@ -59,7 +69,8 @@ async fn check(arguments: &Arguments, session: &Session) -> Outcome<Option<Strin
     }
     let mut words = arguments.words();
     if words.len() > 1 {
-        return Err(arguments.usage(format!("Unexpected args: [{}]", words.join(" "))));
+        let verb = arguments.path.rsplit(' ').next().unwrap_or_default();
+        return Err(arguments.usage(format!("{verb} [NAME | -l label]")));
     }
     if !words.is_empty() && !arguments.text_or_empty("selector").is_empty() {
         return Err(Failure::local("only one of NAME or selector can be provided"));

@@ -4,7 +4,7 @@ use super::failure::{Failure, Outcome};
 use super::flags::{Arguments, Run, Verb, switch, text};
 use super::output::Format;
 use super::session::{Connection, JSON, Terminal};
-use crate::api::{Fields, version};
+use crate::api::{Fields, FieldsMut, version};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -33,7 +33,11 @@ async fn run(arguments: &Arguments, connection: &Connection, terminal: &Arc<Term
         return Err(Failure::local("--output must be 'yaml' or 'json'"));
     }
     let server = if arguments.on("client") { Ok(None) } else { of_server(connection, terminal).await.map(Some) };
-    let client = version::info();
+    let mut client = version::info();
+    // What only a server has.
+    for field in &FIELDS[2..6] {
+        client.clear(field);
+    }
     let mut text = String::new();
     if output.is_empty() {
         text.push_str(&format!("Client Version: {}\n", client.str_at("gitVersion")));
@@ -46,10 +50,44 @@ async fn run(arguments: &Arguments, connection: &Connection, terminal: &Arc<Term
         if let Ok(Some(server)) = &server {
             all["serverVersion"] = server.clone();
         }
-        text.push_str(&Format::parse(Some(output), false)?.print(&all)?);
+        match output {
+            "json" => text.push_str(&in_order(&all)),
+            _ => text.push_str(&(Format::parse(Some(output), false)?.print(&all)? + "\n")),
+        }
     }
     terminal.print(&text).await?;
     server.map(|_| ())
+}
+
+/// The fields of a version as Kubernetes orders them.
+const FIELDS: &[&str] = &[
+    "major",
+    "minor",
+    "emulationMajor",
+    "emulationMinor",
+    "minCompatibilityMajor",
+    "minCompatibilityMinor",
+    "gitVersion",
+    "gitCommit",
+    "gitTreeState",
+    "buildDate",
+    "goVersion",
+    "compiler",
+    "platform",
+];
+
+/// JSON, two spaces deep.
+fn in_order(all: &Value) -> String {
+    let part = |(name, value): (&String, &Value)| {
+        let fields = FIELDS.iter().filter_map(|field| Some(format!("    \"{field}\": {}", value.get_set(field)?)));
+        let fields: Vec<String> = fields.collect();
+        if fields.is_empty() {
+            format!("  \"{name}\": {value}")
+        } else {
+            format!("  \"{name}\": {{\n{}\n  }}", fields.join(",\n"))
+        }
+    };
+    format!("{{\n{}\n}}\n", all.entries().iter().map(part).collect::<Vec<_>>().join(",\n"))
 }
 
 async fn of_server(connection: &Connection, terminal: &Arc<Terminal>) -> Outcome<Value> {

@@ -86,7 +86,9 @@ impl Condition {
         if path.is_empty() {
             return Err(Failure::local("jsonpath expression cannot be empty"));
         }
-        Ok(Self::Path { path: Expression::parse_relaxed(path).map_err(Failure::local)?, value })
+        let parsed = Expression::parse_relaxed(path)
+            .map_err(|why| Failure::local(why.split(", got ").next().unwrap_or_default()))?;
+        Ok(Self::Path { path: parsed, value })
     }
 
     fn holds(&self, object: Option<&Value>) -> Outcome<bool> {
@@ -143,7 +145,7 @@ async fn run(arguments: &Arguments, session: &Session) -> Outcome<()> {
     let conditions: Vec<Condition> =
         arguments.list("for").iter().map(|text| Condition::parse(text)).collect::<Outcome<_>>()?;
     if conditions.is_empty() {
-        return Err(Failure::local("unrecognized condition: \"\""));
+        return Err(Failure::local("unrecognized condition: []"));
     }
     let change = Change::of(arguments, "condition met", "")?;
     let timeout = match arguments.duration("timeout")? {

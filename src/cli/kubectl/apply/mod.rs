@@ -8,12 +8,15 @@
 mod prune;
 mod recorded;
 
+pub(in crate::cli::kubectl) use prune::{ALLOW, pruned};
+
 use crate::api::field::go_quote;
 use crate::api::{Fields, FieldsMut};
 use crate::cli::kubectl::changes::{Change, DRY_RUN, FIELD_MANAGER, VALIDATE, difference};
+use crate::cli::kubectl::delete;
 use crate::cli::kubectl::discovery::Discovery;
 use crate::cli::kubectl::failure::{Failure, Outcome};
-use crate::cli::kubectl::flags::{Arguments, Run, Verb, switch};
+use crate::cli::kubectl::flags::{Arguments, DURATION, Run, Verb, optional, switch, text};
 use crate::cli::kubectl::last_applied;
 use crate::cli::kubectl::manifest::{self, FileArguments, Manifest};
 use crate::cli::kubectl::objects::SELECTOR;
@@ -43,6 +46,13 @@ pub(in crate::cli::kubectl) const VERB: Verb = Verb {
             switch("force-conflicts", "With --server-side: take fields over that others own"),
             switch("force", "Delete and create again what cannot be changed"),
             switch("overwrite", "Take over what others changed").default("true"),
+            switch("openapi-patch", "The schemas are always known here: this changes nothing").default("true"),
+            text("subresource", "NAME", "With --server-side: subresource to apply to"),
+            text("grace-period", "SECONDS", "With --force: how long pods have to end").default("-1"),
+            text("timeout", DURATION, "With --force: how long to wait for the deletion").default("0s"),
+            switch("wait", "With --force: the deletion is always waited for"),
+            optional("cascade", "HOW", "background", "With --force and --prune: background, foreground, orphan")
+                .default("background"),
         ],
         prune::FLAGS,
     ],
@@ -52,11 +62,11 @@ pub(in crate::cli::kubectl) const VERB: Verb = Verb {
 };
 
 async fn run(arguments: &Arguments, session: &Session) -> Outcome<()> {
+    if let words @ [_, ..] = arguments.words().as_slice() {
+        return Err(arguments.usage(format!("Unexpected args: [{}]", words.join(" "))));
+    }
     let files = FileArguments::of(arguments);
     files.check()?;
-    if let [word, ..] = arguments.words().as_slice() {
-        return Err(arguments.usage(format!("Unexpected args: [{word}]")));
-    }
     let server_side = arguments.on("server-side");
     let (force, force_conflicts) = (arguments.on("force"), arguments.on("force-conflicts"));
     if force_conflicts && !server_side {
@@ -65,6 +75,20 @@ async fn run(arguments: &Arguments, session: &Session) -> Outcome<()> {
     if force && server_side {
         return Err(Failure::local("--force cannot be used with --server-side"));
     }
+    if force && arguments.text_or_empty("dry-run") == "server" {
+        return Err(Failure::local("--dry-run=server cannot be used with --force"));
+    }
+    if force && arguments.on("prune") {
+        return Err(Failure::local("--force cannot be used with --prune"));
+    }
+    if !server_side && !arguments.text_or_empty("subresource").is_empty() {
+        return Err(Failure::local("--subresource can only be specified for --server-side"));
+    }
+    let deletion = Deletion {
+        policy: delete::cascade(arguments.text_or_empty("cascade"))?,
+        grace: arguments.int("grace-period")?.filter(|grace| *grace >= 0),
+        timeout: arguments.timeout("timeout")?,
+    };
     prune::check(arguments, server_side)?;
     let manager = if server_side { "kubectl" } else { "kubectl-client-side-apply" };
     let change = Change::of(arguments, "", manager)?;
@@ -79,7 +103,9 @@ async fn run(arguments: &Arguments, session: &Session) -> Outcome<()> {
     if manifests.is_empty() && failures.is_empty() {
         return Err(Failure::local("no objects passed to apply"));
     }
-    let apply = Apply { change: &change, server_side, force, force_conflicts, session, records: true };
+    let subresource = arguments.text_or_empty("subresource");
+    let force = force.then_some(&deletion);
+    let apply = Apply { change: &change, server_side, force, force_conflicts, session, records: true, subresource };
     let mut applied = Vec::new();
     let says = matches!(change.format, Format::Default | Format::Name);
     for manifest in &manifests {
@@ -114,7 +140,7 @@ pub(in crate::cli::kubectl) async fn outcome(
     server_side: bool,
     force_conflicts: bool,
 ) -> Outcome<Value> {
-    let apply = Apply { change, server_side, force: false, force_conflicts, session, records: false };
+    let apply = Apply { change, server_side, force: None, force_conflicts, session, records: false, subresource: "" };
     Ok(apply.one(manifest).await?.object)
 }
 
@@ -124,11 +150,19 @@ struct Done {
     object: Value,
 }
 
+/// How `--force` deletes what cannot be changed.
+struct Deletion {
+    policy: &'static str,
+    grace: Option<i64>,
+    timeout: Option<Duration>,
+}
+
 struct Apply<'a> {
     change: &'a Change,
     server_side: bool,
-    force: bool,
+    force: Option<&'a Deletion>,
     force_conflicts: bool,
+    subresource: &'a str,
     /// Keep what is applied in the annotation, and say where it is missing.
     records: bool,
     session: &'a Session,
@@ -140,8 +174,9 @@ impl Apply<'_> {
             let generated = manifest.object.at("metadata").str_at("generateName");
             let text = match generated {
                 "" => format!(
-                    "error when retrieving current configuration of {}: resource name may not be empty",
-                    manifest.source
+                    "error when retrieving current configuration of:\n{}\nfrom server for: {}: resource name may not be empty",
+                    self.describe(manifest),
+                    go_quote(&manifest.source)
                 ),
                 prefix => format!("from {prefix}: cannot use generate name with apply"),
             };
@@ -150,7 +185,13 @@ impl Apply<'_> {
         if self.server_side {
             return self.on_server(manifest).await;
         }
-        let wanted = if self.records { last_applied::annotated(&manifest.object) } else { manifest.object.clone() };
+        let mut wanted = manifest.object.clone();
+        if self.records {
+            wanted = last_applied::annotated(&wanted);
+        } else {
+            // Annotations that apply and others made stay.
+            wanted.object_mut("metadata").object_mut("annotations");
+        }
         let live = self.session.object(&manifest.resource.kind, manifest.namespace(), manifest.name()).await;
         match live {
             Ok(live) => self.update(manifest, &wanted, live).await,
@@ -199,12 +240,11 @@ impl Apply<'_> {
                     attempt += 1;
                     live = self.session.object(&manifest.resource.kind, manifest.namespace(), manifest.name()).await?;
                 }
-                Err(Failure::Status(status))
-                    if self.force && matches!(status.reason.as_str(), "Conflict" | "Invalid") =>
-                {
-                    return self.replace(manifest, wanted).await;
-                }
                 Err(failure) => {
+                    let status = if let Failure::Status(status) = &failure { status.reason.as_str() } else { "" };
+                    if let (Some(deletion), "Conflict" | "Invalid") = (self.force, status) {
+                        return self.replace(manifest, wanted, deletion).await;
+                    }
                     let what = format!("applying patch:\n{patch}\nto:\n{}\nfor:", self.describe(manifest));
                     return Err(failure.doing(&what, &manifest.source));
                 }
@@ -227,12 +267,15 @@ impl Apply<'_> {
     }
 
     /// `--force`: what cannot be changed is made anew.
-    async fn replace(&self, manifest: &Manifest, wanted: &Value) -> Outcome<Done> {
+    async fn replace(&self, manifest: &Manifest, wanted: &Value, deletion: &Deletion) -> Outcome<Done> {
         let (kind, namespace, name) = (&manifest.resource.kind, manifest.namespace(), manifest.name());
         let path = object_path(kind, namespace, name);
-        let options = json!({ "apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background" });
+        let mut options = json!({ "apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": deletion.policy });
+        if let Some(grace) = deletion.grace {
+            options.set("gracePeriodSeconds", grace);
+        }
         self.session.write(Method::DELETE, &path, JSON, &options).await?;
-        crate::cli::kubectl::following::gone(self.session, kind, namespace, name, None, None).await?;
+        crate::cli::kubectl::following::gone(self.session, kind, namespace, name, None, deletion.timeout).await?;
         self.create(manifest, wanted, "configured").await
     }
 
@@ -243,7 +286,10 @@ impl Apply<'_> {
         }
         let mut object = manifest.object.clone();
         object.object_mut("metadata").clear("managedFields");
-        let path = object_path(&manifest.resource.kind, manifest.namespace(), manifest.name());
+        let mut path = object_path(&manifest.resource.kind, manifest.namespace(), manifest.name());
+        if !self.subresource.is_empty() {
+            path = format!("{path}/{}", self.subresource);
+        }
         let sent = self.session.write(Method::PATCH, &query.on(&path), "application/apply-patch+yaml", &object).await;
         match sent {
             Ok(object) => Ok(Done { verb: "serverside-applied", object }),

@@ -2,6 +2,7 @@
 
 use crate::api::Fields;
 use crate::cli::kubectl::changes::{Change, DryRun};
+use crate::cli::kubectl::delete;
 use crate::cli::kubectl::discovery::{Discovery, Resource};
 use crate::cli::kubectl::failure::{Failure, Outcome};
 use crate::cli::kubectl::flags::{Arguments, Flag, array, switch};
@@ -13,11 +14,9 @@ use http::Method;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
-pub const FLAGS: &[Flag] = &[
-    ALL,
-    switch("prune", "Delete what was applied once and is in no file any more"),
-    array("prune-allowlist", "GROUP/VERSION/KIND", "Only of these kinds; may be given several times"),
-];
+pub const FLAGS: &[Flag] = &[ALL, switch("prune", "Delete what was applied once and is in no file any more"), ALLOW];
+pub const ALLOW: Flag =
+    array("prune-allowlist", "GROUP/VERSION/KIND", "Only of these kinds; may be given several times");
 
 /// Group, version and kind of what may be deleted where nothing is said.
 const KINDS: &[(&str, &str, &str)] = &[
@@ -43,8 +42,10 @@ pub fn check(arguments: &Arguments, server_side: bool) -> Outcome<()> {
     if !arguments.on("prune") {
         return Ok(());
     }
-    if server_side && arguments.text_or_empty("dry-run") == "client" {
-        return Err(Failure::local("--prune with --server-side needs --dry-run=server"));
+    if server_side {
+        return Err(Failure::local(
+            "--prune is in alpha and doesn't currently work on objects created by server-side apply",
+        ));
     }
     if arguments.on("all") && !arguments.text_or_empty("selector").is_empty() {
         return Err(Failure::local("cannot set --all and --selector at the same time"));
@@ -57,7 +58,7 @@ pub fn check(arguments: &Arguments, server_side: bool) -> Outcome<()> {
     Ok(())
 }
 
-/// Delete in these namespaces what is none of the applied objects, by UID.
+/// Delete what [`pruned`] finds.
 pub async fn run(
     arguments: &Arguments,
     session: &Session,
@@ -65,10 +66,38 @@ pub async fn run(
     discovery: &Discovery,
     applied: &[Value],
 ) -> Outcome<()> {
+    for (resource, object) in pruned(arguments, session, discovery, applied).await? {
+        let (kind, metadata) = (&resource.kind, object.at("metadata"));
+        if change.dry_run != DryRun::Client {
+            let mut options = json!({
+                "apiVersion": "v1",
+                "kind": "DeleteOptions",
+                "propagationPolicy": delete::cascade(arguments.text_or_empty("cascade"))?,
+                "preconditions": { "uid": metadata.str_at("uid") },
+            });
+            if change.dry_run == DryRun::Server {
+                options["dryRun"] = json!(["All"]);
+            }
+            let path = object_path(kind, metadata.str_at("namespace"), metadata.str_at("name"));
+            session.write(Method::DELETE, &path, JSON, &options).await?;
+        }
+        change.print_as(session, &object, "pruned").await?;
+    }
+    Ok(())
+}
+
+/// What apply made in these namespaces and is none of the applied objects, by UID.
+pub async fn pruned<'a>(
+    arguments: &Arguments,
+    session: &Session,
+    discovery: &'a Discovery,
+    applied: &[Value],
+) -> Outcome<Vec<(&'a Resource, Value)>> {
     let uids: BTreeSet<&str> = applied.iter().map(|object| object.at("metadata").str_at("uid")).collect();
     let namespaces: BTreeSet<&str> = applied.iter().map(|object| object.at("metadata").str_at("namespace")).collect();
     let mut query = Query::default();
     query.set("labelSelector", arguments.text_or_empty("selector"));
+    let mut found = Vec::new();
     for resource in kinds(arguments, discovery)? {
         let kind = &resource.kind;
         let places: Vec<&str> = if kind.namespaced {
@@ -77,30 +106,14 @@ pub async fn run(
             vec![""]
         };
         for namespace in places {
-            for object in take_items(session.list(kind, namespace, &query).await?, kind) {
-                let metadata = object.at("metadata");
-                // What apply did not make is not apply's to delete.
-                if !last_applied::is_there(&object) || uids.contains(metadata.str_at("uid")) {
-                    continue;
-                }
-                if change.dry_run != DryRun::Client {
-                    let mut options = json!({
-                        "apiVersion": "v1",
-                        "kind": "DeleteOptions",
-                        "propagationPolicy": "Background",
-                        "preconditions": { "uid": metadata.str_at("uid") },
-                    });
-                    if change.dry_run == DryRun::Server {
-                        options["dryRun"] = json!(["All"]);
-                    }
-                    let path = object_path(kind, namespace, metadata.str_at("name"));
-                    session.write(Method::DELETE, &path, JSON, &options).await?;
-                }
-                change.print_as(session, &object, "pruned").await?;
-            }
+            let items = take_items(session.list(kind, namespace, &query).await?, kind);
+            // What apply did not make is not apply's to delete.
+            let mine =
+                |object: &Value| last_applied::is_there(object) && !uids.contains(object.at("metadata").str_at("uid"));
+            found.extend(items.into_iter().filter(mine).map(|object| (resource, object)));
         }
     }
-    Ok(())
+    Ok(found)
 }
 
 fn kinds<'a>(arguments: &Arguments, discovery: &'a Discovery) -> Outcome<Vec<&'a Resource>> {
@@ -119,11 +132,12 @@ fn kinds<'a>(arguments: &Arguments, discovery: &'a Discovery) -> Outcome<Vec<&'a
             )));
         };
         let group = if group == "core" { "" } else { group };
-        found.push(
-            find(group, version, kind).ok_or_else(|| {
-                Failure::local(format!("no matches for kind {kind:?} in version \"{group}/{version}\""))
-            })?,
-        );
+        found.push(find(group, version, kind).ok_or_else(|| {
+            Failure::local(format!(
+                "no matches for kind {kind:?} in version {:?}",
+                crate::api::gvk::join_api_version(group, version)
+            ))
+        })?);
     }
     Ok(found)
 }

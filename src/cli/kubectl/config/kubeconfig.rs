@@ -174,10 +174,9 @@ impl Kubeconfig {
     /// All files as one, sorted by names.
     pub fn merged(&self) -> Value {
         let mut whole = json!({ "apiVersion": "v1", "kind": "Config", "current-context": self.current() });
-        whole.set("preferences", json!({}));
         for file in self.files.iter().rev() {
             for field in ["preferences", "extensions"] {
-                if let Some(value) = file.content.get_set(field) {
+                if let Some(value) = file.content.get_set(field).filter(|value| !value.entries().is_empty()) {
                     whole.set(field, value.clone());
                 }
             }
@@ -206,7 +205,6 @@ impl Kubeconfig {
                 content.set_default(field, value);
             }
             content.set_default("current-context", "");
-            content.set_default("preferences", json!({}));
             for entries in Entries::ALL {
                 if let Some(items) = content.get_mut(entries.plural()).and_then(Value::as_array_mut) {
                     items.sort_by(|a, b| a.str_at("name").cmp(b.str_at("name")));

@@ -55,6 +55,8 @@ pub const CREDENTIALS: Verb = Verb {
         text("exec-api-version", "VERSION", "Version of what it gives"),
         array("exec-arg", "ARGUMENT", "An argument of it"),
         array("exec-env", "KEY=VALUE", "A variable of it"),
+        text("exec-interactive-mode", "MODE", "Whether it may ask the user: Never, IfAvailable, Always"),
+        switch("exec-provide-cluster-info", "Tell it about the cluster"),
     ]],
     run: Run::Here(|arguments, connection, terminal| Box::pin(credentials(arguments, connection, terminal))),
     ..Verb::DEFAULT
@@ -115,8 +117,10 @@ fn file(arguments: &Arguments, flag: &str, into: &mut Value) -> Outcome<()> {
         return Ok(());
     }
     if arguments.on("embed-certs") {
-        let bytes = std::fs::read(path)
-            .map_err(|error| Failure::local(format!("could not read {flag} data from {path}: {error}")))?;
+        let bytes = std::fs::read(path).map_err(|error| {
+            let why = crate::cli::kubectl::create::sources::reason(&error);
+            Failure::local(format!("could not stat {flag} file {path}: stat {path}: {why}"))
+        })?;
         into.set(&data, base64::engine::general_purpose::STANDARD.encode(bytes));
     } else {
         let whole = std::path::absolute(path)?;
@@ -187,7 +191,14 @@ async fn credentials(arguments: &Arguments, connection: &Connection, terminal: &
 }
 
 fn exec(arguments: &Arguments, user: &mut Value) -> Outcome<()> {
-    let flags = ["exec-command", "exec-api-version", "exec-arg", "exec-env"];
+    let flags = [
+        "exec-command",
+        "exec-api-version",
+        "exec-arg",
+        "exec-env",
+        "exec-interactive-mode",
+        "exec-provide-cluster-info",
+    ];
     if !flags.iter().any(|flag| arguments.changed(flag)) {
         return Ok(());
     }
@@ -206,6 +217,10 @@ fn exec(arguments: &Arguments, user: &mut Value) -> Outcome<()> {
             }
         }
         exec.set("env", env);
+    }
+    take(arguments, &[("exec-interactive-mode", "interactiveMode")], exec);
+    if arguments.changed("exec-provide-cluster-info") {
+        exec.set("provideClusterInfo", arguments.on("exec-provide-cluster-info"));
     }
     exec.set_default("args", Value::Null);
     exec.set_default("env", Value::Null);

@@ -38,7 +38,7 @@ async fn run(arguments: &Arguments, session: &Session) -> Outcome<()> {
         "spec",
         json!({
             "jobTemplate": {
-                "metadata": { "creationTimestamp": null, "name": name },
+                "metadata": { "name": name },
                 "spec": { "template": template },
             },
             "schedule": arguments.text_or_empty("schedule"),

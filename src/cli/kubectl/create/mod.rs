@@ -146,7 +146,7 @@ fn object(kind: &Kind, name: &str) -> Value {
     json!({
         "apiVersion": kind.api_version(),
         "kind": kind.kind,
-        "metadata": { "creationTimestamp": null, "name": name },
+        "metadata": { "name": name },
     })
 }
 
@@ -167,7 +167,7 @@ async fn made(arguments: &Arguments, session: &Session, kind: &Kind, mut object:
 
 /// A pod template of containers.
 fn template(labels: &Value, containers: Vec<Value>) -> Value {
-    let mut metadata = json!({ "creationTimestamp": null });
+    let mut metadata = json!({});
     if !labels.entries().is_empty() {
         metadata["labels"] = labels.clone();
     }

@@ -115,14 +115,22 @@ pub fn from_env_file(path: &str, below: &Path, out: &mut Vec<Entry>) -> Outcome<
             Some((key, value)) => (key, value.to_owned()),
             None => (line, std::env::var(line).unwrap_or_default()),
         };
-        let wrong = names::environment_name(key);
-        if !wrong.is_empty() {
-            let why: Vec<String> = wrong.iter().map(ToString::to_string).collect();
-            return Err(Failure::local(format!("{} is not a valid key name: {}", go_quote(key), why.join(";"))));
-        }
+        environment_name(key)?;
         out.push((key.to_owned(), value.into_bytes()));
     }
     Ok(())
+}
+
+/// kubectl is stricter than the server: letters, digits, `_`, `-` and `.`, no digit first.
+pub fn environment_name(name: &str) -> Outcome<()> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    if !name.is_empty() && name.chars().all(allowed) && !name.starts_with(|c: char| c.is_ascii_digit()) {
+        return Ok(());
+    }
+    Err(Failure::local(format!(
+        "{} is not a valid key name: a valid environment variable name must consist of alphabetic characters, digits, '_', '-', or '.', and must not start with a digit (e.g. 'my.env-name',  or 'MY_ENV.NAME',  or 'MyEnvName1', regex used for validation is '[-._a-zA-Z][-._a-zA-Z0-9]*')",
+        go_quote(name)
+    )))
 }
 
 /// Why a key is none.

@@ -1,9 +1,8 @@
 //! ConfigMaps, Secrets and ServiceAccounts.
 
+use super::Lists;
 use super::page::{Page, line};
-use super::{Lists, Related, Select};
 use crate::api::Fields;
-use crate::client::kinds;
 use base64::Engine;
 use serde_json::Value;
 
@@ -38,36 +37,8 @@ pub(super) fn print_secret(secret: &Value, _: &Lists, page: &mut Page) {
     }
 }
 
-pub(super) const SERVICE_ACCOUNT_RELATED: &[Related] = &[Related {
-    name: "secrets",
-    kind: kinds::SECRETS,
-    select: |account| Select { namespace: account.at("metadata").str_at("namespace").to_owned(), ..Select::default() },
-}];
-
-pub(super) fn print_service_account(account: &Value, lists: &Lists, page: &mut Page) {
+pub(super) fn print_service_account(account: &Value, _: &Lists, page: &mut Page) {
     page.head(account);
-    let metadata = account.at("metadata");
-    let known: Vec<&str> = lists.items("secrets").iter().map(|secret| secret.at("metadata").str_at("name")).collect();
-    let tokens = lists.items("secrets").iter().filter(|secret| {
-        let annotations = secret.at("metadata").at("annotations");
-        secret.str_at("type") == "kubernetes.io/service-account-token"
-            && annotations.str_at("kubernetes.io/service-account.name") == metadata.str_at("name")
-            && annotations.str_at("kubernetes.io/service-account.uid") == metadata.str_at("uid")
-    });
-    let tokens: Vec<&str> = tokens.map(|secret| secret.at("metadata").str_at("name")).collect();
-    let named = |field: &str| account.list_at(field).iter().map(|one| one.str_at("name")).collect::<Vec<_>>();
-    for (title, names) in [
-        ("Image pull secrets:", named("imagePullSecrets")),
-        ("Mountable secrets: ", named("secrets")),
-        ("Tokens:            ", tokens),
-    ] {
-        if names.is_empty() {
-            line!(page, 0, "{title}\t<none>");
-        }
-        for (at, name) in names.iter().enumerate() {
-            let title = if at == 0 { title } else { "                   " };
-            let missing = if lists.get("secrets").is_some() && !known.contains(name) { " (not found)" } else { "" };
-            line!(page, 0, "{title}\t{name}{missing}");
-        }
-    }
+    let secrets = account.list_at("imagePullSecrets").iter().map(|secret| secret.str_at("name").to_owned());
+    page.list("Image pull secrets", secrets.collect());
 }

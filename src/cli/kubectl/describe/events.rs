@@ -23,6 +23,10 @@ pub fn print(events: &[Value], page: &mut Page, now: &Clock) {
             component => component,
         };
         let (kind, reason, message) = (event.str_at("type"), event.str_at("reason"), event.str_at("message").trim());
+        let message = match event.at("involvedObject").str_at("fieldPath") {
+            "" => message.to_owned(),
+            field => format!("{field}: {message}"),
+        };
         line!(page, 1, "{kind}\t{reason}\t{}\t{source}\t{message}", interval(event, now));
     }
 }

@@ -6,18 +6,25 @@
 
 mod access;
 mod addresses;
+mod autoscaler;
+mod batch;
 mod certificate_signing_request;
 mod config;
 mod containers;
 mod endpoints;
 mod events;
 mod generic;
+mod ingress;
+mod limits;
 mod namespace;
+mod network_policy;
 mod node;
 mod page;
 mod pod;
 mod priority_class;
+mod rows;
 mod service;
+mod storage;
 mod volumes;
 mod workload;
 
@@ -112,10 +119,27 @@ const DESCRIBERS: &[Describer] = &[
     row("", "Endpoints", endpoints::print),
     row("discovery.k8s.io", "EndpointSlice", endpoints::print_slice),
     row("", "ConfigMap", config::print_config_map),
+    Describer { events: false, ..row("", "ResourceQuota", limits::print_quota) },
+    Describer { events: false, ..row("", "LimitRange", limits::print_limit_range) },
+    row("", "PersistentVolume", storage::print_volume),
+    Describer { related: storage::CLAIM_RELATED, ..row("", "PersistentVolumeClaim", storage::print_claim) },
+    row("storage.k8s.io", "StorageClass", storage::print_class),
+    row("storage.k8s.io", "VolumeAttributesClass", storage::print_attributes_class),
+    row("storage.k8s.io", "CSINode", storage::print_csi_node),
+    Describer { related: workload::PODS, ..row("", "ReplicationController", workload::print_replication_controller) },
+    Describer { related: workload::PODS, ..row("apps", "DaemonSet", workload::print_daemon_set) },
+    Describer { related: workload::PODS, ..row("apps", "StatefulSet", workload::print_stateful_set) },
+    row("batch", "Job", batch::print_job),
+    row("batch", "CronJob", batch::print_cron_job),
+    row("autoscaling", "HorizontalPodAutoscaler", autoscaler::print),
+    row("policy", "PodDisruptionBudget", limits::print_budget),
+    Describer { related: ingress::RELATED, ..row("networking.k8s.io", "Ingress", ingress::print) },
+    row("networking.k8s.io", "IngressClass", ingress::print_class),
+    Describer { events: false, ..row("networking.k8s.io", "NetworkPolicy", network_policy::print) },
     Describer { events: false, ..row("", "Secret", config::print_secret) },
-    Describer { related: config::SERVICE_ACCOUNT_RELATED, ..row("", "ServiceAccount", config::print_service_account) },
+    row("", "ServiceAccount", config::print_service_account),
     Describer { related: workload::DEPLOYMENT_RELATED, ..row("apps", "Deployment", workload::print_deployment) },
-    Describer { related: workload::REPLICA_SET_RELATED, ..row("apps", "ReplicaSet", workload::print_replica_set) },
+    Describer { related: workload::PODS, ..row("apps", "ReplicaSet", workload::print_replica_set) },
     Describer { events: false, ..row(RBAC, "Role", access::print_role) },
     Describer { events: false, ..row(RBAC, "ClusterRole", access::print_role) },
     Describer { events: false, ..row(RBAC, "RoleBinding", access::print_binding) },
@@ -136,15 +160,17 @@ async fn run(arguments: &Arguments, session: &Session) -> Outcome<()> {
         show_events: arguments.on("show-events"),
     };
     if args.arguments.is_empty() && args.files.is_empty() {
-        session
-            .say("You must specify the type of resource to describe. Use \"kubectl api-resources\" for a complete list of supported resources.\n")
-            .await?;
-        return Err(Failure::local("Required resource not specified."));
+        return Err(Failure::local(
+            "You must specify the type of resource to describe. Use \"kubectl api-resources\" for a complete list of supported resources.",
+        ));
     }
     let discovery = Discovery::fetch(session).await?;
     let (objects, failures) = find(&args, session, &discovery).await?;
+    // Of several, or of one found by the beginning of its name, only where it is asked for.
+    let alone = matches!(&objects[..], [one] if !one.by_prefix) && failures.is_empty();
+    let show_events = args.show_events && (alone || arguments.changed("show-events"));
     for (at, Found { resource, object, by_prefix }) in objects.iter().enumerate() {
-        let page = describe(session, &resource.kind, object, args.show_events).await?;
+        let page = describe(session, &resource.kind, object, show_events).await?;
         let separator = if at == 0 || *by_prefix { "" } else { "\n\n" };
         let end = if *by_prefix { "\n" } else { "" };
         session.print(&format!("{separator}{page}{end}")).await?;

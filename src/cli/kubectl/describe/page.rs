@@ -76,7 +76,7 @@ impl Page {
             let value = value.strip_suffix('\n').unwrap_or(value);
             if key.len() + value.len() + 2 > LONGEST_ANNOTATION || value.contains('\n') {
                 entries.push(format!("{key}:"));
-                entries.extend(value.split('\n').map(|line| format!("  {}", shorten(line, LONGEST_ANNOTATION - 2))));
+                entries.extend(value.split('\n').map(|line| format!("  {}", cut(line, LONGEST_ANNOTATION - 2))));
             } else {
                 entries.push(format!("{key}: {value}"));
             }
@@ -96,7 +96,12 @@ impl Page {
     }
 }
 
-fn shorten(text: &str, length: usize) -> String {
+/// No longer than a value on a page may be.
+pub fn shorten(text: &str) -> String {
+    cut(text, LONGEST_ANNOTATION)
+}
+
+fn cut(text: &str, length: usize) -> String {
     match text.char_indices().nth(length) {
         Some((end, _)) => format!("{}...", &text[..end]),
         None => text.to_owned(),

@@ -52,6 +52,7 @@ pub(super) fn print(service: &Value, lists: &Lists, page: &mut Page) {
             .collect();
         line!(page, 0, "LoadBalancer Ingress:\t{}", texts.join(", "));
     }
+    let slices: Vec<&Value> = lists.items("slices").iter().collect();
     for port in spec.list_at("ports") {
         let protocol = port.str_at("protocol");
         let name = if port.str_at("name").is_empty() { "<unset>" } else { port.str_at("name") };
@@ -60,7 +61,7 @@ pub(super) fn print(service: &Value, lists: &Lists, page: &mut Page) {
         if port.int_at("nodePort") != 0 {
             line!(page, 0, "NodePort:\t{name}\t{}/{protocol}", port.int_at("nodePort"));
         }
-        line!(page, 0, "Endpoints:\t{}", endpoints(lists.items("slices"), port.str_at("name")));
+        line!(page, 0, "Endpoints:\t{}", endpoints(&slices, port.str_at("name")));
     }
     line!(page, 0, "Session Affinity:\t{}", spec.str_at("sessionAffinity"));
     for (title, field) in
@@ -79,7 +80,10 @@ pub(super) fn print(service: &Value, lists: &Lists, page: &mut Page) {
 }
 
 /// `10.42.0.5:80,10.42.0.6:80 + 2 more...`
-fn endpoints(slices: &[Value], port_name: &str) -> String {
+pub(super) fn endpoints(slices: &[&Value], port_name: &str) -> String {
+    if slices.is_empty() {
+        return "<none>".to_owned();
+    }
     let mut all = Vec::new();
     for slice in slices {
         let mut ports = slice.list_at("ports").iter().filter(|port| port.str_at("name") == port_name).peekable();
@@ -98,5 +102,5 @@ fn endpoints(slices: &[Value], port_name: &str) -> String {
     }
     let more = all.len().saturating_sub(SHOWN);
     let shown = all.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(",");
-    if more > 0 { format!("{shown} + {more} more...") } else { or_none(&shown).to_owned() }
+    if more > 0 { format!("{shown} + {more} more...") } else { shown }
 }

@@ -1,8 +1,10 @@
-//! Deployments and ReplicaSets.
+//! Workloads of running pods, and their pod template.
 
 use super::containers::{self, PodValues};
 use super::page::{Page, line, or_none, time};
-use super::{Lists, Related, Select, controlled_by, pod, volumes};
+use super::rows::Row::{self, Annotations, If, Labels, Pairs, Selector, Text, Time};
+use super::rows::{NAME, NAMESPACE};
+use super::{Lists, Related, Select, controlled_by, pod, storage, volumes};
 use crate::api::{Fields, FieldsMut};
 use crate::client::kinds;
 use crate::resources::cells;
@@ -11,9 +13,12 @@ use serde_json::Value;
 const HASH: &str = "pod-template-hash";
 
 fn selected(object: &Value) -> Select {
+    let selector = object.at("spec").at("selector");
+    // A ReplicationController's is of labels alone.
+    let plain = object.str_at("kind") == "ReplicationController";
     Select {
         namespace: object.at("metadata").str_at("namespace").to_owned(),
-        labels: cells::selector(object.at("spec").at("selector")),
+        labels: if plain { cells::labels(selector) } else { cells::selector(selector) },
         ..Select::default()
     }
 }
@@ -21,7 +26,7 @@ fn selected(object: &Value) -> Select {
 pub(super) const DEPLOYMENT_RELATED: &[Related] =
     &[Related { name: "replicaSets", kind: kinds::REPLICA_SETS, select: selected }];
 
-pub(super) const REPLICA_SET_RELATED: &[Related] = &[Related { name: "pods", kind: kinds::PODS, select: selected }];
+pub(super) const PODS: &[Related] = &[Related { name: "pods", kind: kinds::PODS, select: selected }];
 
 pub(super) fn print_deployment(deployment: &Value, lists: &Lists, page: &mut Page) {
     let (metadata, spec, status) = (deployment.at("metadata"), deployment.at("spec"), deployment.at("status"));
@@ -87,39 +92,93 @@ fn replica_sets(sets: &[&Value]) -> String {
 }
 
 pub(super) fn print_replica_set(set: &Value, lists: &Lists, page: &mut Page) {
-    let (metadata, spec, status) = (set.at("metadata"), set.at("spec"), set.at("status"));
-    line!(page, 0, "Name:\t{}", metadata.str_at("name"));
-    line!(page, 0, "Namespace:\t{}", metadata.str_at("namespace"));
-    line!(page, 0, "Selector:\t{}", cells::selector(spec.at("selector")));
-    page.labels("Labels", metadata.at("labels"));
-    page.annotations("Annotations", metadata.at("annotations"));
+    page.rows(0, set, &[NAME, NAMESPACE, Selector("Selector", "/spec/selector"), Labels, Annotations]);
     if let Some(owner) = controlled_by(set) {
         line!(page, 0, "Controlled By:\t{owner}");
     }
+    replicas(set, lists, page);
+}
+
+pub(super) fn print_replication_controller(controller: &Value, lists: &Lists, page: &mut Page) {
+    page.rows(0, controller, &[NAME, NAMESPACE, Pairs("Selector", "/spec/selector"), Labels, Annotations]);
+    replicas(controller, lists, page);
+}
+
+fn replicas(set: &Value, lists: &Lists, page: &mut Page) {
+    let (spec, status) = (set.at("spec"), set.at("status"));
     line!(page, 0, "Replicas:\t{} current / {} desired", status.int_at("replicas"), spec.int_at("replicas"));
-    match lists.get("pods") {
-        None => line!(page, 0, "Pods Status:\terror in fetching pods: not allowed"),
-        Some(pods) => {
-            let uid = metadata.str_at("uid");
-            let own = |pod: &&Value| {
-                let mut owners = pod.at("metadata").list_at("ownerReferences").iter();
-                owners.any(|owner| owner.bool_at("controller") && owner.str_at("uid") == uid)
-            };
-            let count =
-                |phase: &str| pods.iter().filter(own).filter(|pod| pod.at("status").str_at("phase") == phase).count();
-            line!(
-                page,
-                0,
-                "Pods Status:\t{} Running / {} Waiting / {} Succeeded / {} Failed",
-                count("Running"),
-                count("Pending"),
-                count("Succeeded"),
-                count("Failed")
-            );
-        }
-    }
+    pods_status(set, lists, page);
     template(spec.at("template"), page);
     conditions(status, page);
+}
+
+pub(super) fn print_daemon_set(set: &Value, lists: &Lists, page: &mut Page) {
+    let (spec, status) = (set.at("spec"), set.at("status"));
+    const HEAD: &[Row] = &[
+        NAME,
+        NAMESPACE,
+        Selector("Selector", "/spec/selector"),
+        Pairs("Node-Selector", "/spec/template/spec/nodeSelector"),
+        Labels,
+        Annotations,
+    ];
+    page.rows(0, set, HEAD);
+    for (title, field) in [
+        ("Desired Number of Nodes Scheduled", "desiredNumberScheduled"),
+        ("Current Number of Nodes Scheduled", "currentNumberScheduled"),
+        ("Number of Nodes Scheduled with Up-to-date Pods", "updatedNumberScheduled"),
+        ("Number of Nodes Scheduled with Available Pods", "numberAvailable"),
+        ("Number of Nodes Misscheduled", "numberMisscheduled"),
+    ] {
+        line!(page, 0, "{title}: {}", status.int_at(field));
+    }
+    pods_status(set, lists, page);
+    template(spec.at("template"), page);
+}
+
+pub(super) fn print_stateful_set(set: &Value, lists: &Lists, page: &mut Page) {
+    let (spec, status) = (set.at("spec"), set.at("status"));
+    const HEAD: &[Row] = &[
+        NAME,
+        NAMESPACE,
+        Time("CreationTimestamp", "/metadata/creationTimestamp"),
+        Selector("Selector", "/spec/selector"),
+        Labels,
+        Annotations,
+    ];
+    page.rows(0, set, HEAD);
+    line!(page, 0, "Replicas:\t{} desired | {} total", spec.int_at("replicas"), status.int_at("replicas"));
+    page.rows(0, set, &[Text("Update Strategy", "/spec/updateStrategy/type")]);
+    let rolling = spec.at("updateStrategy").at("rollingUpdate");
+    if rolling.has("partition") {
+        page.rows(1, rolling, &[Text("Partition", "/partition"), If("MaxUnavailable", "/maxUnavailable")]);
+    }
+    pods_status(set, lists, page);
+    template(spec.at("template"), page);
+    storage::claim_templates(spec.list_at("volumeClaimTemplates"), page);
+}
+
+/// How many of the pods that an object owns are in which phase.
+fn pods_status(owner: &Value, lists: &Lists, page: &mut Page) {
+    let Some(pods) = lists.get("pods") else {
+        line!(page, 0, "Pods Status:\terror in fetching pods: not allowed");
+        return;
+    };
+    let uid = owner.at("metadata").str_at("uid");
+    let own = |pod: &&Value| {
+        let mut owners = pod.at("metadata").list_at("ownerReferences").iter();
+        owners.any(|owner| owner.bool_at("controller") && owner.str_at("uid") == uid)
+    };
+    let count = |phase: &str| pods.iter().filter(own).filter(|pod| pod.at("status").str_at("phase") == phase).count();
+    line!(
+        page,
+        0,
+        "Pods Status:\t{} Running / {} Waiting / {} Succeeded / {} Failed",
+        count("Running"),
+        count("Pending"),
+        count("Succeeded"),
+        count("Failed")
+    );
 }
 
 /// The template of the pods that a workload makes.

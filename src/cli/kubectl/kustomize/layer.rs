@@ -61,8 +61,10 @@ impl Layer {
         let shown = directory.display();
         let whole = std::fs::canonicalize(directory).map_err(|error| {
             let why = crate::cli::kubectl::create::sources::reason(&error);
-            Failure::Said(format!(
-                "must build at directory: not a valid directory: evalsymlink failure on '{shown}' : lstat {shown}: {why}"
+            let whole = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
+            Failure::local(format!(
+                "must build at directory: not a valid directory: evalsymlink failure on '{shown}' : lstat {}: {why}",
+                whole.display()
             ))
         })?;
         let found: Vec<PathBuf> = NAMES.iter().map(|name| whole.join(name)).filter(|path| path.is_file()).collect();

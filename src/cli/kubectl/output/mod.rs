@@ -2,6 +2,7 @@
 
 mod columns;
 mod go_template;
+mod kyaml;
 pub mod table;
 
 use super::discovery::label;
@@ -35,6 +36,8 @@ pub enum Format {
     Name,
     Json,
     Yaml,
+    /// YAML that looks like JSON.
+    Kyaml,
     JsonPath(Template),
     /// What each part of the template selects, as a list.
     JsonPathAsJson(Template),
@@ -52,7 +55,12 @@ impl Format {
             (output, _) => output.map(str::to_owned),
         };
         let joined = joined.or_else(|| template.map(|template| format!("go-template={template}")));
-        let format = Self::parse(joined.as_deref(), arguments.on("no-headers"))?;
+        // Only get asks for tables.
+        let tables = arguments.has("server-print");
+        let format = Self::parse_of(joined.as_deref(), arguments.on("no-headers"), tables)?;
+        if !tables && matches!(format, Self::Wide | Self::Columns(_)) {
+            return Err(no_printer(arguments.text_or_empty("output"), false));
+        }
         Ok(match format {
             Self::GoTemplate(template, _) => Self::GoTemplate(template, !arguments.on("allow-missing-template-keys")),
             format => format,
@@ -60,6 +68,10 @@ impl Format {
     }
 
     pub fn parse(text: Option<&str>, no_headers: bool) -> Outcome<Self> {
+        Self::parse_of(text, no_headers, true)
+    }
+
+    fn parse_of(text: Option<&str>, no_headers: bool, tables: bool) -> Outcome<Self> {
         let Some(text) = text else { return Ok(Self::Default) };
         let (name, argument) = match text.split_once('=') {
             Some((name, argument)) => (name, Some(argument)),
@@ -73,7 +85,11 @@ impl Format {
             })
         };
         let file = |path: &str| {
-            std::fs::read_to_string(path).map_err(|error| Failure::local(format!("error reading {path}: {error}")))
+            std::fs::read_to_string(path).map_err(|error| {
+                let option = if name.starts_with("custom-columns") { "template" } else { "--template" };
+                let why = crate::cli::kubectl::create::sources::reason(&error);
+                Failure::local(format!("error reading {option} {path}, open {path}: {why}"))
+            })
         };
         let template = |text: &str| {
             Template::parse(text).map_err(|error| Failure::local(format!("error parsing jsonpath {text}, {error}")))
@@ -89,6 +105,7 @@ impl Format {
             "name" => Ok(Self::Name),
             "json" => Ok(Self::Json),
             "yaml" => Ok(Self::Yaml),
+            "kyaml" => Ok(Self::Kyaml),
             "jsonpath" => template(needs()?).map(Self::JsonPath),
             "jsonpath-as-json" => template(needs()?).map(Self::JsonPathAsJson),
             "jsonpath-file" => template(&file(needs()?)?).map(Self::JsonPath),
@@ -96,10 +113,7 @@ impl Format {
             "go-template-file" | "templatefile" => go_template(&file(needs()?)?),
             "custom-columns" => Ok(Self::Columns(Columns::parse(needs()?, no_headers)?)),
             "custom-columns-file" => Ok(Self::Columns(Columns::parse_file(&file(needs()?)?, no_headers)?)),
-            other => Err(Failure::local(format!(
-                "unable to match a printer suitable for the output format {}, allowed formats are: custom-columns,custom-columns-file,go-template,go-template-file,json,jsonpath,jsonpath-as-json,jsonpath-file,name,template,templatefile,wide,yaml",
-                go_quote(other)
-            ))),
+            other => Err(no_printer(other, tables)),
         }
     }
 
@@ -115,6 +129,7 @@ impl Format {
             Self::Name => items(object).map(|item| name_of(item) + "\n").collect(),
             Self::Json => json_text(object),
             Self::Yaml => crate::api::yaml::print(object),
+            Self::Kyaml => kyaml::print(object),
             Self::JsonPath(template) => template.print(object),
             Self::JsonPathAsJson(template) => template.parts(object).iter().map(json_text).collect(),
             Self::GoTemplate(template, strict) => template.print(object, *strict).map_err(|(_, error)| {
@@ -123,6 +138,14 @@ impl Format {
             Self::Columns(columns) => columns.print(items(object)),
         })
     }
+}
+
+fn no_printer(format: &str, tables: bool) -> Failure {
+    let (first, wide) = if tables { ("custom-columns,custom-columns-file,", "wide,") } else { ("", "") };
+    Failure::local(format!(
+        "unable to match a printer suitable for the output format {}, allowed formats are: {first}go-template,go-template-file,json,jsonpath,jsonpath-as-json,jsonpath-file,kyaml,name,template,templatefile,{wide}yaml",
+        go_quote(format)
+    ))
 }
 
 /// The items of a list, or the object itself.

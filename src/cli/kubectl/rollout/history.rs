@@ -54,10 +54,15 @@ pub async fn of(session: &Session, found: &Found) -> Outcome<History> {
         ("apps", "DaemonSet" | "StatefulSet") => &CONTROLLER_REVISIONS,
         _ => {
             let dot = if kind.group.is_empty() { "" } else { "." };
-            return Err(Failure::local(format!(
-                "no history viewer has been implemented for \"{}{dot}{}\"",
-                kind.kind, kind.group
-            )));
+            let known = matches!(&*kind.kind, "Job" | "Pod" | "ReplicaSet" | "ReplicationController" | "CronJob");
+            let name = format!("{}{dot}{}", kind.kind, kind.group);
+            return Err(Failure::local(match known {
+                true => format!("no history viewer has been implemented for {name:?}"),
+                false => format!(
+                    "error retrieving history for {name:?}, no visitor method exists for {{{} {}}}",
+                    kind.group, kind.kind
+                ),
+            }));
         }
     };
     let mut query = Query::default();

@@ -51,8 +51,7 @@ async fn run(arguments: &Arguments, session: &Session) -> Outcome<()> {
                     name_of(&found.object),
                     last_applied::ANNOTATION
                 );
-                // Older clients than 1.34 do not say it.
-                tracing::debug!("{warning}");
+                session.say(&warning).await?;
             }
             let result = undo(session, &found, number, change.dry_run).await?;
             change.print_as(session, &found.object, &result).await
@@ -70,7 +69,7 @@ async fn undo(session: &Session, found: &Found, number: i64, dry_run: DryRun) ->
     }
     let is_deployment = found.resource.kind.kind == "Deployment";
     let mut history = history::of(session, found).await.map_err(|failure| {
-        let text = failure.to_string().replace("history viewer", "rollbacker");
+        let text = failure.to_string().replace("history viewer", "rollbacker").replace("history for", "rollbacker for");
         if text.contains("rollbacker") { Failure::local(text.trim_start_matches("error: ")) } else { failure }
     })?;
     if number == 0 {

@@ -3,6 +3,7 @@
 use super::{FLAGS, MANAGER, check, containers, pod_spec, send};
 use crate::api::{Fields, FieldsMut};
 use crate::cli::kubectl::changes::Change;
+use crate::cli::kubectl::create::sources::environment_name;
 use crate::cli::kubectl::failure::{Failure, Outcome};
 use crate::cli::kubectl::flags::{Arguments, Run, Verb, array, slice, switch, text};
 use crate::cli::kubectl::manifest::FileArguments;
@@ -107,13 +108,7 @@ async fn read(words: &[String], session: &Session) -> Outcome<Variables> {
     for word in &all {
         match word.split_once('=') {
             Some((name, value)) => {
-                let wrong = crate::api::names::environment_name(name);
-                if name.is_empty() || !wrong.is_empty() {
-                    return Err(Failure::local(format!(
-                        "environment variable {word} is invalid, {}",
-                        wrong.join("; ")
-                    )));
-                }
+                environment_name(name)?;
                 variables.set.retain(|variable| variable.str_at("name") != name);
                 variables.set.push(json!({ "name": name, "value": value }));
             }
@@ -122,7 +117,9 @@ async fn read(words: &[String], session: &Session) -> Outcome<Variables> {
     }
     let both = variables.remove.iter().find(|name| variables.set.iter().any(|set| set.str_at("name") == *name));
     match both {
-        Some(_) => Err(Failure::local("can not both modify and remove an environment variable in the same command")),
+        Some(_) => {
+            Err(Failure::local("can not both modify and remove the same environment variable in the same command"))
+        }
         None => Ok(variables),
     }
 }

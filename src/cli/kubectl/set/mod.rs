@@ -30,6 +30,8 @@ pub(super) const VERB: Verb = Verb {
 /// The flags of all.
 const FLAGS: &[&[Flag]] = &[output::FLAGS, manifest::FLAGS, changes::FLAGS, &[SELECTOR, ALL, LOCAL]];
 const MANAGER: &str = "kubectl-set";
+/// As its refusals call it.
+const SERVICE_ACCOUNT: &str = "ServiceAccountName";
 
 /// `--all` and `--selector`, `--local` and the server: one or the other.
 fn check(arguments: &Arguments, change: &Change) -> Outcome<()> {
@@ -51,7 +53,7 @@ fn pod_spec<'a>(found: &Found, object: &'a mut Value) -> Outcome<&'a mut Value> 
     })
 }
 
-/// Send what was changed; nothing is said where nothing was.
+/// Send what was changed; only of a service account anything is said where nothing was.
 async fn send(
     arguments: &Arguments,
     session: &Session,
@@ -61,7 +63,10 @@ async fn send(
     what: &str,
 ) -> Outcome<()> {
     if *after == found.object {
-        return Ok(());
+        return match what {
+            SERVICE_ACCOUNT => change.print(session, after).await,
+            _ => Ok(()),
+        };
     }
     if arguments.on("local") {
         return change.print(session, after).await;

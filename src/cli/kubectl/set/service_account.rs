@@ -1,6 +1,6 @@
 //! `kubectl set serviceaccount`.
 
-use super::{FLAGS, MANAGER, check, pod_spec, send};
+use super::{FLAGS, MANAGER, SERVICE_ACCOUNT, check, pod_spec, send};
 use crate::api::FieldsMut;
 use crate::cli::kubectl::changes::Change;
 use crate::cli::kubectl::failure::{Failure, Outcome};
@@ -29,7 +29,7 @@ async fn run(arguments: &Arguments, session: &Session) -> Outcome<()> {
             let mut after = found.object.clone();
             let spec = pod_spec(&found, &mut after)?;
             spec.set("serviceAccountName", account.as_str());
-            send(arguments, session, &change, &found, &after, "ServiceAccountName").await
+            send(arguments, session, &change, &found, &after, SERVICE_ACCOUNT).await
         })
         .await
 }
