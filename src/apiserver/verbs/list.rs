@@ -84,7 +84,8 @@ impl Token {
         };
         let bytes = LENIENT.decode(text.trim_end_matches('=')).map_err(|error| match error {
             base64::DecodeError::InvalidByte(at, _) => refuse(&format!("illegal base64 data at input byte {at}")),
-            _ => refuse(&format!("illegal base64 data at input byte {}", text.len())),
+            // Go names the start of the group of four that is not whole.
+            _ => refuse(&format!("illegal base64 data at input byte {}", text.len() / 4 * 4)),
         })?;
         let token: Self = serde_json::from_slice(&bytes)
             .map_err(|error| refuse(&scan::syntax_error(&bytes).unwrap_or_else(|| error.to_string())))?;

@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn long_lists_of_indexes_are_cut_at_a_comma() {
         let long = (0..40).map(|index| index.to_string()).collect::<Vec<_>>().join(",");
-        assert_eq!(indexes(&long), "0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,...");
+        assert_eq!(indexes(&long), "0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,...");
         assert_eq!(indexes("0-7"), "0-7");
         assert_eq!(indexes(""), "<none>");
     }
