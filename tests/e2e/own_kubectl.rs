@@ -119,6 +119,7 @@ impl<'a> Side<'a> {
     fn normal(&self, text: &str) -> String {
         let mut text = text.replace(&self.kubeconfig, "KUBECONFIG").replace(&self.namespace, "NAMESPACE");
         for (pattern, name) in [
+            ("(?s)-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", "CERTIFICATE"),
             ("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "UID"),
             ("resourceVersion\"?: \"[0-9]+\"", "VERSION"),
             ("v1\\.[0-9]+\\.[0-9]+\\+orch[0-9.]+", "VERSION"),
