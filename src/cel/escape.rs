@@ -1,5 +1,6 @@
 //! Names of properties that are no names in CEL: `a-b` is `a__dash__b` in expressions.
 
+/// Words that CEL keeps for itself; a property of such a name is escaped.
 const KEYWORDS: &[&str] = &[
     "true",
     "false",
@@ -23,6 +24,14 @@ const KEYWORDS: &[&str] = &[
 
 const SEQUENCES: &[(&str, &str)] =
     &[("__", "__underscores__"), (".", "__dot__"), ("-", "__dash__"), ("/", "__slash__")];
+
+/// Kept for languages that embed CEL; nothing is escaped for them.
+const RESERVED: &[&str] = &["var", "void", "while"];
+
+/// Whether no variable can have this name.
+pub fn is_reserved(name: &str) -> bool {
+    KEYWORDS.contains(&name) || RESERVED.contains(&name)
+}
 
 /// The name in expressions. None: expressions cannot name it.
 pub fn escape(name: &str) -> Option<String> {

@@ -23,7 +23,7 @@ mod value;
 pub use crate::api::regular::regular_expression;
 pub use authorizer::{Authorization, Authorizer, Decision, Question};
 pub use declaration::{Declared, Field, ListDeclaration, MapDeclaration, ObjectType, Semantics, Type};
-pub use escape::{escape, unescape};
+pub use escape::{escape, is_reserved, unescape};
 pub use estimate::Estimate;
 pub use value::{Key, List, Map, Text, Value};
 

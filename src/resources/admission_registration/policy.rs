@@ -3,7 +3,7 @@
 use super::expressions::{self, Names};
 use super::matching;
 use crate::api::{ErrorList, Fields, FieldsMut, Path, Report, names};
-use crate::cel::Environment;
+use crate::cel::{self, Environment};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -54,7 +54,7 @@ pub fn validate(spec: &Value, mutates: bool, errors: &mut ErrorList) -> Environm
         let name = variable.str_at("name");
         if name.trim().is_empty() {
             errors.required(&path.child("name"), "name is not specified");
-        } else if !names::c_identifier(name).is_empty() || RESERVED.contains(&name) {
+        } else if !names::c_identifier(name).is_empty() || cel::is_reserved(name) {
             errors.invalid(&path.child("name"), name, "must be a valid CEL identifier");
         }
         expression(variable, "expression is not specified", &path, errors);
@@ -64,31 +64,6 @@ pub fn validate(spec: &Value, mutates: bool, errors: &mut ErrorList) -> Environm
     }
     environment
 }
-
-/// Words that CEL keeps for itself.
-const RESERVED: &[&str] = &[
-    "true",
-    "false",
-    "null",
-    "in",
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
 
 /// An expression that must be there.
 pub fn expression(holder: &Value, otherwise: &str, path: &Path<'_>, errors: &mut ErrorList) {
