@@ -13,9 +13,6 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use rcgen::{CertificateParams, DistinguishedName, KeyPair};
-use rustls::DigitallySignedStruct;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -149,11 +146,7 @@ fn at(server: &Uri, path: &str) -> Result<Uri> {
 
 /// The CA bundle, fetched without trust: the caller compares its hash. Nothing secret is sent.
 async fn fetch_authorities(server: &Uri) -> Result<String> {
-    let config = rustls::ClientConfig::builder_with_provider(tls::provider())
-        .with_safe_default_protocol_versions()?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Unverified))
-        .with_no_client_auth();
+    let config = tls::any_server()?;
     let request = Request::get(at(server, AUTHORITIES_PATH)?).body(Full::new(Bytes::new()))?;
     let (status, bytes) = send(config, request).await?;
     if !status.is_success() {
@@ -178,47 +171,6 @@ async fn send(config: rustls::ClientConfig, request: Request<Full<Bytes>>) -> Re
     match tokio::time::timeout(TIMEOUT, exchange).await {
         Ok(result) => result.with_context(|| format!("reach {uri}")),
         Err(_) => bail!("reach {uri}: no answer within {} s", TIMEOUT.as_secs()),
-    }
-}
-
-/// Takes any certificate; for the one request whose answer is checked by its hash.
-#[derive(Debug)]
-struct Unverified;
-
-impl ServerCertVerifier for Unverified {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = tls::provider().signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, certificate, signature, &algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = tls::provider().signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, &algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        tls::provider().signature_verification_algorithms.supported_schemes()
     }
 }
 
