@@ -22,11 +22,6 @@ impl Layout {
         self.root.join("server/db")
     }
 
-    /// Held by the server on this directory.
-    pub fn store_lock(&self) -> PathBuf {
-        self.store().join("lock")
-    }
-
     /// Held by the node on this directory.
     pub fn node_lock(&self) -> PathBuf {
         self.agent().join("lock")

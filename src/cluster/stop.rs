@@ -29,7 +29,7 @@ pub fn node(data_directory: &Path) -> Result<()> {
 /// End what works on this data directory: [`node`], or a server without one.
 pub fn all(data_directory: &Path) -> Result<()> {
     node(data_directory)?;
-    holder(&Layout::new(data_directory).store_lock())
+    holder(&LockFile::of_store(&Layout::new(data_directory).store()))
 }
 
 /// Stop a service by its name where there is one; `forever`: it does not start with the machine, either.

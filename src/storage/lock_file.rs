@@ -22,6 +22,11 @@ pub enum LockError {
 }
 
 impl LockFile {
+    /// What the server on a store's directory holds.
+    pub fn of_store(directory: &Path) -> PathBuf {
+        directory.join("lock")
+    }
+
     /// Makes the directory where it is missing, closed to everybody else, and locks the file in it.
     pub fn take(path: &Path) -> Result<Self, LockError> {
         let io = |source| LockError::Io { path: path.to_owned(), source };

@@ -20,7 +20,7 @@ impl Directory {
 
     /// Makes the directory where it is missing, and locks it.
     pub fn lock(path: &Path) -> Result<Self, OpenError> {
-        let lock = LockFile::take(&path.join("lock")).map_err(|error| match error {
+        let lock = LockFile::take(&LockFile::of_store(path)).map_err(|error| match error {
             LockError::Held { holder, .. } => OpenError::Locked { path: path.to_owned(), holder },
             LockError::Io { path, source } => OpenError::Io { path, source },
         })?;
