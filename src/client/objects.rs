@@ -208,17 +208,17 @@ impl Objects {
     }
 
     /// The same where nobody waits for it: an object that is gone, or that is not what the preconditions say, is
-    /// left alone; whoever watches it comes again.
+    /// left alone; whoever watches it comes again. Whether it was deleted.
     pub async fn delete_as_seen(
         &self,
         kind: &Kind,
         namespace: &str,
         name: &str,
         options: &DeleteOptions,
-    ) -> Result<(), kube::Error> {
+    ) -> Result<bool, kube::Error> {
         match self.delete(kind, namespace, name, options).await {
-            Err(error) if !is_not_found(&error) && !is_conflict(&error) => Err(error),
-            _ => Ok(()),
+            Err(error) if is_not_found(&error) || is_conflict(&error) => Ok(false),
+            deleted => deleted.map(|_| true),
         }
     }
 

@@ -2,8 +2,9 @@
 //! Source: `pkg/controller/clusterroleaggregation`.
 
 use super::context::{Context, Running};
-use crate::client::{Kind, Objects, kinds};
-use crate::runtime::{Action, Controller, LabelSelector, Meta, ObjectKey, Projection, Store, WorkQueue};
+use super::seen::modify;
+use crate::client::{Objects, kinds};
+use crate::runtime::{Action, Controller, LabelSelector, Meta, ObjectKey, Projection, Store, WorkQueue, whole};
 use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::Value;
@@ -26,19 +27,7 @@ struct AggregationRule {
     cluster_role_selectors: Vec<LabelSelector>,
 }
 
-impl Projection for ClusterRole {
-    type Object = Self;
-
-    const KIND: Kind = kinds::CLUSTER_ROLES;
-
-    fn project(object: Self) -> Self {
-        object
-    }
-
-    fn meta(&self) -> &Meta {
-        &self.meta
-    }
-}
+whole!(ClusterRole, kinds::CLUSTER_ROLES);
 
 pub fn start(context: &Context) -> Running {
     let queue = Arc::new(WorkQueue::default());
@@ -51,9 +40,7 @@ pub fn start(context: &Context) -> Running {
         }
     });
     let controller = Aggregation { objects: context.objects(NAME), roles: roles.clone() };
-    Running::new(controller, queue, 1, [roles.until_synced()], move || {
-        roles.all().iter().map(|role| role.key()).collect()
-    })
+    Running::new(controller, queue, 1, [roles.until_synced()], move || roles.keys())
 }
 
 /// The union of the rules of the roles that a role aggregates, in the order of their names.
@@ -94,16 +81,9 @@ impl Controller for Aggregation {
         if role.rules.as_deref().unwrap_or_default() == rules {
             return Ok(Action::Done);
         }
-        self.objects
-            .modify(&kinds::CLUSTER_ROLES, "", &key.name, "", |live| {
-                if live["metadata"]["uid"].as_str() != Some(&*role.meta.uid) || live["rules"].as_array() == Some(&rules)
-                {
-                    return false;
-                }
-                live["rules"] = rules.clone().into();
-                true
-            })
-            .await?;
+        let rules = Value::from(rules);
+        let change = |live: &mut Value| std::mem::replace(&mut live["rules"], rules.clone()) != rules;
+        modify(&self.objects, &kinds::CLUSTER_ROLES, &role.meta, "", change).await?;
         Ok(Action::Done)
     }
 }

@@ -80,9 +80,7 @@ pub fn start(context: &Context) -> Running {
     });
     let store = events.store().clone();
     let controller = EventTtl { objects: context.objects(NAME), events, began };
-    Running::new(controller, queue, 1, [store.until_synced()], move || {
-        store.all().iter().map(|event| event.key()).collect()
-    })
+    Running::new(controller, queue, 1, [store.until_synced()], move || store.keys())
 }
 
 struct EventTtl {

@@ -5,6 +5,7 @@
 //! its revision the highest number. Source: `pkg/controller/history`.
 
 use super::ownership::{claim_all, controller_reference};
+use super::seen::modify;
 use crate::client::{self, DeleteOptions, Kind, Objects, is_already_exists, kinds};
 use crate::runtime::views::ControllerRevision;
 use crate::runtime::{LabelSelector, Meta, Projection, Store};
@@ -131,17 +132,12 @@ impl History {
     }
 
     async fn change(&self, revision: &ControllerRevision, change: impl Fn(&mut Value)) -> anyhow::Result<()> {
-        let meta = &revision.meta;
-        self.objects
-            .modify(&kinds::CONTROLLER_REVISIONS, &meta.namespace, &meta.name, "", |live| {
-                let before = live.clone();
-                if live["metadata"]["uid"].as_str() == Some(&*meta.uid) {
-                    change(live);
-                }
-                *live != before
-            })
-            .await?;
-        Ok(())
+        let change = |live: &mut Value| {
+            let before = live.clone();
+            change(live);
+            *live != before
+        };
+        modify(&self.objects, &kinds::CONTROLLER_REVISIONS, &revision.meta, "", change).await.map(drop)
     }
 }
 

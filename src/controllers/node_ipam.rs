@@ -18,10 +18,7 @@ const NAME: &str = "node-controller";
 pub fn start(context: &Context) -> Running {
     let queue = Arc::new(WorkQueue::default());
     let nodes = context.informers.of::<Node>();
-    nodes.on_change({
-        let queue = queue.clone();
-        move |change| queue.add(change.object().key())
-    });
+    nodes.feed(&queue);
     let config = &context.config;
     let ranges = config
         .cluster_cidrs
@@ -36,9 +33,7 @@ pub fn start(context: &Context) -> Running {
         given: Mutex::default(),
     };
     // One worker: two nodes must not get the same range.
-    Running::new(controller, queue, 1, [nodes.until_synced()], move || {
-        nodes.all().iter().map(|node| node.key()).collect()
-    })
+    Running::new(controller, queue, 1, [nodes.until_synced()], move || nodes.keys())
 }
 
 /// The lowest free sub-range.

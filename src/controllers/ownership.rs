@@ -4,7 +4,8 @@
 //! compared. Patches carry the UID of the object they are for.
 
 use crate::client::{Kind, Objects, Patch, is_conflict, is_invalid, is_not_found};
-use crate::runtime::{LabelSelector, Meta, Projection, Store};
+use crate::runtime::views::Selecting;
+use crate::runtime::{Change, Expectations, LabelSelector, Meta, ObjectKey, Projection, Store, WorkQueue};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -18,6 +19,39 @@ pub fn controller_reference(kind: &Kind, owner: &Meta) -> Value {
         "controller": true,
         "blockOwnerDeletion": true,
     })
+}
+
+/// The controlling owner of an object, if it is of this kind.
+pub fn owner_key(kind: &Kind, object: &Meta) -> Option<ObjectKey> {
+    let owner = object.controller().filter(|owner| owner.kind == kind.kind)?;
+    Some(ObjectKey { namespace: object.namespace.clone(), name: owner.name.as_str().into() })
+}
+
+/// Whose affair a change is: the owners' before and after it; of what nobody controls (any more), any that selects it.
+pub fn owners<P: Projection, O: Selecting>(change: Change<'_, P>, candidates: &Store<O>) -> Vec<ObjectKey> {
+    let mut owners: Vec<ObjectKey> = change.states().filter_map(|object| owner_key(&O::KIND, object.meta())).collect();
+    if let Some(orphan) = change.new().map(|new| new.meta()).filter(|meta| meta.controller().is_none()) {
+        let candidates = candidates.in_namespace(&orphan.namespace);
+        let selecting = candidates.iter().filter(|candidate| candidate.selector().matches(&orphan.labels));
+        owners.extend(selecting.map(|candidate| candidate.key()));
+    }
+    owners
+}
+
+/// Put the owners that a change is news for on their queue, and take note of what they expect.
+pub fn follow<P: Projection, O: Selecting>(
+    objects: &Store<P>,
+    candidates: &Arc<Store<O>>,
+    queue: &Arc<WorkQueue<ObjectKey>>,
+    expectations: &Arc<Expectations>,
+) {
+    let (candidates, queue, expectations) = (candidates.clone(), queue.clone(), expectations.clone());
+    objects.on_change(move |change| {
+        if let Some(owner) = owner_key(&O::KIND, change.object().meta()) {
+            expectations.observe(&owner, change);
+        }
+        owners(change, &candidates).into_iter().for_each(|owner| queue.add(owner));
+    });
 }
 
 /// What to do about one object that could be owned.

@@ -2,9 +2,11 @@
 
 use super::ownership::controller_reference;
 use crate::client::{DeleteOptions, Kind, Objects, kinds};
-use crate::runtime::{EventType, Meta, Recorder, Subject};
+use crate::runtime::views::Pod;
+use crate::runtime::{EventType, Expectations, Meta, Recorder, Subject};
 use futures::future::join_all;
 use serde_json::{Map, Value, json};
+use std::sync::Arc;
 
 /// Creates and deletes pods for one kind of owner.
 #[derive(Clone)]
@@ -13,6 +15,8 @@ pub struct PodControl {
     pub recorder: Recorder,
     /// Of the owners.
     pub kind: Kind,
+    /// The caller says what it expects; what fails is expected no more.
+    pub expectations: Arc<Expectations>,
 }
 
 /// A pod made from a template: its labels, annotations, finalizers and spec, owned by `owner`.
@@ -69,24 +73,37 @@ impl PodControl {
             let errors: Vec<kube::Error> = join_all(creations).await.into_iter().filter_map(Result::err).collect();
             let failed = errors.len();
             if let Some(error) = errors.into_iter().next() {
-                return Err((error, failed + pods.len()));
+                // What was not tried will not be seen either.
+                let missing = failed + pods.len();
+                self.expectations.created(&owner.key(), missing);
+                return Err((error, missing));
             }
             batch *= 2;
         }
         Ok(())
     }
 
+    /// The first error.
+    pub async fn delete_all(&self, owner: &Meta, pods: &[Arc<Pod>]) -> Option<kube::Error> {
+        let deletions = pods.iter().map(|pod| self.delete(owner, &pod.meta));
+        join_all(deletions).await.into_iter().find_map(Result::err)
+    }
+
     /// Of this very pod; one that is gone already is no error.
     pub async fn delete(&self, owner: &Meta, pod: &Meta) -> Result<(), kube::Error> {
         let subject = Subject::of(&self.kind, owner);
         let options = DeleteOptions::of(&pod.uid);
-        match self.objects.delete(&kinds::PODS, &pod.namespace, &pod.name, &options).await {
-            Ok(_) => {
+        let deleted = self.objects.delete_as_seen(&kinds::PODS, &pod.namespace, &pod.name, &options).await;
+        if !matches!(deleted, Ok(true)) {
+            self.expectations.deleted(&owner.key(), &pod.uid);
+        }
+        match deleted {
+            Ok(true) => {
                 let text = format!("Deleted pod: {}", pod.name);
                 self.recorder.event(&subject, EventType::Normal, "SuccessfulDelete", text);
                 Ok(())
             }
-            Err(error) if crate::client::is_not_found(&error) || crate::client::is_conflict(&error) => Ok(()),
+            Ok(false) => Ok(()),
             Err(error) => {
                 let text = format!("Error deleting: {}", message(&error));
                 self.recorder.event(&subject, EventType::Warning, "FailedDelete", text);

@@ -134,7 +134,8 @@ impl PodGc {
     /// At once: there is no kubelet that could say goodbye.
     async fn delete(&self, pod: &Pod) -> anyhow::Result<()> {
         let options = DeleteOptions::of(&pod.meta.uid).grace_period(0);
-        Ok(self.objects.delete_as_seen(&kinds::PODS, &pod.meta.namespace, &pod.meta.name, &options).await?)
+        self.objects.delete_as_seen(&kinds::PODS, &pod.meta.namespace, &pod.meta.name, &options).await?;
+        Ok(())
     }
 }
 

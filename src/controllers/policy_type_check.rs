@@ -5,9 +5,9 @@
 use super::context::{Context, Running};
 use crate::api::{Fields, GroupVersionKind, GroupVersionResource};
 use crate::cel::Declared;
-use crate::client::{Kind, Objects, is_not_found, kinds, send};
+use crate::client::{Objects, is_not_found, kinds, send};
 use crate::resources::admission_registration::type_check;
-use crate::runtime::{Action, Controller, Meta, ObjectKey, Projection, Store, WorkQueue};
+use crate::runtime::{Action, Controller, Meta, ObjectKey, Store, WorkQueue, whole};
 use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -29,31 +29,14 @@ struct Status {
     observed_generation: i64,
 }
 
-impl Projection for Policy {
-    type Object = Self;
-
-    const KIND: Kind = kinds::VALIDATING_ADMISSION_POLICIES;
-
-    fn project(object: Self) -> Self {
-        object
-    }
-
-    fn meta(&self) -> &Meta {
-        &self.meta
-    }
-}
+whole!(Policy, kinds::VALIDATING_ADMISSION_POLICIES);
 
 pub fn start(context: &Context) -> Running {
     let queue = Arc::new(WorkQueue::default());
     let policies = context.informers.of::<Policy>();
-    policies.on_change({
-        let queue = queue.clone();
-        move |change| queue.add(change.object().key())
-    });
+    policies.feed(&queue);
     let controller = TypeCheck { objects: context.objects(NAME), policies: policies.clone() };
-    Running::new(controller, queue, 1, [policies.until_synced()], move || {
-        policies.all().iter().map(|policy| policy.key()).collect()
-    })
+    Running::new(controller, queue, 1, [policies.until_synced()], move || policies.keys())
 }
 
 struct TypeCheck {

@@ -2,7 +2,7 @@
 //! `pkg/controller/volume/pvprotection`.
 
 use super::context::{Context, Running};
-use super::pvc_protection::release;
+use super::seen::release;
 use crate::client::{Objects, kinds};
 use crate::runtime::views::PersistentVolume;
 use crate::runtime::{Action, Controller, ObjectKey, Projection, Store, WorkQueue};
@@ -16,14 +16,7 @@ const FINALIZER: &str = "kubernetes.io/pv-protection";
 pub fn start(context: &Context) -> Running {
     let queue = Arc::new(WorkQueue::default());
     let volumes = context.informers.of::<PersistentVolume>();
-    volumes.on_change({
-        let queue = queue.clone();
-        move |change| {
-            if let Some(volume) = change.new().filter(|volume| is_waiting(volume)) {
-                queue.add(volume.key());
-            }
-        }
-    });
+    volumes.feed_if(&queue, is_waiting);
     let controller = PvProtection { objects: context.objects(NAME), volumes: volumes.clone() };
     let all = volumes.clone();
     Running::new(controller, queue, 1, [volumes.until_synced()], move || {
@@ -53,7 +46,7 @@ impl Controller for PvProtection {
 
     async fn reconcile(&self, key: &ObjectKey) -> anyhow::Result<Action> {
         if let Some(volume) = self.volumes.get(key).filter(|volume| is_waiting(volume)) {
-            release(&self.objects, &kinds::PERSISTENT_VOLUMES, key, &volume.meta.uid, FINALIZER).await?;
+            release(&self.objects, &kinds::PERSISTENT_VOLUMES, &volume.meta, FINALIZER).await?;
         }
         Ok(Action::Done)
     }

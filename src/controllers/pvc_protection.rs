@@ -1,7 +1,8 @@
 //! Claims that pods use are not deleted under them. Source: `pkg/controller/volume/pvcprotection`.
 
 use super::context::{Context, Running};
-use crate::client::{Objects, is_not_found, kinds};
+use super::seen::release;
+use crate::client::{Objects, kinds};
 use crate::runtime::views::{PersistentVolumeClaim, Pod};
 use crate::runtime::{Action, Controller, ObjectKey, Projection, Store, WorkQueue};
 use async_trait::async_trait;
@@ -19,14 +20,7 @@ pub fn start(context: &Context) -> Running {
     let queue = Arc::new(WorkQueue::default());
     let claims = context.informers.of::<PersistentVolumeClaim>();
     let pods = context.informers.of::<Pod>();
-    claims.on_change({
-        let queue = queue.clone();
-        move |change| {
-            if let Some(claim) = change.new().filter(|claim| is_waiting(claim)) {
-                queue.add(claim.key());
-            }
-        }
-    });
+    claims.feed_if(&queue, is_waiting);
     pods.on_change({
         let queue = queue.clone();
         move |change| {
@@ -77,32 +71,7 @@ impl Controller for PvcProtection {
         if live.into_iter().map(Pod::project).any(|pod| uses(&pod, &key.name)) {
             return Ok(Action::Done);
         }
-        release(&self.objects, &kinds::PERSISTENT_VOLUME_CLAIMS, key, &claim.meta.uid, FINALIZER).await?;
+        release(&self.objects, &kinds::PERSISTENT_VOLUME_CLAIMS, &claim.meta, FINALIZER).await?;
         Ok(Action::Done)
-    }
-}
-
-/// Takes the finalizer from the object, if it is still the same one.
-pub async fn release(
-    objects: &Objects,
-    kind: &crate::client::Kind,
-    key: &ObjectKey,
-    uid: &str,
-    finalizer: &str,
-) -> anyhow::Result<()> {
-    let result = objects
-        .modify(kind, &key.namespace, &key.name, "", |live| {
-            if live["metadata"]["uid"].as_str() != Some(uid) {
-                return false;
-            }
-            let Some(list) = live["metadata"]["finalizers"].as_array_mut() else { return false };
-            let before = list.len();
-            list.retain(|name| name != finalizer);
-            list.len() != before
-        })
-        .await;
-    match result {
-        Err(error) if !is_not_found(&error) => Err(error.into()),
-        _ => Ok(()),
     }
 }

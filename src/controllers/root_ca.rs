@@ -2,9 +2,9 @@
 //! Source: `pkg/controller/certificates/rootcacertpublisher`.
 
 use super::context::{Context, Running};
-use crate::client::{Kind, Objects, is_already_exists, is_namespace_terminating, is_not_found, kinds};
+use crate::client::{Objects, is_already_exists, is_namespace_terminating, is_not_found, kinds};
 use crate::runtime::views::Namespace;
-use crate::runtime::{Action, Controller, Informer, InformerOptions, Meta, ObjectKey, Projection, Store, WorkQueue};
+use crate::runtime::{Action, Controller, Informer, InformerOptions, Meta, ObjectKey, Store, WorkQueue, whole};
 use async_trait::async_trait;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
@@ -30,19 +30,7 @@ impl<'de> Deserialize<'de> for ConfigMap {
     }
 }
 
-impl Projection for ConfigMap {
-    type Object = Self;
-
-    const KIND: Kind = kinds::CONFIG_MAPS;
-
-    fn project(object: Self) -> Self {
-        object
-    }
-
-    fn meta(&self) -> &Meta {
-        &self.meta
-    }
-}
+whole!(ConfigMap, kinds::CONFIG_MAPS);
 
 /// Keys are namespaces.
 pub fn start(context: &Context) -> Running {
@@ -52,14 +40,7 @@ pub fn start(context: &Context) -> Running {
     let options =
         InformerOptions { field_selector: Some(format!("metadata.name={CONFIG_MAP}")), ..InformerOptions::default() };
     let informer = Informer::<ConfigMap>::start(context.informers.client().clone(), options);
-    namespaces.on_change({
-        let queue = queue.clone();
-        move |change| {
-            if change.new().is_some() {
-                queue.add(change.object().key());
-            }
-        }
-    });
+    namespaces.feed(&queue);
     let maps = informer.store().clone();
     maps.on_change({
         let queue = queue.clone();
@@ -71,9 +52,7 @@ pub fn start(context: &Context) -> Running {
         informer,
         root_ca: context.config.root_ca.clone(),
     };
-    Running::new(controller, queue, 1, [namespaces.until_synced(), maps.until_synced()], move || {
-        namespaces.all().iter().map(|namespace| namespace.key()).collect()
-    })
+    Running::new(controller, queue, 1, [namespaces.until_synced(), maps.until_synced()], move || namespaces.keys())
 }
 
 struct RootCa {

@@ -3,7 +3,7 @@
 use super::context::{Context, Running};
 use crate::client::{Objects, is_already_exists, is_namespace_terminating, is_not_found, kinds};
 use crate::runtime::views::{Namespace, ServiceAccount};
-use crate::runtime::{Action, Change, Controller, ObjectKey, Projection, Store, WorkQueue};
+use crate::runtime::{Action, Change, Controller, ObjectKey, Store, WorkQueue};
 use async_trait::async_trait;
 use serde_json::json;
 use std::sync::Arc;
@@ -16,14 +16,7 @@ pub fn start(context: &Context) -> Running {
     let queue = Arc::new(WorkQueue::default());
     let namespaces = context.informers.of::<Namespace>();
     let accounts = context.informers.of::<ServiceAccount>();
-    namespaces.on_change({
-        let queue = queue.clone();
-        move |change| {
-            if change.new().is_some() {
-                queue.add(change.object().key());
-            }
-        }
-    });
+    namespaces.feed(&queue);
     accounts.on_change({
         let queue = queue.clone();
         move |change| {
@@ -36,9 +29,7 @@ pub fn start(context: &Context) -> Running {
     });
     let controller =
         ServiceAccounts { objects: context.objects(NAME), namespaces: namespaces.clone(), accounts: accounts.clone() };
-    Running::new(controller, queue, 1, [namespaces.until_synced(), accounts.until_synced()], move || {
-        namespaces.all().iter().map(|namespace| namespace.key()).collect()
-    })
+    Running::new(controller, queue, 1, [namespaces.until_synced(), accounts.until_synced()], move || namespaces.keys())
 }
 
 struct ServiceAccounts {

@@ -2,9 +2,9 @@
 //! Source: `pkg/registry/core/service/ipallocator/controller/repairip`.
 
 use super::context::{Context, Running};
-use crate::client::{self, DeleteOptions, Kind, Objects, is_already_exists, kinds};
+use crate::client::{self, DeleteOptions, Objects, is_already_exists, kinds};
 use crate::runtime::views::Service;
-use crate::runtime::{Action, Controller, Meta, ObjectKey, Projection, Store, WorkQueue};
+use crate::runtime::{Action, Controller, Meta, ObjectKey, Projection, Store, WorkQueue, whole};
 use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::json;
@@ -41,19 +41,7 @@ struct Parent {
     name: String,
 }
 
-impl Projection for IpAddress {
-    type Object = Self;
-
-    const KIND: Kind = kinds::IP_ADDRESSES;
-
-    fn project(object: Self) -> Self {
-        object
-    }
-
-    fn meta(&self) -> &Meta {
-        &self.meta
-    }
-}
+whole!(IpAddress, kinds::IP_ADDRESSES);
 
 impl IpAddress {
     /// The address, where it was handed out for a Service.

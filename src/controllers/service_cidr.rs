@@ -2,13 +2,14 @@
 //! no other range. Source: `pkg/controller/servicecidrs`.
 
 use super::context::{Context, Running};
-use super::pvc_protection::release;
+use super::seen::{modify, release};
 use super::service_address_repair::IpAddress;
 use crate::api::ip::Cidr;
 use crate::api::time::seconds;
-use crate::client::{self, Kind, Objects, Patch, is_not_found, kinds};
+use crate::client::{self, Objects, Patch, is_not_found, kinds};
 use crate::runtime::{
     Action, Change, Condition, Controller, EventType, Meta, ObjectKey, Projection, Recorder, Store, Subject, WorkQueue,
+    whole,
 };
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -48,19 +49,7 @@ struct Status {
     conditions: Vec<Condition>,
 }
 
-impl Projection for ServiceCidr {
-    type Object = Self;
-
-    const KIND: Kind = kinds::SERVICE_CIDRS;
-
-    fn project(object: Self) -> Self {
-        object
-    }
-
-    fn meta(&self) -> &Meta {
-        &self.meta
-    }
-}
+whole!(ServiceCidr, kinds::SERVICE_CIDRS);
 
 impl ServiceCidr {
     fn ranges(&self) -> impl Iterator<Item = Cidr> {
@@ -136,9 +125,7 @@ pub fn start(context: &Context) -> Running {
         addresses: addresses.clone(),
     };
     let all = ranges.clone();
-    Running::new(controller, queue, 1, [ranges.until_synced(), addresses.until_synced()], move || {
-        all.all().iter().map(|range| range.key()).collect()
-    })
+    Running::new(controller, queue, 1, [ranges.until_synced(), addresses.until_synced()], move || all.keys())
 }
 
 struct ServiceCidrs {
@@ -196,7 +183,7 @@ impl ServiceCidrs {
         if !can_go(range, &all, live.iter().filter_map(IpAddress::allocated)) {
             return self.hold(range).await;
         }
-        release(&self.objects, &kinds::SERVICE_CIDRS, &range.key(), &range.meta.uid, FINALIZER).await?;
+        release(&self.objects, &kinds::SERVICE_CIDRS, &range.meta, FINALIZER).await?;
         Ok(Action::Done)
     }
 
@@ -219,21 +206,16 @@ impl ServiceCidrs {
             "type": "Ready", "status": status, "reason": reason, "message": message,
             "lastTransitionTime": seconds(Timestamp::now()),
         });
-        self.objects
-            .modify(&kinds::SERVICE_CIDRS, "", &range.meta.name, "status", |live| {
-                if live["metadata"]["uid"].as_str() != Some(&*range.meta.uid) {
-                    return false;
-                }
-                if !live["status"]["conditions"].is_array() {
-                    live["status"]["conditions"] = json!([]);
-                }
-                let Some(conditions) = live["status"]["conditions"].as_array_mut() else { return false };
-                conditions.retain(|condition: &Value| condition["type"] != "Ready");
-                conditions.push(next.clone());
-                true
-            })
-            .await?;
-        Ok(())
+        let change = |live: &mut Value| {
+            if !live["status"]["conditions"].is_array() {
+                live["status"]["conditions"] = json!([]);
+            }
+            let Some(conditions) = live["status"]["conditions"].as_array_mut() else { return false };
+            conditions.retain(|condition: &Value| condition["type"] != "Ready");
+            conditions.push(next.clone());
+            true
+        };
+        modify(&self.objects, &kinds::SERVICE_CIDRS, &range.meta, "status", change).await.map(drop)
     }
 }
 

@@ -2,6 +2,7 @@
 //! ever. Source: `pkg/controller/tainteviction`.
 
 use super::context::{Context, Running};
+use super::seen::modify;
 use crate::api::time::seconds;
 use crate::client::{DeleteOptions, Objects, kinds};
 use crate::runtime::views::{Node, Pod, Taint, Toleration};
@@ -49,9 +50,7 @@ pub fn start(context: &Context) -> Running {
         since: Mutex::default(),
     };
     let all = pods.clone();
-    Running::new(controller, queue, 4, [nodes.until_synced(), pods.until_synced()], move || {
-        all.all().iter().map(|pod| pod.key()).collect()
-    })
+    Running::new(controller, queue, 4, [nodes.until_synced(), pods.until_synced()], move || all.keys())
 }
 
 fn no_execute(node: &Node) -> Vec<Taint> {
@@ -161,7 +160,8 @@ impl TaintEviction {
             return Ok(());
         }
         let options = DeleteOptions::of(&meta.uid);
-        Ok(self.objects.delete_as_seen(&kinds::PODS, &meta.namespace, &meta.name, &options).await?)
+        self.objects.delete_as_seen(&kinds::PODS, &meta.namespace, &meta.name, &options).await?;
+        Ok(())
     }
 }
 
@@ -173,15 +173,8 @@ pub async fn mark_disrupted(
     message: &str,
     fail: bool,
 ) -> anyhow::Result<bool> {
-    let meta = &pod.meta;
-    let mut same = true;
-    let written = objects
-        .modify(&kinds::PODS, &meta.namespace, &meta.name, "status", |live| {
-            same = live["metadata"]["uid"].as_str() == Some(&*meta.uid);
-            same && disrupt(&mut live["status"], reason, message, fail, Timestamp::now())
-        })
-        .await?;
-    Ok(written.is_some() && same)
+    let change = |live: &mut Value| disrupt(&mut live["status"], reason, message, fail, Timestamp::now());
+    Ok(modify(objects, &kinds::PODS, &pod.meta, "status", change).await?.is_some())
 }
 
 fn disrupt(status: &mut Value, reason: &str, message: &str, fail: bool, now: Timestamp) -> bool {

@@ -71,19 +71,10 @@ pub fn start(context: &Context) -> Running {
         ..InformerOptions::default()
     };
     let tokens = Informer::<BootstrapToken>::start(context.informers.client().clone(), options);
-    tokens.store().on_change({
-        let queue = queue.clone();
-        move |change| {
-            if let Some(token) = change.new() {
-                queue.add(token.key());
-            }
-        }
-    });
+    tokens.store().feed(&queue);
     let store = tokens.store().clone();
     let controller = TokenCleaner { objects: context.objects(NAME), tokens };
-    Running::new(controller, queue, 1, [store.until_synced()], move || {
-        store.all().iter().map(|token| token.key()).collect()
-    })
+    Running::new(controller, queue, 1, [store.until_synced()], move || store.keys())
 }
 
 struct TokenCleaner {

@@ -5,7 +5,7 @@
 use super::context::{Context, Running};
 use crate::client::{DeleteOptions, Objects, Propagation, kinds};
 use crate::runtime::views::Job;
-use crate::runtime::{Action, Controller, ObjectKey, Projection, Store, WorkQueue};
+use crate::runtime::{Action, Controller, ObjectKey, Store, WorkQueue};
 use anyhow::Context as _;
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
@@ -17,18 +17,9 @@ const NAME: &str = "ttl-after-finished-controller";
 pub fn start(context: &Context) -> Running {
     let queue = Arc::new(WorkQueue::default());
     let jobs = context.informers.of::<Job>();
-    jobs.on_change({
-        let queue = queue.clone();
-        move |change| {
-            if let Some(job) = change.new()
-                && expiry(job).is_some()
-            {
-                queue.add(job.key());
-            }
-        }
-    });
+    jobs.feed_if(&queue, |job| expiry(job).is_some());
     let controller = TtlAfterFinished { objects: context.objects(NAME), jobs: jobs.clone() };
-    Running::new(controller, queue, 1, [jobs.until_synced()], move || jobs.all().iter().map(|job| job.key()).collect())
+    Running::new(controller, queue, 1, [jobs.until_synced()], move || jobs.keys())
 }
 
 /// When a Job that is over is to go. None: by nobody, or it goes already.

@@ -116,7 +116,7 @@ impl Sources {
     fn follow<P: crate::runtime::Projection + PartialEq>(&self, store: &Arc<Store<P>>, matters: fn(&P) -> bool) {
         let changed = self.changed.clone();
         store.on_change(move |change| {
-            if change.old().into_iter().chain(change.new()).any(|view| matters(view)) {
+            if change.states().any(|view| matters(view)) {
                 changed.notify_one();
             }
         });

@@ -1,6 +1,7 @@
 //! The loop around a reconcile function.
 
 use super::queue::WorkQueue;
+use crate::client::{is_conflict, is_namespace_terminating};
 use async_trait::async_trait;
 use std::fmt::Display;
 use std::hash::Hash;
@@ -37,6 +38,7 @@ pub trait Controller: Send + Sync + 'static {
     /// As logs, events and metrics name it.
     fn name(&self) -> &'static str;
 
+    /// An error is a reason to try again, but for that the namespace is being deleted.
     async fn reconcile(&self, key: &Self::Key) -> anyhow::Result<Action>;
 }
 
@@ -75,11 +77,15 @@ async fn work<C: Controller>(controller: &C, queue: &WorkQueue<C::Key>, key: &C:
             }
         }
         Err(error) => {
+            let says = |what: fn(&kube::Error) -> bool| {
+                error.chain().any(|cause| cause.downcast_ref::<kube::Error>().is_some_and(what))
+            };
+            if says(is_namespace_terminating) {
+                // What was to be made ends with the namespace.
+                return queue.forget(key);
+            }
             // A conflict only says that the cache is behind; it is no news.
-            let stale = error.chain().any(|cause| {
-                cause.downcast_ref::<kube::Error>().is_some_and(|error| crate::client::is_conflict(error))
-            });
-            if stale {
+            if says(is_conflict) {
                 tracing::debug!(controller = controller.name(), %key, "{error:#}");
             } else {
                 tracing::warn!(controller = controller.name(), %key, "{error:#}");

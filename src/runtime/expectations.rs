@@ -5,6 +5,8 @@
 //! dropped after five minutes, so that a lost event does not stop a controller for ever.
 
 use super::key::ObjectKey;
+use super::projection::Projection;
+use super::store::Change;
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -57,6 +59,16 @@ impl Expectations {
     pub fn deleted(&self, owner: &ObjectKey, uid: &str) {
         if let Some(expected) = self.owners.lock().get_mut(owner) {
             expected.deletions.remove(uid);
+        }
+    }
+
+    /// What a change of something that is owned shows of it.
+    pub fn observe<P: Projection>(&self, owner: &ObjectKey, change: Change<'_, P>) {
+        let meta = change.object().meta();
+        match change {
+            Change::Added(_) => self.created(owner, 1),
+            Change::Updated { .. } if !meta.is_deleting() => {}
+            Change::Updated { .. } | Change::Deleted(_) => self.deleted(owner, &meta.uid),
         }
     }
 

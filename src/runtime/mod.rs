@@ -30,6 +30,7 @@ pub use expectations::Expectations;
 pub use informer::{Informer, InformerOptions, Sink, reflect};
 pub use informers::Informers;
 pub use key::ObjectKey;
+pub(crate) use projection::whole;
 pub use projection::{Condition, Meta, OwnerReference, Projection};
 pub use queue::WorkQueue;
 pub use selector::LabelSelector;

@@ -1,9 +1,11 @@
 //! What a cache keeps of an object.
 
 use super::key::ObjectKey;
+use crate::api::time::seconds;
 use crate::client::Kind;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -25,6 +27,31 @@ pub trait Projection: Send + Sync + Sized + 'static {
         self.meta().key()
     }
 }
+
+/// The projection of a type that is kept as it is read, with its metadata in `meta`; `forget`: what nobody reads.
+macro_rules! whole {
+    ($kept:ty, $kind:expr) => {
+        $crate::runtime::whole!($kept, $kind, forget: |_| ());
+    };
+    ($kept:ty, $kind:expr, forget: $forget:expr) => {
+        impl $crate::runtime::Projection for $kept {
+            type Object = Self;
+
+            const KIND: $crate::client::Kind = $kind;
+
+            fn project(mut object: Self) -> Self {
+                let forget: fn(&mut Self) = $forget;
+                forget(&mut object);
+                object
+            }
+
+            fn meta(&self) -> &$crate::runtime::Meta {
+                &self.meta
+            }
+        }
+    };
+}
+pub(crate) use whole;
 
 /// `metadata`, without what no component reads.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -82,6 +109,11 @@ impl Meta {
         self.annotations.get(name).map(String::as_str)
     }
 
+    /// What `kubectl apply` keeps there: as large as the object.
+    pub fn forget_applied(&mut self) {
+        self.annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+    }
+
     /// The age order of objects: older first, then by name.
     pub fn age_order(&self) -> (Option<jiff::Timestamp>, &str) {
         (self.creation_timestamp, &self.name)
@@ -106,6 +138,25 @@ pub struct Condition {
 impl Condition {
     pub fn find<'a>(conditions: &'a [Condition], kind: &str) -> Option<&'a Condition> {
         conditions.iter().find(|condition| &*condition.kind == kind)
+    }
+
+    /// As it is written.
+    pub fn wire(&self) -> Value {
+        let mut wire = json!({ "type": &*self.kind, "status": &*self.status });
+        let texts = [("reason", &self.reason), ("message", &self.message)];
+        for (field, text) in texts.into_iter().filter(|(_, text)| !text.is_empty()) {
+            wire[field] = (**text).into();
+        }
+        for (field, time) in [
+            ("lastTransitionTime", self.last_transition_time),
+            ("lastUpdateTime", self.last_update_time),
+            ("lastHeartbeatTime", self.last_heartbeat_time),
+        ] {
+            if let Some(time) = time {
+                wire[field] = seconds(time).into();
+            }
+        }
+        wire
     }
 
     pub fn is_true(conditions: &[Condition], kind: &str) -> bool {

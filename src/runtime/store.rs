@@ -6,6 +6,7 @@
 use super::informer::Sink;
 use super::key::ObjectKey;
 use super::projection::Projection;
+use super::queue::WorkQueue;
 use futures::future::BoxFuture;
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeSet, HashMap};
@@ -44,6 +45,11 @@ impl<'a, P> Change<'a, P> {
             Self::Added(new) | Self::Updated { new, .. } => Some(new),
             Self::Deleted(_) => None,
         }
+    }
+
+    /// Before and after.
+    pub fn states(self) -> impl Iterator<Item = &'a Arc<P>> {
+        self.old().into_iter().chain(self.new())
     }
 
     /// The newest known state.
@@ -143,6 +149,11 @@ impl<P: Projection> Store<P> {
         self.state.read().objects.values().cloned().collect()
     }
 
+    /// The keys of everything, in no order.
+    pub fn keys(&self) -> Vec<ObjectKey> {
+        self.state.read().objects.keys().cloned().collect()
+    }
+
     pub fn len(&self) -> usize {
         self.state.read().objects.len()
     }
@@ -202,6 +213,22 @@ impl<P: Projection> Store<P> {
             handler(Change::Added(&object));
         }
         handlers.push(Box::new(handler));
+    }
+
+    /// Put the key of every object that changes on a queue.
+    pub fn feed(&self, queue: &Arc<WorkQueue<ObjectKey>>) {
+        let queue = queue.clone();
+        self.on_change(move |change| queue.add(change.object().key()));
+    }
+
+    /// Put the key of every object that has become, or stays, such a one on a queue.
+    pub fn feed_if(&self, queue: &Arc<WorkQueue<ObjectKey>>, is_such: impl Fn(&P) -> bool + Send + 'static) {
+        let queue = queue.clone();
+        self.on_change(move |change| {
+            if let Some(object) = change.new().filter(|object| is_such(object)) {
+                queue.add(object.key());
+            }
+        });
     }
 
     /// Changes as a stream of (old, new); what is there comes first, with no old.

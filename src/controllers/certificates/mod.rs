@@ -4,6 +4,7 @@
 mod request;
 
 use super::context::{Context, Running, SignRequest, Signer};
+use super::seen::modify;
 use crate::api::time::seconds;
 use crate::client::{DeleteOptions, Objects, kinds};
 use crate::runtime::views::Node;
@@ -29,14 +30,7 @@ pub fn start(context: &Context) -> Running {
     let queue = Arc::new(WorkQueue::default());
     let requests = context.informers.of::<SigningRequest>();
     let nodes = context.informers.of::<Node>();
-    requests.on_change({
-        let queue = queue.clone();
-        move |change| {
-            if change.new().is_some() {
-                queue.add(change.object().key());
-            }
-        }
-    });
+    requests.feed(&queue);
     // A serving request waits until its node says its addresses.
     nodes.on_change({
         let (queue, requests) = (queue.clone(), requests.clone());
@@ -55,9 +49,7 @@ pub fn start(context: &Context) -> Running {
         requests: requests.clone(),
         nodes: nodes.clone(),
     };
-    Running::new(controller, queue, 1, [requests.until_synced(), nodes.until_synced()], move || {
-        requests.all().iter().map(|request| request.key()).collect()
-    })
+    Running::new(controller, queue, 1, [requests.until_synced(), nodes.until_synced()], move || requests.keys())
 }
 
 struct Certificates {
@@ -195,14 +187,9 @@ impl Certificates {
         objects: &Objects,
         request: &SigningRequest,
         subresource: &str,
-        mut change: impl FnMut(&mut Value) -> bool,
+        change: impl FnMut(&mut Value) -> bool,
     ) -> anyhow::Result<()> {
-        objects
-            .modify(&kinds::CERTIFICATE_SIGNING_REQUESTS, "", &request.meta.name, subresource, |live| {
-                live["metadata"]["uid"].as_str() == Some(&*request.meta.uid) && change(live)
-            })
-            .await?;
-        Ok(())
+        modify(objects, &kinds::CERTIFICATE_SIGNING_REQUESTS, &request.meta, subresource, change).await.map(drop)
     }
 
     async fn sign(&self, request: &SigningRequest) -> anyhow::Result<()> {

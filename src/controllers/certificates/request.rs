@@ -1,8 +1,7 @@
 //! What a certificate request asks for, and whether it is a node's own: pure.
 
-use crate::client::Kind;
 use crate::client::kinds;
-use crate::runtime::{Condition, Meta, Projection};
+use crate::runtime::{Condition, Meta, whole};
 use anyhow::Context as _;
 use rustls_pki_types::CertificateSigningRequestDer;
 use rustls_pki_types::pem::PemObject;
@@ -50,19 +49,7 @@ pub struct Status {
     pub certificate: String,
 }
 
-impl Projection for SigningRequest {
-    type Object = Self;
-
-    const KIND: Kind = kinds::CERTIFICATE_SIGNING_REQUESTS;
-
-    fn project(object: Self) -> Self {
-        object
-    }
-
-    fn meta(&self) -> &Meta {
-        &self.meta
-    }
-}
+whole!(SigningRequest, kinds::CERTIFICATE_SIGNING_REQUESTS);
 
 impl SigningRequest {
     pub fn has(&self, condition: &str) -> bool {

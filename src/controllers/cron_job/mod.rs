@@ -7,14 +7,14 @@
 mod plan;
 
 use super::context::{Context, Running};
-use super::ownership::controller_reference;
+use super::ownership::{controller_reference, owner_key};
 use super::pod_control::message;
 use crate::api::cron::Schedule;
 use crate::api::time::seconds;
 use crate::client::{DeleteOptions, Objects, Propagation, is_already_exists, is_namespace_terminating, kinds};
 use crate::runtime::clock_steps::ClockSteps;
 use crate::runtime::views::{CronJob, CronJobStatus, Job};
-use crate::runtime::{Action, Controller, EventType, Meta, ObjectKey, Projection, Recorder, Store, Subject, WorkQueue};
+use crate::runtime::{Action, Controller, EventType, ObjectKey, Projection, Recorder, Store, Subject, WorkQueue};
 use anyhow::{Context as _, bail};
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -33,14 +33,11 @@ pub fn start(context: &Context) -> Running {
     let queue = Arc::new(WorkQueue::default());
     let crons = context.informers.of::<CronJob>();
     let jobs = context.informers.of::<Job>();
-    crons.on_change({
-        let queue = queue.clone();
-        move |change| queue.add(change.object().key())
-    });
+    crons.feed(&queue);
     jobs.on_change({
         let queue = queue.clone();
         move |change| {
-            let owners = change.old().into_iter().chain(change.new()).filter_map(|job| owner_key(&job.meta));
+            let owners = change.states().filter_map(|job| owner_key(&kinds::CRON_JOBS, &job.meta));
             owners.for_each(|owner| queue.add(owner));
         }
     });
@@ -51,9 +48,8 @@ pub fn start(context: &Context) -> Running {
         jobs: jobs.clone(),
     };
     let stepped = (crons.clone(), queue.clone());
-    let mut running = Running::new(controller, queue, 2, [crons.until_synced(), jobs.until_synced()], move || {
-        crons.all().iter().map(|cron| cron.key()).collect()
-    });
+    let mut running =
+        Running::new(controller, queue, 2, [crons.until_synced(), jobs.until_synced()], move || crons.keys());
     let work = running.task;
     running.task = Box::pin(async move {
         tokio::join!(work, follow_clock(stepped.0, stepped.1));
@@ -74,11 +70,6 @@ async fn follow_clock(crons: Arc<Store<CronJob>>, queue: Arc<WorkQueue<ObjectKey
     if let Err(error) = result {
         tracing::warn!(controller = NAME, "follow the clock: {error}; schedules may be late when it is set");
     }
-}
-
-fn owner_key(job: &Meta) -> Option<ObjectKey> {
-    let owner = job.controller().filter(|owner| owner.kind == "CronJob")?;
-    Some(ObjectKey { namespace: job.namespace.clone(), name: owner.name.as_str().into() })
 }
 
 struct CronJobs {
@@ -105,12 +96,7 @@ impl Controller for CronJobs {
         if status != cron.status {
             self.write_status(&cron, &status).await?;
         }
-        match result {
-            Ok(next) => Ok(next.map_or(Action::Done, Action::After)),
-            // It ends with the namespace.
-            Err(error) if error.downcast_ref().is_some_and(is_namespace_terminating) => Ok(Action::Done),
-            Err(error) => Err(error),
-        }
+        Ok(result?.map_or(Action::Done, Action::After))
     }
 }
 

@@ -11,19 +11,17 @@ mod tests;
 
 use super::context::{Context, Running};
 use super::history::{self, History, NewRevision, hash_of};
-use super::ownership::claim_all;
+use super::ownership::{claim_all, follow, owners};
 use super::pod_control::PodControl;
+use super::seen::modify;
 use super::template_hash::template_hash;
-use crate::client::{Objects, Patch, is_namespace_terminating, kinds};
+use crate::client::{Patch, kinds};
 use crate::runtime::views::{ControllerRevision, DaemonSet, DaemonSetStatus, Node, Pod};
 use crate::runtime::{
-    Action, Change, Controller, EventType, Expectations, Meta, ObjectKey, Projection, Recorder, Store, Subject,
-    WorkQueue,
+    Action, Change, Controller, EventType, Expectations, ObjectKey, Projection, Recorder, Store, Subject, WorkQueue,
 };
-use anyhow::Context as _;
 use async_trait::async_trait;
 use failures::{Failures, Place};
-use futures::future::join_all;
 use jiff::Timestamp;
 use placement::{placement, pod, pod_on};
 use plan::{ByNode, Changes, by_node, manage, roll};
@@ -46,18 +44,8 @@ pub fn start(context: &Context) -> Running {
     let pods = context.informers.of::<Pod>();
     let nodes = context.informers.of::<Node>();
     let revisions = context.informers.of::<ControllerRevision>();
-    sets.on_change({
-        let queue = queue.clone();
-        move |change| queue.add(change.object().key())
-    });
-    pods.on_change({
-        let (queue, expectations, sets) = (queue.clone(), expectations.clone(), sets.clone());
-        move |change| {
-            pod_seen(change, &expectations);
-            let metas = change.old().into_iter().chain(change.new()).map(|pod| &pod.meta);
-            add_owners(&queue, &sets, metas);
-        }
-    });
+    sets.feed(&queue);
+    follow(&pods, &sets, &queue, &expectations);
     revisions.on_change({
         let (queue, sets) = (queue.clone(), sets.clone());
         move |change| {
@@ -65,7 +53,7 @@ pub fn start(context: &Context) -> Running {
             if matches!(change, Change::Added(revision) if revision.meta.controller().is_some()) {
                 return;
             }
-            add_owners(&queue, &sets, change.old().into_iter().chain(change.new()).map(|revision| &revision.meta));
+            owners(change, &sets).into_iter().for_each(|owner| queue.add(owner));
         }
     });
     nodes.on_change({
@@ -75,15 +63,13 @@ pub fn start(context: &Context) -> Running {
     let objects = context.objects(ACCOUNT);
     let recorder = Recorder::new(objects.clone(), NAME, "");
     let controller = DaemonSets {
-        control: PodControl { objects: objects.clone(), recorder, kind: kinds::DAEMON_SETS },
+        control: PodControl { objects: objects.clone(), recorder, kind: kinds::DAEMON_SETS, expectations },
         history: History {
-            objects: objects.clone(),
+            objects,
             revisions: revisions.clone(),
             kind: kinds::DAEMON_SETS,
             label: history::HASH_LABEL,
         },
-        objects,
-        expectations,
         failures: Failures::default(),
         sets: sets.clone(),
         pods: pods.clone(),
@@ -94,37 +80,8 @@ pub fn start(context: &Context) -> Running {
         queue,
         2,
         [sets.until_synced(), revisions.until_synced(), pods.until_synced(), nodes.until_synced()],
-        move || sets.all().iter().map(|set| set.key()).collect(),
+        move || sets.keys(),
     )
-}
-
-fn owner_key(meta: &Meta) -> Option<ObjectKey> {
-    let owner = meta.controller().filter(|owner| owner.kind == "DaemonSet")?;
-    Some(ObjectKey { namespace: meta.namespace.clone(), name: owner.name.as_str().into() })
-}
-
-/// The owners of what changed; of an orphan, or one that was released, any set that selects it.
-fn add_owners<'a>(queue: &WorkQueue<ObjectKey>, sets: &Store<DaemonSet>, metas: impl Iterator<Item = &'a Meta>) {
-    for meta in metas {
-        if meta.controller().is_some() {
-            owner_key(meta).into_iter().for_each(|owner| queue.add(owner));
-            continue;
-        }
-        for set in sets.in_namespace(&meta.namespace) {
-            if set.spec.selector.matches(&meta.labels) {
-                queue.add(set.key());
-            }
-        }
-    }
-}
-
-fn pod_seen(change: Change<'_, Pod>, expectations: &Expectations) {
-    let Some(owner) = owner_key(&change.object().meta) else { return };
-    match change {
-        Change::Added(_) => expectations.created(&owner, 1),
-        Change::Updated { new, .. } if !new.meta.is_deleting() => {}
-        Change::Updated { new: pod, .. } | Change::Deleted(pod) => expectations.deleted(&owner, &pod.meta.uid),
-    }
 }
 
 /// The sets to which the node is now something else than before.
@@ -144,10 +101,8 @@ fn node_changed(change: Change<'_, Node>, queue: &WorkQueue<ObjectKey>, sets: &S
 }
 
 struct DaemonSets {
-    objects: Objects,
     control: PodControl,
     history: History,
-    expectations: Arc<Expectations>,
     failures: Failures,
     sets: Arc<Store<DaemonSet>>,
     pods: Arc<Store<Pod>>,
@@ -170,7 +125,7 @@ impl Controller for DaemonSets {
 
     async fn reconcile(&self, key: &ObjectKey) -> anyhow::Result<Action> {
         let Some(set) = self.sets.get(key) else {
-            self.expectations.forget(key);
+            self.control.expectations.forget(key);
             return Ok(Action::Done);
         };
         if set.spec.selector.is_empty() {
@@ -187,7 +142,7 @@ impl Controller for DaemonSets {
         let mut nodes = self.nodes.all();
         nodes.sort_by(|one, two| one.meta.name.cmp(&two.meta.name));
         let hash = versions.hash.clone();
-        let settled = self.expectations.satisfied(key);
+        let settled = self.control.expectations.satisfied(key);
         let updated = if settled { self.update(key, &set, &nodes, versions).await } else { Ok(Action::Done) };
         let pods = by_node(self.claimed(&set).await?);
         let status = plan::status(&set, &nodes, &pods, &hash, Timestamp::now(), settled);
@@ -198,18 +153,14 @@ impl Controller for DaemonSets {
         } else {
             Action::Done
         };
-        match updated {
-            Ok(action) => Ok(action.sooner(again)),
-            // It ends with the namespace.
-            Err(error) if error.downcast_ref().is_some_and(is_namespace_terminating) => Ok(Action::Done),
-            Err(error) => Err(error),
-        }
+        Ok(updated?.sooner(again))
     }
 }
 
 impl DaemonSets {
     async fn claimed(&self, set: &DaemonSet) -> anyhow::Result<Vec<Arc<Pod>>> {
-        claim_all(&self.objects, &kinds::DAEMON_SETS, &set.meta, Some(&set.spec.selector), &self.pods, |_| true).await
+        claim_all(&self.control.objects, &kinds::DAEMON_SETS, &set.meta, Some(&set.spec.selector), &self.pods, |_| true)
+            .await
     }
 
     /// Find or make the revision of the current template. None: try again when the caches show what
@@ -231,11 +182,9 @@ impl DaemonSets {
                 data,
                 number,
             };
-            return match self.history.create(&set.meta, new).await {
-                Ok(Some(made)) => Ok(Some(Versions { hash: hash_of(&made).to_owned(), old })),
-                Ok(None) => self.collided(set).await.map(|()| None),
-                Err(error) if error.downcast_ref().is_some_and(is_namespace_terminating) => Ok(None),
-                Err(error) => Err(error),
+            return match self.history.create(&set.meta, new).await? {
+                Some(made) => Ok(Some(Versions { hash: hash_of(&made).to_owned(), old })),
+                None => self.collided(set).await.map(|()| None),
             };
         };
         let hash = hash_of(&current).to_owned();
@@ -255,7 +204,10 @@ impl DaemonSets {
                 continue;
             }
             let patch = json!({ "metadata": { "uid": &*pod.meta.uid, "labels": { history::HASH_LABEL: hash } } });
-            self.objects.patch(&kinds::PODS, &pod.meta.namespace, &pod.meta.name, "", Patch::Merge, &patch).await?;
+            self.control
+                .objects
+                .patch(&kinds::PODS, &pod.meta.namespace, &pod.meta.name, "", Patch::Merge, &patch)
+                .await?;
         }
         for other in others {
             self.history.delete(other).await?;
@@ -293,7 +245,7 @@ impl DaemonSets {
         self.tell_of_ended(set, &changes);
         self.apply(key, set, &hash, changes).await?;
         // What was just done must show before more is done.
-        if &*set.spec.update_strategy.kind == "RollingUpdate" && self.expectations.satisfied(key) {
+        if &*set.spec.update_strategy.kind == "RollingUpdate" && self.control.expectations.satisfied(key) {
             let pods = by_node(self.claimed(set).await?);
             self.apply(key, set, &hash, roll(set, nodes, &pods, &hash, now)).await?;
         }
@@ -323,22 +275,12 @@ impl DaemonSets {
         changes.create.truncate(BURST);
         changes.delete.truncate(BURST);
         let deleted = changes.delete.iter().map(|pod| pod.meta.uid.clone());
-        self.expectations.expect(key, changes.create.len(), deleted);
+        self.control.expectations.expect(key, changes.create.len(), deleted);
         let template = if changes.create.is_empty() { Value::Null } else { pod(set, hash) };
         let pods = changes.create.iter().map(|node| pod_on(template.clone(), node));
-        let created = self.control.create_slowly(&set.meta, pods).await.map_err(|(error, missing)| {
-            self.expectations.created(key, missing);
-            error
-        });
-        let deletions = changes.delete.iter().map(|pod| async {
-            let result = self.control.delete(&set.meta, &pod.meta).await;
-            if result.is_err() {
-                self.expectations.deleted(key, &pod.meta.uid);
-            }
-            result
-        });
-        let deleted = join_all(deletions).await.into_iter().collect::<Result<Vec<()>, _>>();
-        created.and(deleted.map(|_| ()))
+        let created = self.control.create_slowly(&set.meta, pods).await.map_err(|(error, _)| error);
+        let deleted = self.control.delete_all(&set.meta, &changes.delete).await;
+        created.and(deleted.map_or(Ok(()), Err))
     }
 
     /// Delete revisions beyond the limit that no pod runs.
@@ -389,17 +331,11 @@ impl DaemonSets {
     }
 
     async fn modify_status(&self, set: &DaemonSet, change: impl Fn(&mut Value)) -> anyhow::Result<()> {
-        let meta = &set.meta;
-        self.objects
-            .modify(&kinds::DAEMON_SETS, &meta.namespace, &meta.name, "status", |live| {
-                let before = live["status"].clone();
-                if live["metadata"]["uid"].as_str() == Some(&*meta.uid) {
-                    change(live);
-                }
-                live["status"] != before
-            })
-            .await
-            .with_context(|| format!("write the status of daemon set {}", meta.key()))?;
-        Ok(())
+        let change = |live: &mut Value| {
+            let before = live["status"].clone();
+            change(live);
+            live["status"] != before
+        };
+        modify(&self.control.objects, &kinds::DAEMON_SETS, &set.meta, "status", change).await.map(drop)
     }
 }

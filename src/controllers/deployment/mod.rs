@@ -10,10 +10,10 @@ mod tests;
 mod working;
 
 use super::context::{Context, Running};
-use super::ownership::{claim_all, controller_reference};
+use super::ownership::{claim_all, controller_reference, owner_key, owners};
 use super::pod_control::message;
+use super::seen::{modify, write_status};
 use super::template_hash;
-use crate::api::time::seconds;
 use crate::client::{self, DeleteOptions, Objects, is_already_exists, is_namespace_terminating, is_not_found, kinds};
 use crate::runtime::views::{Deployment, DeploymentStatus, Pod, ReplicaSet};
 use crate::runtime::{
@@ -33,41 +33,19 @@ pub fn start(context: &Context) -> Running {
     let deployments = context.informers.of::<Deployment>();
     let sets = context.informers.of::<ReplicaSet>();
     let pods = context.informers.of::<Pod>();
-    deployments.on_change({
-        let queue = queue.clone();
-        move |change| queue.add(change.object().key())
-    });
+    deployments.feed(&queue);
     sets.on_change({
         let (queue, deployments) = (queue.clone(), deployments.clone());
-        move |change| {
-            for set in change.old().into_iter().chain(change.new()) {
-                match set.meta.controller() {
-                    Some(owner) if owner.kind == "Deployment" => {
-                        queue
-                            .add(ObjectKey { namespace: set.meta.namespace.clone(), name: owner.name.as_str().into() });
-                    }
-                    Some(_) => {}
-                    None => deployments
-                        .in_namespace(&set.meta.namespace)
-                        .iter()
-                        .filter(|deployment| deployment.spec.selector.matches(&set.meta.labels))
-                        .for_each(|deployment| queue.add(deployment.key())),
-                }
-            }
-        }
+        move |change| owners(change, &deployments).into_iter().for_each(|owner| queue.add(owner))
     });
     // Recreate waits until the last old pod is gone.
     pods.on_change({
         let (queue, deployments, sets) = (queue.clone(), deployments.clone(), sets.clone());
         move |change| {
+            let pod = &change.object().meta;
             let gone = change.new().is_none_or(|pod| pod.is_terminal());
-            let Some(owner) = change.object().meta.controller().filter(|owner| gone && owner.kind == "ReplicaSet")
-            else {
-                return;
-            };
-            let Some(set) = sets.find(&change.object().meta.namespace, &owner.name) else { return };
-            let Some(owner) = set.meta.controller().filter(|owner| owner.kind == "Deployment") else { return };
-            let key = ObjectKey { namespace: set.meta.namespace.clone(), name: owner.name.as_str().into() };
+            let set = owner_key(&kinds::REPLICA_SETS, pod).filter(|_| gone).and_then(|key| sets.get(&key));
+            let Some(key) = set.and_then(|set| owner_key(&kinds::DEPLOYMENTS, &set.meta)) else { return };
             if deployments.get(&key).is_some_and(|deployment| &*deployment.spec.strategy.kind == "Recreate") {
                 queue.add(key);
             }
@@ -85,7 +63,7 @@ pub fn start(context: &Context) -> Running {
         queue,
         4,
         [deployments.until_synced(), sets.until_synced(), pods.until_synced()],
-        move || deployments.all().iter().map(|deployment| deployment.key()).collect(),
+        move || deployments.keys(),
     )
 }
 
@@ -130,7 +108,7 @@ impl Controller for Deployments {
             }
         }
         if let Some(status) = status_changes(&deployment, &plan.status) {
-            self.write_status(&deployment, status).await?;
+            write_status(&self.objects, &kinds::DEPLOYMENTS, &deployment.meta, &status).await?;
         }
         Ok(status::next_look(&deployment, &plan.status, now).map_or(Action::Done, Action::After))
     }
@@ -168,18 +146,11 @@ impl Deployments {
                 }
             }
             Change::Revision(revision) => {
-                let meta = &deployment.meta;
-                self.objects
-                    .modify(&kinds::DEPLOYMENTS, &meta.namespace, &meta.name, "status", |live| {
-                        if live["metadata"]["uid"].as_str() != Some(&*meta.uid)
-                            || live["metadata"]["annotations"][REVISION].as_str() == Some(&revision)
-                        {
-                            return false;
-                        }
-                        live["metadata"]["annotations"][REVISION] = revision.as_str().into();
-                        true
-                    })
-                    .await?;
+                let change = |live: &mut Value| {
+                    let live = &mut live["metadata"]["annotations"][REVISION];
+                    std::mem::replace(live, revision.as_str().into()) != revision.as_str()
+                };
+                modify(&self.objects, &kinds::DEPLOYMENTS, &deployment.meta, "status", change).await?;
                 Ok(true)
             }
         }
@@ -228,7 +199,7 @@ impl Deployments {
                 let next = status::conditions::progressing("False", "ReplicaSetCreateError", text, Timestamp::now());
                 status::conditions::set(&mut status.conditions, next);
                 if let Some(status) = status_changes(deployment, &status) {
-                    self.write_status(deployment, status).await?;
+                    write_status(&self.objects, &kinds::DEPLOYMENTS, &deployment.meta, &status).await?;
                 }
                 Err(error.into())
             }
@@ -250,7 +221,7 @@ impl Deployments {
         let collisions = deployment.status.collision_count.unwrap_or_default() + 1;
         let status = DeploymentStatus { collision_count: Some(collisions), ..deployment.status.clone() };
         if let Some(status) = status_changes(deployment, &status) {
-            self.write_status(deployment, status).await?;
+            write_status(&self.objects, &kinds::DEPLOYMENTS, &deployment.meta, &status).await?;
         }
         Ok(())
     }
@@ -286,20 +257,6 @@ impl Deployments {
             let text = format!("Scaled {direction} replica set {} from {before} to {size}", working.name());
             self.recorder.event(&self.subject(deployment), EventType::Normal, "ScalingReplicaSet", text);
         }
-        Ok(())
-    }
-
-    async fn write_status(&self, deployment: &Deployment, status: Value) -> anyhow::Result<()> {
-        let meta = &deployment.meta;
-        self.objects
-            .modify(&kinds::DEPLOYMENTS, &meta.namespace, &meta.name, "status", |live| {
-                if live["metadata"]["uid"].as_str() != Some(&*meta.uid) || live["status"] == status {
-                    return false;
-                }
-                live["status"] = status.clone();
-                true
-            })
-            .await?;
         Ok(())
     }
 }
@@ -345,23 +302,6 @@ fn status_changes(deployment: &Deployment, next: &DeploymentStatus) -> Option<Va
     if let Some(collisions) = next.collision_count {
         status["collisionCount"] = collisions.into();
     }
-    status["conditions"] = next.conditions.iter().map(condition).collect();
+    status["conditions"] = next.conditions.iter().map(Condition::wire).collect();
     Some(status)
-}
-
-fn condition(condition: &Condition) -> Value {
-    let mut value = json!({
-        "type": &*condition.kind,
-        "status": &*condition.status,
-        "reason": &*condition.reason,
-        "message": &*condition.message,
-    });
-    let times =
-        [("lastTransitionTime", condition.last_transition_time), ("lastUpdateTime", condition.last_update_time)];
-    for (field, time) in times {
-        if let Some(time) = time {
-            value[field] = seconds(time).into();
-        }
-    }
-    value
 }

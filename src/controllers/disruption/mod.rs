@@ -96,7 +96,7 @@ fn pod_changed(
 ) {
     let pod = change.object();
     let in_namespace = budgets.in_namespace(&pod.meta.namespace);
-    for state in change.old().into_iter().chain(change.new()) {
+    for state in change.states() {
         for budget in in_namespace.iter().filter(|budget| budget.selects(&state.meta.labels)) {
             queue.add(Key::Budget(budget.key()));
         }

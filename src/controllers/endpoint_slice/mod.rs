@@ -4,15 +4,16 @@ mod plan;
 
 use super::context::{Context, Running};
 use super::ownership::controller_reference;
+use super::pod_control::message;
 use super::service_pods::{HEADLESS, LAST_CHANGE, is_relevant, labels, last_change, selects};
-use crate::client::{DeleteOptions, Objects, is_namespace_terminating, is_not_found, kinds};
+use super::slices::{Change, Slices};
+use crate::client::{is_conflict, is_namespace_terminating, kinds};
 use crate::runtime::views::{EndpointSlice, Node, Pod, Service};
 use crate::runtime::{
-    Action, Change as Seen, Controller, EventType, Expectations, ObjectKey, Projection, Recorder, Store, Subject,
-    WorkQueue,
+    Action, Change as Seen, Controller, EventType, ObjectKey, Projection, Recorder, Store, Subject, WorkQueue,
 };
 use async_trait::async_trait;
-use plan::{Change, Content};
+use plan::Content;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,50 +23,22 @@ const MANAGED_BY: &str = "endpointslice-controller.k8s.io";
 
 pub fn start(context: &Context) -> Running {
     let queue = Arc::new(WorkQueue::default());
-    let expectations = Arc::new(Expectations::default());
     let services = context.informers.of::<Service>();
     let pods = context.informers.of::<Pod>();
     let slices = context.informers.of::<EndpointSlice>();
     let nodes = context.informers.of::<Node>();
-    services.on_change({
-        let queue = queue.clone();
-        move |change| queue.add(change.object().key())
-    });
+    services.feed(&queue);
     pods.on_change({
         let (queue, services) = (queue.clone(), services.clone());
         move |change| pod_changed(change, &services, &queue)
     });
-    slices.on_change({
-        let (queue, expectations) = (queue.clone(), expectations.clone());
-        move |change| {
-            let slice = change.object();
-            let ours = slice.meta.label(EndpointSlice::MANAGED_BY_LABEL) == Some(MANAGED_BY);
-            let Some(service) = slice.meta.label(EndpointSlice::SERVICE_LABEL).filter(|_| ours) else { return };
-            let key = ObjectKey { namespace: slice.meta.namespace.clone(), name: service.into() };
-            match change {
-                Seen::Added(_) => expectations.created(&key, 1),
-                Seen::Deleted(_) => expectations.deleted(&key, &slice.meta.uid),
-                Seen::Updated { .. } => {}
-            }
-            queue.add(key);
-        }
-    });
-    let controller = EndpointSlices {
-        objects: context.objects(NAME),
-        recorder: context.recorder(NAME),
-        expectations,
-        services: services.clone(),
-        pods: pods.clone(),
-        slices: slices.clone(),
-        nodes: nodes.clone(),
-    };
-    Running::new(
-        controller,
-        queue,
-        4,
-        [services.until_synced(), pods.until_synced(), slices.until_synced(), nodes.until_synced()],
-        move || services.all().iter().map(|service| service.key()).collect(),
-    )
+    let objects = context.objects(NAME);
+    let slices = Slices { objects, store: slices, manager: MANAGED_BY, expectations: Arc::default() };
+    slices.feed(&queue);
+    let synced = [services.until_synced(), pods.until_synced(), slices.store.until_synced(), nodes.until_synced()];
+    let controller =
+        EndpointSlices { recorder: context.recorder(NAME), services: services.clone(), pods, slices, nodes };
+    Running::new(controller, queue, 4, synced, move || services.keys())
 }
 
 /// The Services that select a pod, before or after the change.
@@ -74,19 +47,17 @@ pub fn pod_changed(change: Seen<'_, Pod>, services: &Store<Service>, queue: &Wor
         return;
     }
     for service in services.in_namespace(&change.object().meta.namespace) {
-        if change.old().into_iter().chain(change.new()).any(|pod| selects(&service, pod)) {
+        if change.states().any(|pod| selects(&service, pod)) {
             queue.add(service.key());
         }
     }
 }
 
 struct EndpointSlices {
-    objects: Objects,
     recorder: Recorder,
-    expectations: Arc<Expectations>,
     services: Arc<Store<Service>>,
     pods: Arc<Store<Pod>>,
-    slices: Arc<Store<EndpointSlice>>,
+    slices: Slices,
     nodes: Arc<Store<Node>>,
 }
 
@@ -101,22 +72,16 @@ impl Controller for EndpointSlices {
     async fn reconcile(&self, key: &ObjectKey) -> anyhow::Result<Action> {
         let Some(service) = self.services.get(key) else {
             // The garbage collector deletes the slices with their owner.
-            self.expectations.forget(key);
+            self.slices.expectations.forget(key);
             return Ok(Action::Done);
         };
         let done = service.selector.is_none() || &*service.kind == "ExternalName" || service.meta.is_deleting();
-        if done || !self.expectations.satisfied(key) {
+        if done || !self.slices.are_settled(key) {
             return Ok(Action::Done);
         }
         let pods: Vec<Arc<Pod>> =
             self.pods.in_namespace(&key.namespace).into_iter().filter(|pod| selects(&service, pod)).collect();
-        let existing: Vec<Arc<EndpointSlice>> = self
-            .slices
-            .by_index(EndpointSlice::SERVICE, &key.to_string())
-            .into_iter()
-            .filter(|slice| slice.meta.label(EndpointSlice::MANAGED_BY_LABEL) == Some(MANAGED_BY))
-            .filter(|slice| !slice.meta.is_deleting())
-            .collect();
+        let existing = self.slices.of(key);
         let labels = slice_labels(&service);
         let mut changes = Vec::new();
         let families: Vec<&str> = if service.ip_families.is_empty() {
@@ -131,38 +96,27 @@ impl Controller for EndpointSlices {
         }
         let foreign = existing.iter().filter(|slice| !families.contains(&&*slice.address_type));
         changes.extend(foreign.map(|slice| Change::Delete(slice.clone())));
-        if changes.is_empty() {
-            return Ok(Action::Done);
-        }
-        let creations = changes.iter().filter(|change| matches!(change, Change::Create(_))).count();
-        let deletions: Vec<Arc<str>> = changes
-            .iter()
-            .filter_map(|change| match change {
-                Change::Delete(slice) => Some(slice.meta.uid.clone()),
-                _ => None,
-            })
-            .collect();
-        self.expectations.expect(key, creations, deletions);
         let trigger = last_change(&service, &pods);
-        for change in changes {
-            if let Err(error) = self.apply(&service, change, trigger.as_deref()).await {
-                // What was not written will not be seen; the next try plans anew.
-                self.expectations.forget(key);
-                if is_namespace_terminating(&error) {
-                    return Ok(Action::Done);
-                }
-                let text = format!(
-                    "Error updating Endpoint Slices for Service {key}: {}",
-                    super::pod_control::message(&error)
-                );
-                let subject = Subject::of(&kinds::SERVICES, &service.meta);
-                if !crate::client::is_conflict(&error) {
-                    self.recorder.event(&subject, EventType::Warning, "FailedToUpdateEndpointSlices", text);
-                }
-                return Err(error.into());
-            }
-        }
+        let object = |content, old: Option<&EndpointSlice>| object(&service, content, old, trigger.as_deref());
+        let changes = changes.into_iter().map(|change| match change {
+            Change::Create(content) => Change::Create(object(content, None)),
+            Change::Update(old, content) => Change::Update(old.clone(), object(content, Some(&old))),
+            Change::Delete(old) => Change::Delete(old),
+        });
+        self.slices.write(key, changes.collect()).await.inspect_err(|error| self.tell(&service, error))?;
         Ok(Action::Done)
+    }
+}
+
+impl EndpointSlices {
+    fn tell(&self, service: &Service, error: &kube::Error) {
+        if is_namespace_terminating(error) || is_conflict(error) {
+            return;
+        }
+        let (key, error) = (service.key(), message(error));
+        let text = format!("Error updating Endpoint Slices for Service {key}: {error}");
+        let subject = Subject::of(&kinds::SERVICES, &service.meta);
+        self.recorder.event(&subject, EventType::Warning, "FailedToUpdateEndpointSlices", text);
     }
 }
 
@@ -174,50 +128,20 @@ fn slice_labels(service: &Service) -> BTreeMap<String, String> {
     labels
 }
 
-fn fill(object: &mut Value, content: &Content, trigger: Option<&str>) {
-    object["addressType"] = (*content.address_type).into();
-    object["endpoints"] = json!(content.endpoints);
-    object["ports"] = json!(content.ports);
-    object["metadata"]["labels"] = json!(content.labels);
-    if let Some(trigger) = trigger {
-        object["metadata"]["annotations"][LAST_CHANGE] = trigger.into();
-    }
-}
-
-impl EndpointSlices {
-    async fn apply(&self, service: &Service, change: Change, trigger: Option<&str>) -> Result<(), kube::Error> {
-        let namespace = &*service.meta.namespace;
-        match change {
-            Change::Create(content) => {
-                let mut object = json!({ "metadata": {
-                    "generateName": format!("{}-", service.meta.name),
-                    "namespace": namespace,
-                    "ownerReferences": [controller_reference(&kinds::SERVICES, &service.meta)],
-                } });
-                fill(&mut object, &content, trigger);
-                self.objects.create(&kinds::ENDPOINT_SLICES, namespace, object).await?;
-            }
-            Change::Update(slice, content) => {
-                let mut object = json!({ "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": {
-                    "name": &*slice.meta.name,
-                    "namespace": namespace,
-                    "uid": &*slice.meta.uid,
-                    "resourceVersion": &*slice.meta.resource_version,
-                    "generateName": format!("{}-", service.meta.name),
-                    "annotations": slice.meta.annotations,
-                    "ownerReferences": [controller_reference(&kinds::SERVICES, &service.meta)],
-                } });
-                fill(&mut object, &content, trigger);
-                self.objects.update(&kinds::ENDPOINT_SLICES, namespace, &slice.meta.name, "", &object).await?;
-            }
-            Change::Delete(slice) => {
-                let options = DeleteOptions::of(&slice.meta.uid);
-                match self.objects.delete(&kinds::ENDPOINT_SLICES, namespace, &slice.meta.name, &options).await {
-                    Err(error) if !is_not_found(&error) => return Err(error),
-                    _ => {}
-                }
-            }
-        }
-        Ok(())
-    }
+/// A slice as it is written, in the place of an old one.
+fn object(service: &Service, content: Content, old: Option<&EndpointSlice>, trigger: Option<&str>) -> Value {
+    let mut annotations = old.map(|old| old.meta.annotations.clone()).unwrap_or_default();
+    annotations.extend(trigger.map(|trigger| (LAST_CHANGE.to_owned(), trigger.to_owned())));
+    json!({
+        "metadata": {
+            "generateName": format!("{}-", service.meta.name),
+            "namespace": &*service.meta.namespace,
+            "labels": content.labels,
+            "annotations": annotations,
+            "ownerReferences": [controller_reference(&kinds::SERVICES, &service.meta)],
+        },
+        "addressType": content.address_type,
+        "endpoints": content.endpoints,
+        "ports": content.ports,
+    })
 }

@@ -4,6 +4,7 @@
 //! with room, then new slices. So a rollout touches few of many slices.
 
 use crate::controllers::service_pods::{address, hostname, target_port};
+use crate::controllers::slices::Change;
 use crate::runtime::views::{
     Endpoint, EndpointConditions, EndpointPort, EndpointSlice, Node, Pod, Service, TargetReference,
 };
@@ -21,13 +22,6 @@ pub struct Content {
     pub ports: Vec<EndpointPort>,
     pub endpoints: Vec<Endpoint>,
     pub labels: BTreeMap<String, String>,
-}
-
-#[derive(Debug, PartialEq)]
-pub enum Change {
-    Create(Content),
-    Update(Arc<EndpointSlice>, Content),
-    Delete(Arc<EndpointSlice>),
 }
 
 /// Ports to endpoints: pods with another number behind the same named port go to slices of their own.
@@ -86,7 +80,7 @@ pub fn plan(
     labels: &BTreeMap<String, String>,
     mut desired: Desired,
     existing: &[Arc<EndpointSlice>],
-) -> Vec<Change> {
+) -> Vec<Change<Content>> {
     if desired.is_empty() {
         // A Service without endpoints has one empty slice, so that "none" can be told from "not yet".
         desired.insert(Vec::new(), Vec::new());
@@ -188,7 +182,7 @@ mod tests {
         Arc::new(Pod::project(serde_json::from_value(pod).expect("a pod")))
     }
 
-    fn stored(change: &Change, number: usize) -> Arc<EndpointSlice> {
+    fn stored(change: &Change<Content>, number: usize) -> Arc<EndpointSlice> {
         let Change::Create(content) = change else { panic!("creates: {change:?}") };
         let mut slice = EndpointSlice {
             address_type: content.address_type.clone(),
@@ -201,7 +195,7 @@ mod tests {
         Arc::new(slice)
     }
 
-    fn run(service: &Service, pods: &[Arc<Pod>], existing: &[Arc<EndpointSlice>]) -> Vec<Change> {
+    fn run(service: &Service, pods: &[Arc<Pod>], existing: &[Arc<EndpointSlice>]) -> Vec<Change<Content>> {
         plan("IPv4", &BTreeMap::new(), desired(service, pods, |_| None, "IPv4"), existing)
     }
 

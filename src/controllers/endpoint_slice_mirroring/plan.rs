@@ -5,6 +5,7 @@ use crate::client::{kinds, typed};
 use crate::controllers::endpoints::Endpoints;
 use crate::controllers::ownership::controller_reference;
 use crate::controllers::service_pods::LAST_CHANGE;
+use crate::controllers::slices::Change;
 use crate::runtime::views::{Endpoint, EndpointPort, EndpointSlice};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -33,13 +34,6 @@ pub struct Desired {
     pub invalid: usize,
     /// Addresses without a place, those too.
     pub skipped: usize,
-}
-
-#[derive(Debug, PartialEq)]
-pub enum Change {
-    Create(Value),
-    Update(Arc<EndpointSlice>, Value),
-    Delete(Arc<EndpointSlice>),
 }
 
 /// An address and the UID of what it leads to.
@@ -114,7 +108,7 @@ fn endpoint(ip: IpAddr, address: &Value, ready: bool) -> Value {
 
 /// From what is there to what should be: one slice for each set of ports and address type.
 /// `existing`: the slices of this controller for the Endpoints.
-pub fn plan(endpoints: &Endpoints, desired: Vec<Content>, existing: &[Arc<EndpointSlice>]) -> Vec<Change> {
+pub fn plan(endpoints: &Endpoints, desired: Vec<Content>, existing: &[Arc<EndpointSlice>]) -> Vec<Change<Value>> {
     let mut labels = endpoints.meta.labels.clone();
     labels.insert(EndpointSlice::SERVICE_LABEL.to_owned(), endpoints.meta.name.to_string());
     labels.insert(EndpointSlice::MANAGED_BY_LABEL.to_owned(), MANAGED_BY.to_owned());

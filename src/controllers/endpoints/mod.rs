@@ -6,9 +6,9 @@ mod plan;
 use super::context::{Context, Running};
 use super::endpoint_slice::pod_changed;
 use super::service_pods::{LAST_CHANGE, labels, last_change, selects};
-use crate::client::{DeleteOptions, Kind, Objects, is_namespace_terminating, is_not_found, kinds};
+use crate::client::{DeleteOptions, Objects, is_not_found, kinds};
 use crate::runtime::views::{Pod, Service};
-use crate::runtime::{Action, Controller, Meta, ObjectKey, Projection, Store, WorkQueue};
+use crate::runtime::{Action, Controller, Meta, ObjectKey, Store, WorkQueue, whole};
 use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -27,37 +27,19 @@ pub struct Endpoints {
     pub subsets: Option<Vec<Value>>,
 }
 
-impl Projection for Endpoints {
-    type Object = Self;
-
-    const KIND: Kind = kinds::ENDPOINTS;
-
-    fn project(object: Self) -> Self {
-        object
-    }
-
-    fn meta(&self) -> &Meta {
-        &self.meta
-    }
-}
+whole!(Endpoints, kinds::ENDPOINTS);
 
 pub fn start(context: &Context) -> Running {
     let queue = Arc::new(WorkQueue::default());
     let services = context.informers.of::<Service>();
     let pods = context.informers.of::<Pod>();
     let endpoints = context.informers.of::<Endpoints>();
-    services.on_change({
-        let queue = queue.clone();
-        move |change| queue.add(change.object().key())
-    });
+    services.feed(&queue);
     pods.on_change({
         let (queue, services) = (queue.clone(), services.clone());
         move |change| pod_changed(change, &services, &queue)
     });
-    endpoints.on_change({
-        let queue = queue.clone();
-        move |change| queue.add(change.object().key())
-    });
+    endpoints.feed(&queue);
     let controller = Controlled {
         objects: context.objects(NAME),
         services: services.clone(),
@@ -69,7 +51,7 @@ pub fn start(context: &Context) -> Running {
         queue,
         4,
         [services.until_synced(), pods.until_synced(), endpoints.until_synced()],
-        move || services.all().iter().map(|service| service.key()).collect(),
+        move || services.keys(),
     )
 }
 
@@ -136,7 +118,6 @@ impl Controller for Controlled {
         };
         match written {
             Ok(_) => Ok(Action::Done),
-            Err(error) if is_namespace_terminating(&error) => Ok(Action::Done),
             Err(error) => Err(error.into()),
         }
     }

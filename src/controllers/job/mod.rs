@@ -12,14 +12,13 @@ mod tests;
 mod track;
 
 use super::context::{Context, Running};
-use super::ownership::{Claims, claim_with};
+use super::ownership::{Claims, claim_with, owner_key, owners};
 use super::pod_control::{PodControl, pod_from_template};
 use crate::api::time::seconds;
-use crate::client::{Objects, Patch, is_conflict, is_invalid, is_namespace_terminating, is_not_found, kinds};
+use crate::client::{Patch, is_conflict, is_invalid, is_not_found, kinds};
 use crate::runtime::views::{Job, JobStatus, Pod};
 use crate::runtime::{
-    Action, Change, Controller, EventType, Expectations, Meta, ObjectKey, Projection, Recorder, Store, Subject,
-    WorkQueue,
+    Action, Change, Controller, EventType, Expectations, ObjectKey, Projection, Store, Subject, WorkQueue,
 };
 use anyhow::Context as _;
 use async_trait::async_trait;
@@ -83,13 +82,13 @@ pub fn start(context: &Context) -> Running {
         };
         move |change| watched.pod_changed(change)
     });
-    let objects = context.objects(NAME);
-    let recorder = context.recorder(NAME);
     let controller = Jobs {
-        control: PodControl { objects: objects.clone(), recorder: recorder.clone(), kind: kinds::JOBS },
-        objects,
-        recorder,
-        expectations,
+        control: PodControl {
+            objects: context.objects(NAME),
+            recorder: context.recorder(NAME),
+            kind: kinds::JOBS,
+            expectations,
+        },
         releases,
         jobs: jobs.clone(),
         pods: pods.clone(),
@@ -98,11 +97,6 @@ pub fn start(context: &Context) -> Running {
     Running::new(controller, queue, 4, [jobs.until_synced(), pods.until_synced()], move || {
         jobs.all().iter().map(|job| Key::Job(job.key())).collect()
     })
-}
-
-fn owner_key(pod: &Meta) -> Option<ObjectKey> {
-    let owner = pod.controller().filter(|owner| owner.kind == "Job")?;
-    Some(ObjectKey { namespace: pod.namespace.clone(), name: owner.name.as_str().into() })
 }
 
 /// Whether nobody else will remove the finalizer of a pod.
@@ -114,7 +108,7 @@ fn is_orphan(jobs: &Store<Job>, pod: &Pod) -> bool {
     if owner.kind != "Job" || owner.api_version != kinds::JOBS.api_version() {
         return false;
     }
-    let job = owner_key(&pod.meta).and_then(|key| jobs.get(&key)).filter(|job| job.meta.uid == owner.uid);
+    let job = owner_key(&kinds::JOBS, &pod.meta).and_then(|key| jobs.get(&key)).filter(|job| job.meta.uid == owner.uid);
     job.is_none_or(|job| !is_managed_elsewhere(&job) && job.finished().is_some())
 }
 
@@ -133,28 +127,16 @@ struct Watched {
 impl Watched {
     fn pod_changed(&self, change: Change<'_, Pod>) {
         let pod = change.object();
-        for owner in change.old().into_iter().chain(change.new()).filter_map(|pod| owner_key(&pod.meta)) {
-            match change {
-                Change::Added(_) => self.expectations.created(&owner, 1),
-                Change::Updated { new, .. } if !new.meta.is_deleting() => {}
-                Change::Updated { .. } | Change::Deleted(_) => self.expectations.deleted(&owner, &pod.meta.uid),
-            }
-            if matches!(change, Change::Deleted(_)) || !plan::has_finalizer(pod) {
-                self.releases.deleted(&owner, &pod.meta.uid);
-            }
-            self.queue.add(Key::Job(owner));
+        let owner_of = |pod: &Arc<Pod>| owner_key(&kinds::JOBS, &pod.meta);
+        if let Some(owner) = owner_of(pod) {
+            self.expectations.observe(&owner, change);
         }
-        let Some(pod) = change.new() else { return };
-        if is_orphan(&self.jobs, pod) {
+        if matches!(change, Change::Deleted(_)) || !plan::has_finalizer(pod) {
+            change.states().filter_map(owner_of).for_each(|owner| self.releases.deleted(&owner, &pod.meta.uid));
+        }
+        owners(change, &self.jobs).into_iter().for_each(|owner| self.queue.add(Key::Job(owner)));
+        if let Some(pod) = change.new().filter(|pod| is_orphan(&self.jobs, pod)) {
             self.queue.add(Key::Orphan(pod.key()));
-        }
-        // One that was released, too: any Job that selects it may want it.
-        if pod.meta.controller().is_none() {
-            for job in self.jobs.in_namespace(&pod.meta.namespace) {
-                if job.spec.selector.matches(&pod.meta.labels) {
-                    self.queue.add(Key::Job(job.key()));
-                }
-            }
         }
     }
 }
@@ -170,10 +152,7 @@ struct Known {
 }
 
 struct Jobs {
-    objects: Objects,
     control: PodControl,
-    recorder: Recorder,
-    expectations: Arc<Expectations>,
     /// Finalizers that were removed.
     releases: Arc<Expectations>,
     jobs: Arc<Store<Job>>,
@@ -203,7 +182,7 @@ impl Controller for Jobs {
 impl Jobs {
     async fn sync(&self, key: &ObjectKey) -> anyhow::Result<Action> {
         let Some(job) = self.jobs.get(key) else {
-            self.expectations.forget(key);
+            self.control.expectations.forget(key);
             self.releases.forget(key);
             self.known.lock().remove(key);
             return Ok(Action::Done);
@@ -218,19 +197,19 @@ impl Jobs {
         let known = self.known.lock().get(key).filter(|known| known.uid == job.meta.uid).cloned().unwrap_or_default();
         // What was just done must show before more is done: a pod is counted once.
         let shown = revision(&job.meta.resource_version) >= known.written;
-        if !shown || !self.expectations.satisfied(key) || !self.releases.satisfied(key) {
+        if !shown || !self.control.expectations.satisfied(key) || !self.releases.satisfied(key) {
             return Ok(Action::Done);
         }
         let claims =
             Claims { owner_kind: &kinds::JOBS, selector: Some(&job.spec.selector), finalizer: Some(FINALIZER) };
-        let pods = claim_with(&self.objects, &claims, &job.meta, &self.pods, |_| true).await?;
+        let pods = claim_with(&self.control.objects, &claims, &job.meta, &self.pods, |_| true).await?;
         let round = Round::new(&job, &pods, known.backoff, Timestamp::now());
         let decision = round.decide();
         let (outcome, failed) = self.apply(key, &job, &decision.pods).await;
         let written = self.count(key, &job, &round, &decision, outcome).await?;
         match failed {
-            Some(error) if !is_namespace_terminating(&error) => Err(error.into()),
-            _ => Ok(decision.again.filter(|_| !written).map_or(Action::Done, Action::After)),
+            Some(error) => Err(error.into()),
+            None => Ok(decision.again.filter(|_| !written).map_or(Action::Done, Action::After)),
         }
     }
 
@@ -239,14 +218,13 @@ impl Jobs {
         match pods {
             Pods::Leave => (Outcome::default(), None),
             Pods::Create(new) => {
-                self.expectations.expect(key, new.len(), []);
+                self.control.expectations.expect(key, new.len(), []);
                 let template = template(job);
                 let objects = new.iter().map(|pod| new_pod(job, &template, pod));
                 let (missing, error) = match self.control.create_slowly(&job.meta, objects).await {
                     Ok(()) => (0, None),
                     Err((error, missing)) => (missing, Some(error)),
                 };
-                self.expectations.created(key, missing);
                 let created = i32::try_from(new.len() - missing).unwrap_or(i32::MAX);
                 (Outcome { created, failed: error.is_some(), ..Outcome::default() }, error)
             }
@@ -263,16 +241,16 @@ impl Jobs {
         pods: &[Arc<Pod>],
         uncounted: bool,
     ) -> (Outcome, Option<kube::Error>) {
-        self.expectations.expect(key, 0, pods.iter().map(|pod| pod.meta.uid.clone()));
+        self.control.expectations.expect(key, 0, pods.iter().map(|pod| pod.meta.uid.clone()));
         let deletions = pods.iter().map(|pod| async {
             let released = if uncounted { self.remove_finalizer(pod).await } else { Ok(()) };
             let result = match released {
                 Ok(()) => self.control.delete(&job.meta, &pod.meta).await,
-                Err(error) => Err(error),
+                Err(error) => {
+                    self.control.expectations.deleted(key, &pod.meta.uid);
+                    Err(error)
+                }
             };
-            if result.is_err() {
-                self.expectations.deleted(key, &pod.meta.uid);
-            }
             (pod.is_ready(), result)
         });
         let mut outcome = Outcome::default();
@@ -348,7 +326,7 @@ impl Jobs {
     }
 
     fn event(&self, job: &Job, kind: EventType, reason: &str, text: String) {
-        self.recorder.event(&Subject::of(&kinds::JOBS, &job.meta), kind, reason, text);
+        self.control.recorder.event(&Subject::of(&kinds::JOBS, &job.meta), kind, reason, text);
     }
 
     async fn release(&self, pod: &Pod) -> anyhow::Result<()> {
@@ -360,7 +338,8 @@ impl Jobs {
     async fn remove_finalizer(&self, pod: &Pod) -> Result<(), kube::Error> {
         let meta = &pod.meta;
         let patch = json!({ "metadata": { "uid": &*meta.uid, "$deleteFromPrimitiveList/finalizers": [FINALIZER] } });
-        match self.objects.patch(&kinds::PODS, &meta.namespace, &meta.name, "", Patch::Strategic, &patch).await {
+        match self.control.objects.patch(&kinds::PODS, &meta.namespace, &meta.name, "", Patch::Strategic, &patch).await
+        {
             Err(error) if is_not_found(&error) || is_conflict(&error) || is_invalid(&error) => Ok(()),
             result => result.map(drop),
         }
@@ -371,10 +350,10 @@ impl Jobs {
         let meta = &job.meta;
         let of = |object: &Value| revision(object["metadata"]["resourceVersion"].as_str().unwrap_or_default());
         let named = || format!("write the status of job {}", meta.key());
-        let found = self.objects.find(&kinds::JOBS, &meta.namespace, &meta.name).await.with_context(named)?;
+        let found = self.control.objects.find(&kinds::JOBS, &meta.namespace, &meta.name).await.with_context(named)?;
         let Some(mut live) = found.filter(|live| of(live) == seen) else { return Ok(None) };
         live["status"] = wire(status);
-        let updated = self.objects.update(&kinds::JOBS, &meta.namespace, &meta.name, "status", &live).await;
+        let updated = self.control.objects.update(&kinds::JOBS, &meta.namespace, &meta.name, "status", &live).await;
         let written = of(&updated.with_context(named)?);
         self.known.lock().insert(meta.key(), Known { uid: meta.uid.clone(), backoff, written });
         Ok(Some(written))

@@ -6,9 +6,10 @@ mod plan;
 use super::context::{Context, Running};
 use super::discovery::{Served, served};
 use super::pod_control::message;
+use super::seen::modify;
 use crate::client::{DeleteOptions, Kind, Objects, Propagation, is_conflict, is_not_found, kinds, status_code};
 use crate::runtime::views::{Namespace, Pod};
-use crate::runtime::{Action, Change, Controller, ObjectKey, Projection, Store, WorkQueue};
+use crate::runtime::{Action, Change, Controller, ObjectKey, Store, WorkQueue};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use kube::api::ListParams;
@@ -26,14 +27,7 @@ pub fn start(context: &Context) -> Running {
     let queue = Arc::new(WorkQueue::default());
     let namespaces = context.informers.of::<Namespace>();
     let pods = context.informers.of::<Pod>();
-    namespaces.on_change({
-        let queue = queue.clone();
-        move |change| {
-            if let Some(namespace) = change.new().filter(|namespace| namespace.meta.is_deleting()) {
-                queue.add(namespace.key());
-            }
-        }
-    });
+    namespaces.feed_if(&queue, |namespace| namespace.meta.is_deleting());
     // The last pod going is what most deletions wait for.
     pods.on_change({
         let (queue, namespaces, pods) = (queue.clone(), namespaces.clone(), Arc::downgrade(&pods));
@@ -48,9 +42,7 @@ pub fn start(context: &Context) -> Running {
         }
     });
     let controller = Namespaces { objects: context.objects(NAME), namespaces: namespaces.clone() };
-    Running::new(controller, queue, 4, [namespaces.until_synced(), pods.until_synced()], move || {
-        namespaces.all().iter().map(|namespace| namespace.key()).collect()
-    })
+    Running::new(controller, queue, 4, [namespaces.until_synced(), pods.until_synced()], move || namespaces.keys())
 }
 
 struct Namespaces {
@@ -80,12 +72,8 @@ impl Controller for Namespaces {
         }
         let progress = self.empty(&key.name).await;
         let now = Timestamp::now();
-        let updated = self
-            .objects
-            .modify(&kinds::NAMESPACES, "", &key.name, "status", |live| {
-                live["metadata"]["uid"].as_str() == Some(&*cached.meta.uid) && set_conditions(live, &progress, now)
-            })
-            .await?;
+        let change = |live: &mut Value| set_conditions(live, &progress, now);
+        let updated = modify(&self.objects, &kinds::NAMESPACES, &cached.meta, "status", change).await?;
         let Some(mut namespace) = updated else { return Ok(Action::Done) };
         if !progress.is_done() {
             let wait = progress.wait.and_then(|seconds| u64::try_from(seconds).ok());

@@ -8,6 +8,7 @@ mod plan;
 pub use plan::{NOT_READY, UNREACHABLE};
 
 use super::context::{Context, NodeLifecycle, Running};
+use super::seen::modify;
 use crate::api::time::seconds;
 use crate::client::{self, Objects, kinds};
 use crate::runtime::views::{Lease, Node, Pod};
@@ -89,7 +90,7 @@ pub fn start(context: &Context) -> Running {
     };
     let leases = controller._leases.store().clone();
     Running::new(controller, queue, 1, [nodes.until_synced(), pods.until_synced(), leases.until_synced()], move || {
-        nodes.all().iter().map(|node| node.key()).collect()
+        nodes.keys()
     })
 }
 
@@ -233,7 +234,7 @@ impl NodeHealth {
                 if live["metadata"]["resourceVersion"].as_str() != Some(&*meta.resource_version) {
                     return false;
                 }
-                live["status"]["conditions"] = conditions.iter().map(node_condition).collect();
+                live["status"]["conditions"] = conditions.iter().map(Condition::wire).collect();
                 true
             })
             .await?;
@@ -264,25 +265,15 @@ impl NodeHealth {
             }
             let meta = &pod.meta;
             let now = Timestamp::now();
-            let written = self
-                .objects
-                .modify(&kinds::PODS, &meta.namespace, &meta.name, "status", |live| {
-                    if live["metadata"]["uid"].as_str() != Some(&*meta.uid) {
-                        return false;
-                    }
-                    let conditions = live["status"]["conditions"].as_array_mut();
-                    let Some(ready) = conditions.and_then(|all| all.iter_mut().find(|own| own["type"] == "Ready"))
-                    else {
-                        return false;
-                    };
-                    if ready["status"] != "True" {
-                        return false;
-                    }
-                    ready["status"] = "False".into();
-                    ready["lastTransitionTime"] = seconds(now).into();
-                    true
-                })
-                .await?;
+            let change = |live: &mut Value| {
+                let conditions = live["status"]["conditions"].as_array_mut();
+                let ready = conditions.and_then(|all| all.iter_mut().find(|own| own["type"] == "Ready"));
+                let Some(ready) = ready.filter(|ready| ready["status"] == "True") else { return false };
+                ready["status"] = "False".into();
+                ready["lastTransitionTime"] = seconds(now).into();
+                true
+            };
+            let written = modify(&self.objects, &kinds::PODS, meta, "status", change).await?;
             if written.is_some() {
                 let subject = Subject::of(&kinds::PODS, meta);
                 self.recorder.event(&subject, EventType::Warning, "NodeNotReady", "Node is not ready");
@@ -290,21 +281,6 @@ impl NodeHealth {
         }
         Ok(())
     }
-}
-
-fn node_condition(condition: &Condition) -> Value {
-    let mut value = json!({
-        "type": &*condition.kind,
-        "status": &*condition.status,
-        "reason": &*condition.reason,
-        "message": &*condition.message,
-    });
-    let times =
-        [("lastTransitionTime", condition.last_transition_time), ("lastHeartbeatTime", condition.last_heartbeat_time)];
-    for (field, time) in times {
-        value[field] = time.map(seconds).into();
-    }
-    value
 }
 
 fn taint(taint: &crate::runtime::views::Taint) -> Value {

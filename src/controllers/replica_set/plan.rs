@@ -1,6 +1,5 @@
 //! How many pods to make, which to delete, and what the status says: pure.
 
-use crate::api::time::seconds;
 use crate::controllers::deletion_order::order_for_deletion;
 use crate::runtime::Condition;
 use crate::runtime::views::{Pod, ReplicaSet};
@@ -138,24 +137,10 @@ impl Status {
             }
         }
         if !self.conditions.is_empty() {
-            status["conditions"] = self.conditions.iter().map(condition).collect();
+            status["conditions"] = self.conditions.iter().map(Condition::wire).collect();
         }
         Some(status)
     }
-}
-
-fn condition(condition: &Condition) -> Value {
-    let mut value = json!({ "type": &*condition.kind, "status": &*condition.status });
-    if !condition.reason.is_empty() {
-        value["reason"] = (*condition.reason).into();
-    }
-    if !condition.message.is_empty() {
-        value["message"] = (*condition.message).into();
-    }
-    if let Some(time) = condition.last_transition_time {
-        value["lastTransitionTime"] = seconds(time).into();
-    }
-    value
 }
 
 /// When the next ready pod becomes available by the passing of time alone.

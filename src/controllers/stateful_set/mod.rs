@@ -11,16 +11,14 @@ mod tests;
 
 use super::context::{Context, Running};
 use super::history::{self, History, NewRevision};
-use super::ownership::claim_all;
+use super::ownership::{claim_all, follow};
 use super::pod_control::message;
+use super::seen::write_status;
 use super::template_hash::template_hash;
-use crate::client::{
-    DeleteOptions, Objects, Patch, is_already_exists, is_conflict, is_namespace_terminating, is_not_found, kinds,
-};
+use crate::client::{DeleteOptions, Objects, Patch, is_already_exists, is_namespace_terminating, kinds};
 use crate::runtime::views::{ControllerRevision, PersistentVolumeClaim, Pod, StatefulSet, StatefulSetStatus};
 use crate::runtime::{
-    Action, Change, Controller, EventType, Expectations, Meta, ObjectKey, Projection, Recorder, Store, Subject,
-    WorkQueue,
+    Action, Change, Controller, EventType, Expectations, ObjectKey, Projection, Recorder, Store, Subject, WorkQueue,
 };
 use anyhow::{Context as _, bail};
 use async_trait::async_trait;
@@ -44,14 +42,8 @@ pub fn start(context: &Context) -> Running {
     let pods = context.informers.of::<Pod>();
     let claims = context.informers.of::<PersistentVolumeClaim>();
     let revisions = context.informers.of::<ControllerRevision>();
-    sets.on_change({
-        let queue = queue.clone();
-        move |change| queue.add(change.object().key())
-    });
-    pods.on_change({
-        let (queue, expectations, sets) = (queue.clone(), expectations.clone(), sets.clone());
-        move |change| pod_changed(change, &queue, &expectations, &sets)
-    });
+    sets.feed(&queue);
+    follow(&pods, &sets, &queue, &expectations);
     claims.on_change({
         let (queue, sets) = (queue.clone(), sets.clone());
         move |change| {
@@ -85,41 +77,8 @@ pub fn start(context: &Context) -> Running {
         queue,
         2,
         [sets.until_synced(), revisions.until_synced(), claims.until_synced(), pods.until_synced()],
-        move || sets.all().iter().map(|set| set.key()).collect(),
+        move || sets.keys(),
     )
-}
-
-fn owner_key(pod: &Meta) -> Option<ObjectKey> {
-    let owner = pod.controller().filter(|owner| owner.kind == "StatefulSet")?;
-    Some(ObjectKey { namespace: pod.namespace.clone(), name: owner.name.as_str().into() })
-}
-
-fn pod_changed(
-    change: Change<'_, Pod>,
-    queue: &WorkQueue<ObjectKey>,
-    expectations: &Expectations,
-    sets: &Store<StatefulSet>,
-) {
-    let pod = change.object();
-    if let Some(owner) = owner_key(&pod.meta) {
-        match change {
-            Change::Added(_) => expectations.created(&owner, 1),
-            Change::Updated { new, .. } if !new.meta.is_deleting() => {}
-            Change::Updated { .. } | Change::Deleted(_) => expectations.deleted(&owner, &pod.meta.uid),
-        }
-    }
-    let owners = change.old().into_iter().chain(change.new()).filter_map(|pod| owner_key(&pod.meta));
-    owners.for_each(|owner| queue.add(owner));
-    // An orphan, or one that was released: the set that its name is of may want it.
-    if let Some(pod) = change.new()
-        && pod.meta.controller().is_none()
-    {
-        for set in sets.in_namespace(&pod.meta.namespace) {
-            if set.spec.selector.matches(&pod.meta.labels) {
-                queue.add(set.key());
-            }
-        }
-    }
 }
 
 struct StatefulSets {
@@ -160,11 +119,7 @@ impl Controller for Shared {
         if !controller.expectations.satisfied(key) {
             return Ok(Action::Done);
         }
-        match controller.reconcile(key, &set).await {
-            // It ends with the namespace.
-            Err(error) if error.downcast_ref().is_some_and(is_namespace_terminating) => Ok(Action::Done),
-            result => result,
-        }
+        controller.reconcile(key, &set).await
     }
 }
 
@@ -296,15 +251,12 @@ impl StatefulSets {
             }
             Step::Delete(pod) => {
                 let options = DeleteOptions::of(&pod.meta.uid);
-                let deleted = self.objects.delete(&kinds::PODS, &pod.meta.namespace, &pod.meta.name, &options).await;
-                let deleted = match deleted {
-                    Err(error) if is_not_found(&error) || is_conflict(&error) => {
-                        self.expectations.deleted(&set.key(), &pod.meta.uid);
-                        Ok(())
-                    }
-                    deleted => deleted.map(drop),
-                };
-                self.told(set, "Delete", &pod.meta.name, deleted)
+                let deleted =
+                    self.objects.delete_as_seen(&kinds::PODS, &pod.meta.namespace, &pod.meta.name, &options).await;
+                if !matches!(deleted, Ok(true)) {
+                    self.expectations.deleted(&set.key(), &pod.meta.uid);
+                }
+                self.told(set, "Delete", &pod.meta.name, deleted.map(drop))
             }
         }
     }
@@ -410,22 +362,10 @@ impl StatefulSets {
     }
 
     async fn write_status(&self, set: &StatefulSet, next: &StatefulSetStatus) -> anyhow::Result<()> {
-        let meta = &set.meta;
         if *next == set.status {
             return Ok(());
         }
-        let status = status_of(next);
-        self.objects
-            .modify(&kinds::STATEFUL_SETS, &meta.namespace, &meta.name, "status", |live| {
-                if live["metadata"]["uid"].as_str() != Some(&*meta.uid) || live["status"] == status {
-                    return false;
-                }
-                live["status"] = status.clone();
-                true
-            })
-            .await
-            .with_context(|| format!("write the status of stateful set {}", meta.key()))?;
-        Ok(())
+        write_status(&self.objects, &kinds::STATEFUL_SETS, &set.meta, &status_of(next)).await
     }
 }
 

@@ -1,8 +1,8 @@
 //! CronJobs.
 
 use super::nullable;
-use crate::client::{Kind, kinds};
-use crate::runtime::{Meta, Projection};
+use crate::client::kinds;
+use crate::runtime::{Meta, whole};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
@@ -41,17 +41,4 @@ pub struct CronJobStatus {
     pub last_successful_time: Option<Timestamp>,
 }
 
-impl Projection for CronJob {
-    type Object = Self;
-
-    const KIND: Kind = kinds::CRON_JOBS;
-
-    fn project(mut object: Self) -> Self {
-        object.meta.annotations.clear();
-        object
-    }
-
-    fn meta(&self) -> &Meta {
-        &self.meta
-    }
-}
+whole!(CronJob, kinds::CRON_JOBS, forget: |object| object.meta.annotations.clear());

@@ -3,7 +3,7 @@
 use super::workload::UpdateStrategy;
 use super::{Pod, nullable, pod};
 use crate::client::{Kind, kinds, typed};
-use crate::runtime::{LabelSelector, Meta, Projection};
+use crate::runtime::{LabelSelector, Meta, Projection, whole};
 use serde::Deserialize;
 use serde_json::Value;
 use std::sync::Arc;
@@ -79,17 +79,4 @@ pub struct ControllerRevision {
     pub revision: i64,
 }
 
-impl Projection for ControllerRevision {
-    type Object = Self;
-
-    const KIND: Kind = kinds::CONTROLLER_REVISIONS;
-
-    fn project(mut object: Self) -> Self {
-        object.meta.annotations.clear();
-        object
-    }
-
-    fn meta(&self) -> &Meta {
-        &self.meta
-    }
-}
+whole!(ControllerRevision, kinds::CONTROLLER_REVISIONS, forget: |object| object.meta.annotations.clear());

@@ -1,8 +1,8 @@
 //! PodDisruptionBudgets.
 
 use super::{IntOrString, nullable};
-use crate::client::{Kind, kinds};
-use crate::runtime::{Condition, LabelSelector, Meta, Projection};
+use crate::client::kinds;
+use crate::runtime::{Condition, LabelSelector, Meta, whole};
 use jiff::Timestamp;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -46,16 +46,4 @@ impl PodDisruptionBudget {
     }
 }
 
-impl Projection for PodDisruptionBudget {
-    type Object = Self;
-
-    const KIND: Kind = kinds::POD_DISRUPTION_BUDGETS;
-
-    fn project(object: Self) -> Self {
-        object
-    }
-
-    fn meta(&self) -> &Meta {
-        &self.meta
-    }
-}
+whole!(PodDisruptionBudget, kinds::POD_DISRUPTION_BUDGETS);

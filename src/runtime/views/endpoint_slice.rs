@@ -2,7 +2,7 @@
 
 use super::nullable;
 use crate::client::{Kind, kinds};
-use crate::runtime::{Meta, Projection};
+use crate::runtime::{Meta, ObjectKey, Projection};
 use serde::{Deserialize, Serialize};
 
 /// Indexes: `service` (`<namespace>/<service>` of the label `kubernetes.io/service-name`).
@@ -71,6 +71,16 @@ impl EndpointSlice {
     pub const SERVICE: &'static str = "service";
     pub const SERVICE_LABEL: &'static str = "kubernetes.io/service-name";
     pub const MANAGED_BY_LABEL: &'static str = "endpointslice.kubernetes.io/managed-by";
+
+    pub fn is_managed_by(&self, manager: &str) -> bool {
+        self.meta.label(Self::MANAGED_BY_LABEL) == Some(manager)
+    }
+
+    /// The Service that it is for.
+    pub fn service(&self) -> Option<ObjectKey> {
+        let name = self.meta.label(Self::SERVICE_LABEL)?;
+        Some(ObjectKey { namespace: self.meta.namespace.clone(), name: name.into() })
+    }
 }
 
 impl Projection for EndpointSlice {
@@ -87,8 +97,8 @@ impl Projection for EndpointSlice {
     }
 
     fn index(&self, add: &mut dyn FnMut(&'static str, &str)) {
-        if let Some(service) = self.meta.label(Self::SERVICE_LABEL) {
-            add(Self::SERVICE, &format!("{}/{service}", self.meta.namespace));
+        if let Some(service) = self.service() {
+            add(Self::SERVICE, &service.to_string());
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Jobs.
 
 use super::nullable;
-use crate::client::{Kind, kinds};
-use crate::runtime::{LabelSelector, Meta, Projection};
+use crate::client::kinds;
+use crate::runtime::{LabelSelector, Meta, whole};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
@@ -141,17 +141,4 @@ impl Job {
     }
 }
 
-impl Projection for Job {
-    type Object = Self;
-
-    const KIND: Kind = kinds::JOBS;
-
-    fn project(mut object: Self) -> Self {
-        object.meta.annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
-        object
-    }
-
-    fn meta(&self) -> &Meta {
-        &self.meta
-    }
-}
+whole!(Job, kinds::JOBS, forget: |object| object.meta.forget_applied());

@@ -1,7 +1,7 @@
 //! A Lease: the heartbeat of a node.
 
-use crate::client::{Kind, kinds};
-use crate::runtime::{Meta, Projection};
+use crate::client::kinds;
+use crate::runtime::{Meta, whole};
 use serde::Deserialize;
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -20,16 +20,4 @@ pub struct LeaseSpec {
     pub lease_duration_seconds: Option<i32>,
 }
 
-impl Projection for Lease {
-    type Object = Self;
-
-    const KIND: Kind = kinds::LEASES;
-
-    fn project(object: Self) -> Self {
-        object
-    }
-
-    fn meta(&self) -> &Meta {
-        &self.meta
-    }
-}
+whole!(Lease, kinds::LEASES);

@@ -29,11 +29,34 @@ pub use resources::Resources;
 pub use service::{Service, ServicePort};
 pub use stateful_set::{StatefulSet, StatefulSetStatus};
 pub use storage::{PersistentVolume, PersistentVolumeClaim};
-pub use workload::{
-    Deployment, DeploymentStatus, PodOwner, ReplicaSet, ReplicaSetStatus, ReplicationController, UpdateStrategy,
-};
+pub use workload::{Deployment, DeploymentStatus, ReplicaSet, ReplicaSetStatus, ReplicationController, UpdateStrategy};
 
+use crate::runtime::{LabelSelector, Projection};
 use serde::{Deserialize, Deserializer};
+
+/// A kind whose objects own what their selector matches.
+pub trait Selecting: Projection {
+    fn selector(&self) -> &LabelSelector;
+}
+
+macro_rules! selecting {
+    ($($kind:ident: $($field:tt).+;)+) => {
+        $(impl Selecting for $kind {
+            fn selector(&self) -> &LabelSelector {
+                &self.$($field).+
+            }
+        })+
+    };
+}
+
+selecting! {
+    Deployment: spec.selector;
+    ReplicaSet: spec.selector;
+    ReplicationController: 0.spec.selector;
+    DaemonSet: spec.selector;
+    StatefulSet: spec.selector;
+    Job: spec.selector;
+}
 
 /// A string or a number (`intstr.IntOrString`).
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]

@@ -2,7 +2,7 @@
 
 use super::nullable;
 use crate::client::{Kind, kinds};
-use crate::runtime::{Condition, Meta, Projection};
+use crate::runtime::{Condition, Meta, Projection, whole};
 use serde::Deserialize;
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -63,16 +63,4 @@ pub struct ServiceAccount {
     pub meta: Meta,
 }
 
-impl Projection for ServiceAccount {
-    type Object = Self;
-
-    const KIND: Kind = kinds::SERVICE_ACCOUNTS;
-
-    fn project(object: Self) -> Self {
-        object
-    }
-
-    fn meta(&self) -> &Meta {
-        &self.meta
-    }
-}
+whole!(ServiceAccount, kinds::SERVICE_ACCOUNTS);

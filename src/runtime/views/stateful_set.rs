@@ -2,8 +2,8 @@
 
 use super::nullable;
 use super::workload::UpdateStrategy;
-use crate::client::{Kind, kinds};
-use crate::runtime::{LabelSelector, Meta, Projection};
+use crate::client::kinds;
+use crate::runtime::{LabelSelector, Meta, whole};
 use serde::Deserialize;
 use serde_json::Value;
 use std::sync::Arc;
@@ -69,17 +69,4 @@ pub struct StatefulSetStatus {
     pub collision_count: Option<i32>,
 }
 
-impl Projection for StatefulSet {
-    type Object = Self;
-
-    const KIND: Kind = kinds::STATEFUL_SETS;
-
-    fn project(mut object: Self) -> Self {
-        object.meta.annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
-        object
-    }
-
-    fn meta(&self) -> &Meta {
-        &self.meta
-    }
-}
+whole!(StatefulSet, kinds::STATEFUL_SETS, forget: |object| object.meta.forget_applied());

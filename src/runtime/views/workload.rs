@@ -2,16 +2,11 @@
 
 use super::{IntOrString, nullable};
 use crate::client::{Kind, kinds};
-use crate::runtime::{Condition, LabelSelector, Meta, Projection};
+use crate::runtime::{Condition, LabelSelector, Meta, Projection, whole};
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// The part of a controller of pods that adoption needs.
-pub trait PodOwner: Projection {
-    fn selector(&self) -> &LabelSelector;
-}
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
@@ -132,35 +127,9 @@ struct ReplicationControllerSpec {
     min_ready_seconds: i32,
 }
 
-impl Projection for Deployment {
-    type Object = Self;
+whole!(Deployment, kinds::DEPLOYMENTS, forget: |object| object.meta.forget_applied());
 
-    const KIND: Kind = kinds::DEPLOYMENTS;
-
-    fn project(mut object: Self) -> Self {
-        object.meta.annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
-        object
-    }
-
-    fn meta(&self) -> &Meta {
-        &self.meta
-    }
-}
-
-impl Projection for ReplicaSet {
-    type Object = Self;
-
-    const KIND: Kind = kinds::REPLICA_SETS;
-
-    fn project(mut object: Self) -> Self {
-        object.meta.annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
-        object
-    }
-
-    fn meta(&self) -> &Meta {
-        &self.meta
-    }
-}
+whole!(ReplicaSet, kinds::REPLICA_SETS, forget: |object| object.meta.forget_applied());
 
 impl Projection for ReplicationController {
     type Object = ReplicationControllerObject;
@@ -183,17 +152,5 @@ impl Projection for ReplicationController {
 
     fn meta(&self) -> &Meta {
         &self.0.meta
-    }
-}
-
-impl PodOwner for ReplicaSet {
-    fn selector(&self) -> &LabelSelector {
-        &self.spec.selector
-    }
-}
-
-impl PodOwner for Deployment {
-    fn selector(&self) -> &LabelSelector {
-        &self.spec.selector
     }
 }
