@@ -28,10 +28,9 @@ async fn until(cluster: &TestCluster, name: &str, replicas: i64) -> Value {
         .await
 }
 
-/// Names and images, by age.
+/// Names and images, by name.
 async fn pods(cluster: &TestCluster) -> Vec<(String, String)> {
-    let mut pods = cluster.list(&kinds::PODS, "default", "app=db").await;
-    pods.sort_by_key(|pod| pod["metadata"]["resourceVersion"].as_str().and_then(|text| text.parse::<u64>().ok()));
+    let pods = cluster.list(&kinds::PODS, "default", "app=db").await;
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let mut all: Vec<_> =
         pods.iter().map(|pod| (text(&pod["metadata"]["name"]), text(&pod["spec"]["containers"][0]["image"]))).collect();

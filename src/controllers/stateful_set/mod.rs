@@ -23,12 +23,12 @@ use crate::runtime::{
 use anyhow::{Context as _, bail};
 use async_trait::async_trait;
 use claims::Need;
+use futures::future::join_all;
 use identity::ordinal;
 use jiff::Timestamp;
 use plan::{Plan, Revisions, Step};
 use serde_json::{Value, json};
 use std::sync::Arc;
-use tokio::task::JoinSet;
 
 const NAME: &str = "statefulset-controller";
 
@@ -58,7 +58,7 @@ pub fn start(context: &Context) -> Running {
         }
     });
     let objects = context.objects(NAME);
-    let controller = Arc::new(StatefulSets {
+    let controller = StatefulSets {
         recorder: context.recorder(NAME),
         history: History {
             objects: objects.clone(),
@@ -71,9 +71,9 @@ pub fn start(context: &Context) -> Running {
         sets: sets.clone(),
         pods: pods.clone(),
         claims: claims.clone(),
-    });
+    };
     Running::new(
-        Shared(controller),
+        controller,
         queue,
         2,
         [sets.until_synced(), revisions.until_synced(), claims.until_synced(), pods.until_synced()],
@@ -91,9 +91,6 @@ struct StatefulSets {
     claims: Arc<Store<PersistentVolumeClaim>>,
 }
 
-/// The steps of a parallel round are tasks of their own.
-struct Shared(Arc<StatefulSets>);
-
 /// The versions between which an update goes, and all there are.
 struct Versions {
     current: Arc<ControllerRevision>,
@@ -102,7 +99,7 @@ struct Versions {
 }
 
 #[async_trait]
-impl Controller for Shared {
+impl Controller for StatefulSets {
     type Key = ObjectKey;
 
     fn name(&self) -> &'static str {
@@ -110,21 +107,20 @@ impl Controller for Shared {
     }
 
     async fn reconcile(&self, key: &ObjectKey) -> anyhow::Result<Action> {
-        let controller = &self.0;
-        let Some(set) = controller.sets.get(key) else {
-            controller.expectations.forget(key);
+        let Some(set) = self.sets.get(key) else {
+            self.expectations.forget(key);
             return Ok(Action::Done);
         };
         // What was just done must show before more is done.
-        if !controller.expectations.satisfied(key) {
+        if !self.expectations.satisfied(key) {
             return Ok(Action::Done);
         }
-        controller.reconcile(key, &set).await
+        self.sync(key, &set).await
     }
 }
 
 impl StatefulSets {
-    async fn reconcile(self: &Arc<Self>, key: &ObjectKey, set: &Arc<StatefulSet>) -> anyhow::Result<Action> {
+    async fn sync(&self, key: &ObjectKey, set: &StatefulSet) -> anyhow::Result<Action> {
         let Some(versions) = self.versions(set).await? else { return Ok(Action::Done) };
         let selector = Some(&set.spec.selector);
         let is_member = |pod: &Pod| identity::is_member(&set.meta.name, &pod.meta.name);
@@ -132,7 +128,7 @@ impl StatefulSets {
         let now = Timestamp::now();
         let names = Revisions { current: &versions.current.meta.name, update: &versions.update.meta.name };
         let Plan { steps, status } = plan::plan(set, &pods, names, &*self.claims, now);
-        let done = self.apply(key, set, &versions, steps).await;
+        let done = self.apply(key, set, &versions, &steps).await;
         self.write_status(set, &status).await?;
         self.clean_up(set, &versions, &pods).await?;
         done?;
@@ -182,11 +178,11 @@ impl StatefulSets {
     /// In order: one after the other, and the first that fails ends it. In parallel: in batches that double as
     /// long as all of one succeed.
     async fn apply(
-        self: &Arc<Self>,
+        &self,
         key: &ObjectKey,
-        set: &Arc<StatefulSet>,
+        set: &StatefulSet,
         versions: &Versions,
-        steps: Vec<Step>,
+        steps: &[Step],
     ) -> anyhow::Result<()> {
         let created = steps.iter().filter(|step| matches!(step, Step::Create { .. })).count();
         let deleted = steps.iter().filter_map(|step| match step {
@@ -194,35 +190,21 @@ impl StatefulSets {
             _ => None,
         });
         self.expectations.expect(key, created, deleted);
-        let mut steps = steps.into_iter();
-        let mut batch = 1;
-        let mut result = Ok(());
-        while result.is_ok() && steps.len() > 0 {
-            let mut running = JoinSet::new();
-            for step in steps.by_ref().take(batch) {
-                let (controller, key, set) = (self.clone(), key.clone(), set.clone());
-                let revision = match step {
-                    Step::Create { updated: false, .. } => versions.current.clone(),
-                    _ => versions.update.clone(),
-                };
-                running.spawn(async move {
-                    let result = controller.step(&set, &revision, &step).await;
-                    if result.is_err() {
-                        controller.unexpect(&key, &step);
-                    }
-                    result
-                });
-            }
-            while let Some(ended) = running.join_next().await {
-                let ended = ended.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
-                result = result.and(ended);
-            }
+        let (mut batch, mut left, mut result) = (1, steps, Ok(()));
+        while result.is_ok() && !left.is_empty() {
+            let (steps, later) = left.split_at(batch.min(left.len()));
+            let done =
+                join_all(steps.iter().map(|step| async {
+                    self.step(set, versions, step).await.inspect_err(|_| self.unexpect(key, step))
+                }));
+            result = done.await.into_iter().collect();
+            left = later;
             if !plan::is_ordered(set) {
                 batch *= 2;
             }
         }
         // What was not tried will not be seen either.
-        steps.for_each(|step| self.unexpect(key, &step));
+        left.iter().for_each(|step| self.unexpect(key, step));
         result
     }
 
@@ -234,9 +216,12 @@ impl StatefulSets {
         }
     }
 
-    async fn step(&self, set: &StatefulSet, revision: &ControllerRevision, step: &Step) -> anyhow::Result<()> {
+    async fn step(&self, set: &StatefulSet, versions: &Versions, step: &Step) -> anyhow::Result<()> {
         match step {
-            Step::Create { ordinal, .. } => self.create(set, revision, *ordinal).await,
+            Step::Create { ordinal, updated } => {
+                let revision = if *updated { &versions.update } else { &versions.current };
+                self.create(set, revision, *ordinal).await
+            }
             Step::Claims(pod) => {
                 let needs = plan::claims_to_see_to(set, pod, &*self.claims);
                 self.see_to_claims(set, &pod.meta.name, needs).await
