@@ -29,6 +29,12 @@ fn register(api: &Api) {
     api.server.state().registry.register(&GroupResource::new("example.com", "gadgets"), vec![(resource, schema)]);
 }
 
+/// Not even a path is known, which is told in plain text.
+async fn is_no_page(api: &Api, path: &str) {
+    let answer = api.get(path).await;
+    assert_eq!((answer.status.as_u16(), answer.text.as_str()), (404, "404 page not found\n"), "{path}");
+}
+
 fn gadget() -> Value {
     json!({"metadata": {"name": "g", "labels": {"a": "b"}}, "spec": {"replicas": 1, "selector": {"matchLabels": {"a": "b"}}}})
 }
@@ -36,7 +42,7 @@ fn gadget() -> Value {
 #[tokio::test]
 async fn every_verb_works_on_a_new_row() {
     let api = Api::new().await;
-    api.get(GADGETS).await.is(404);
+    is_no_page(&api, GADGETS).await;
     register(&api);
     let made = api.post(GADGETS, gadget()).await.ok();
     assert_eq!((&made["kind"], &made["apiVersion"]), (&json!("Gadget"), &json!("example.com/v1")));
@@ -98,8 +104,8 @@ async fn every_verb_works_on_a_new_row() {
     assert_eq!(api.delete(&path, None).await.ok()["status"], "Success");
 
     api.server.state().registry.unregister(&GroupResource::new("example.com", "gadgets"));
-    api.get(GADGETS).await.is(404);
-    api.get("/apis/example.com/v1").await.is(404);
+    is_no_page(&api, GADGETS).await;
+    is_no_page(&api, "/apis/example.com/v1").await;
 }
 
 #[tokio::test]

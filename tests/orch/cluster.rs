@@ -379,7 +379,7 @@ impl TestCluster {
 
     /// A node with a kubelet that runs whatever is bound to it.
     pub async fn add_node(&mut self, name: &str) -> FakeNode {
-        self.add_node_with(name, json!({ "cpu": "4", "memory": "8Gi", "pods": "110" })).await
+        self.add_node_with(name, roomy()).await
     }
 
     pub async fn add_node_with(&mut self, name: &str, allocatable: Value) -> FakeNode {
@@ -400,6 +400,11 @@ impl TestCluster {
         self.tasks.spawn(fake.clone().run());
         fake
     }
+}
+
+/// What a node has unless a test wants another.
+fn roomy() -> Value {
+    json!({ "cpu": "4", "memory": "8Gi", "pods": "110" })
 }
 
 /// A node whose kubelet only writes status.
@@ -439,7 +444,7 @@ impl FakeNode {
     }
 
     /// One heartbeat.
-    pub async fn renew(&self) {
+    async fn renew(&self) {
         let now = orch::api::time::micros(jiff::Timestamp::now());
         let spec = json!({ "holderIdentity": self.name, "leaseDurationSeconds": 40, "renewTime": now });
         let lease = json!({ "metadata": { "name": self.name, "namespace": "kube-node-lease" }, "spec": spec });
@@ -453,12 +458,50 @@ impl FakeNode {
         }
     }
 
-    /// Bring a lost node back.
-    pub async fn come_back(&mut self, cluster: &mut TestCluster) {
+    /// Heartbeats until it stops. As a kubelet does, it says again how it and its pods are where it was taken for lost.
+    pub fn beat(&self, cluster: &mut TestCluster, interval: Duration) {
+        let node = self.clone();
+        cluster.tasks.spawn(async move {
+            let beats = async {
+                loop {
+                    node.renew().await;
+                    node.contradict().await;
+                    tokio::time::sleep(interval).await;
+                }
+            };
+            tokio::select! {
+                () = node.stop.cancelled() => {}
+                () = beats => {}
+            }
+        });
+    }
+
+    /// Put right what the node lifecycle controller wrote of a silent node.
+    async fn contradict(&self) {
+        let live = self.objects.find(&kinds::NODES, "", &self.name).await.expect("readable");
+        if live.is_some_and(|live| condition(&live, "Ready")["status"] == "Unknown") {
+            self.post_status(&roomy()).await;
+        }
+        let own = kube::api::ListParams::default().fields(&format!("spec.nodeName={}", self.name));
+        let pods = self.objects.list(&kinds::PODS, "", &own).await.expect("readable");
+        for pod in pods["items"].as_array().into_iter().flatten() {
+            if pod["status"]["phase"] == "Running" && condition(pod, "Ready")["status"] == "False" {
+                let (namespace, name) = (&pod["metadata"]["namespace"], &pod["metadata"]["name"]);
+                let (namespace, name) = (namespace.as_str().expect("a namespace"), name.as_str().expect("a name"));
+                let ready = json!({ "metadata": { "uid": pod["metadata"]["uid"] },
+                                    "status": { "conditions": [{ "type": "Ready", "status": "True" }] } });
+                accept_gone(
+                    self.objects.patch(&kinds::PODS, namespace, name, "status", Patch::Strategic, &ready).await,
+                );
+            }
+        }
+    }
+
+    /// A lost node's kubelet starts again.
+    pub fn come_back(&mut self, cluster: &mut TestCluster, interval: Duration) {
         self.stop = CancellationToken::new();
-        self.post_status(&json!({ "cpu": "4", "memory": "8Gi", "pods": "110" })).await;
-        self.renew().await;
         cluster.tasks.spawn(self.clone().run());
+        self.beat(cluster, interval);
     }
 
     async fn run(self) {
@@ -542,6 +585,12 @@ pub fn service(name: &str) -> Value {
         "metadata": { "name": name, "labels": { "app": name } },
         "spec": { "selector": { "app": name }, "ports": [{ "name": "http", "port": 80, "targetPort": "http" }] },
     })
+}
+
+/// A condition in an object's status; Null: it has none of the kind.
+pub fn condition<'a>(object: &'a Value, kind: &str) -> &'a Value {
+    let mut conditions = object["status"]["conditions"].as_array().into_iter().flatten();
+    conditions.find(|condition| condition["type"] == kind).unwrap_or(&Value::Null)
 }
 
 /// All replicas are of the newest version and available.

@@ -155,17 +155,17 @@ async fn made_current(api: &Api, path: &str, body: &mut Value) {
 
 #[tokio::test]
 async fn replies_are_those_of_kubernetes() {
-    replay(CASES, 3000).await;
+    replay(CASES, 6000).await;
 }
 
 #[tokio::test]
 async fn replies_of_the_groups_are_those_of_kubernetes() {
-    replay(GROUPS, 500).await;
+    replay(GROUPS, 510).await;
 }
 
 #[tokio::test]
 async fn rules_are_those_of_kubernetes() {
-    replay(&std::fs::read(RULES).expect("the rules are there"), 300).await;
+    replay(&std::fs::read(RULES).expect("the rules are there"), 950).await;
 }
 
 /// Send the cases in their order and compare at least so many replies.

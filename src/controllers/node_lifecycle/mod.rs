@@ -155,9 +155,10 @@ impl Controller for NodeHealth {
         if silence >= grace
             && let Some(conditions) = silent_conditions(&node, now)
         {
-            self.write_conditions(&node, &conditions).await?;
-            let text = format!("Node {key} status is now: NodeNotReady");
-            self.recorder.event(&Subject::of(&kinds::NODES, &node.meta), EventType::Normal, "NodeNotReady", text);
+            if self.write_conditions(&node, &conditions).await? {
+                let text = format!("Node {key} status is now: NodeNotReady");
+                self.recorder.event(&Subject::of(&kinds::NODES, &node.meta), EventType::Normal, "NodeNotReady", text);
+            }
             // The change comes back through the cache, with the taints to follow.
             return Ok(Action::Done);
         }
@@ -226,8 +227,10 @@ impl NodeHealth {
         Ok(Eviction::Allowed)
     }
 
-    async fn write_conditions(&self, node: &Node, conditions: &[Condition]) -> anyhow::Result<()> {
+    /// False: somebody wrote meanwhile.
+    async fn write_conditions(&self, node: &Node, conditions: &[Condition]) -> anyhow::Result<bool> {
         let meta = &node.meta;
+        let mut written = false;
         self.objects
             .modify(&kinds::NODES, "", &meta.name, "status", |live| {
                 // A kubelet that wrote meanwhile is not silent.
@@ -235,10 +238,11 @@ impl NodeHealth {
                     return false;
                 }
                 live["status"]["conditions"] = conditions.iter().map(Condition::wire).collect();
+                written = true;
                 true
             })
             .await?;
-        Ok(())
+        Ok(written)
     }
 
     async fn write_taints(&self, node: &Node, eviction: Eviction, now: Timestamp) -> anyhow::Result<()> {

@@ -82,8 +82,11 @@ fn basics(container: &Value, status: Option<&Value>, page: &mut Page) {
     }
     let ports = container.list_at("ports");
     for (title, field) in [("Port", "containerPort"), ("Host Port", "hostPort")] {
-        let texts: Vec<String> =
-            ports.iter().map(|port| format!("{}/{}", port.int_at(field), port.str_at("protocol"))).collect();
+        let text = |port: &Value| {
+            let name = port.optional_str("name").map(|name| format!(" ({name})")).unwrap_or_default();
+            format!("{}/{}{name}", port.int_at(field), port.str_at("protocol"))
+        };
+        let texts: Vec<String> = ports.iter().map(text).collect();
         let plural = if texts.len() > 1 { "s" } else { "" };
         line!(page, 2, "{title}{plural}:\t{}", or_none(&texts.join(", ")));
     }

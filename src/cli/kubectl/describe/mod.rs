@@ -87,17 +87,25 @@ struct Related {
 #[derive(Default)]
 struct Select {
     namespace: String,
+    /// This one alone.
+    name: String,
     labels: String,
     fields: String,
 }
 
-/// What was found of [`Related`]; None: the user may not see it, or the server does not have it.
+/// What was found of [`Related`], or why the server does not show it.
 #[derive(Default)]
-struct Lists(HashMap<&'static str, Option<Vec<Value>>>);
+struct Lists(HashMap<&'static str, Result<Vec<Value>, String>>);
 
 impl Lists {
+    /// None: the user may not see it, or the server does not have it.
     fn get(&self, name: &str) -> Option<&[Value]> {
-        self.0.get(name)?.as_deref()
+        self.0.get(name)?.as_deref().ok()
+    }
+
+    /// The server's words.
+    fn refusal(&self, name: &str) -> &str {
+        self.0.get(name).and_then(|list| list.as_ref().err()).map_or("", String::as_str)
     }
 
     fn items(&self, name: &str) -> &[Value] {
@@ -264,12 +272,17 @@ pub(super) fn pod_template(template: &Value) -> String {
 }
 
 /// None: the user may not see them, or the server does not know the kind.
-async fn list(session: &Session, kind: &Kind, select: &Select) -> Outcome<Option<Vec<Value>>> {
-    let mut query = Query::default();
-    query.set("labelSelector", &select.labels).set("fieldSelector", &select.fields);
-    match session.list(kind, &select.namespace, &query).await {
-        Ok(list) => Ok(Some(super::output::take_items(list, kind))),
-        Err(Failure::Status(status)) if matches!(status.code, 403 | 404) => Ok(None),
+async fn list(session: &Session, kind: &Kind, select: &Select) -> Outcome<Result<Vec<Value>, String>> {
+    let found = if select.name.is_empty() {
+        let mut query = Query::default();
+        query.set("labelSelector", &select.labels).set("fieldSelector", &select.fields);
+        session.list(kind, &select.namespace, &query).await.map(|list| super::output::take_items(list, kind))
+    } else {
+        session.object(kind, &select.namespace, &select.name).await.map(|object| vec![object])
+    };
+    match found {
+        Ok(items) => Ok(Ok(items)),
+        Err(Failure::Status(status)) if matches!(status.code, 403 | 404) => Ok(Err(status.message)),
         Err(failure) => Err(failure),
     }
 }

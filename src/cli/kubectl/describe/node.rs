@@ -4,7 +4,7 @@ use super::page::{Page, line, or_none, time};
 use super::{Lists, Related, Select};
 use crate::api::jsonpath::to_text;
 use crate::api::{Fields, Quantity};
-use crate::client::kinds;
+use crate::client::{Kind, kinds};
 use crate::resources::cells;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -19,7 +19,15 @@ pub(super) const RELATED: &[Related] = &[
         kind: kinds::LEASES,
         select: |node| Select {
             namespace: "kube-node-lease".to_owned(),
-            fields: format!("metadata.name={}", node.at("metadata").str_at("name")),
+            name: node.at("metadata").str_at("name").to_owned(),
+            ..Select::default()
+        },
+    },
+    Related {
+        name: "slices",
+        kind: Kind::cluster("resource.k8s.io", "v1", "ResourceSlice", "resourceslices"),
+        select: |node| Select {
+            fields: format!("spec.nodeName={}", node.at("metadata").str_at("name")),
             ..Select::default()
         },
     },
@@ -61,6 +69,7 @@ pub(super) fn print(node: &Value, lists: &Lists, page: &mut Page) {
             }
         }
     }
+    slices(lists.items("slices"), page);
     line!(page, 0, "System Info:");
     for (title, field) in [
         ("Machine ID", "machineID"),
@@ -72,7 +81,6 @@ pub(super) fn print(node: &Value, lists: &Lists, page: &mut Page) {
         ("Architecture", "architecture"),
         ("Container Runtime Version", "containerRuntimeVersion"),
         ("Kubelet Version", "kubeletVersion"),
-        ("Kube-Proxy Version", "kubeProxyVersion"),
     ] {
         line!(page, 1, "{title}:\t{}", status.at("nodeInfo").str_at(field));
     }
@@ -113,13 +121,40 @@ fn taint(taint: &Value) -> String {
 }
 
 fn lease(lists: &Lists, page: &mut Page) {
-    let Some(leases) = lists.get("leases") else { return };
-    let spec = leases.first().map(|lease| lease.at("spec")).unwrap_or(&Value::Null);
+    let Some([lease]) = lists.get("leases") else {
+        line!(page, 0, "Lease:\tFailed to get lease: {}", lists.refusal("leases"));
+        return;
+    };
+    let spec = lease.at("spec");
     let set = |text: Option<String>| text.unwrap_or_else(|| "<unset>".to_owned());
     line!(page, 0, "Lease:");
     line!(page, 1, "HolderIdentity:\t{}", set(spec.optional_str("holderIdentity").map(str::to_owned)));
     line!(page, 1, "AcquireTime:\t{}", set(spec.optional_str("acquireTime").map(time)));
     line!(page, 1, "RenewTime:\t{}", set(spec.optional_str("renewTime").map(time)));
+}
+
+/// The node's own devices, a line for each pool.
+fn slices(slices: &[Value], page: &mut Page) {
+    const SHOWN: usize = 10;
+    let mut pools: BTreeMap<String, (&Value, usize, usize)> = BTreeMap::new();
+    for spec in slices.iter().map(|slice| slice.at("spec")) {
+        let key = format!("{}/{}", spec.str_at("driver"), spec.at("pool").str_at("name"));
+        let (_, count, devices) = pools.entry(key).or_insert((spec, 0, 0));
+        *count += 1;
+        *devices += spec.list_at("devices").len();
+    }
+    if pools.is_empty() {
+        return;
+    }
+    line!(page, 0, "Node-Local ResourceSlices:");
+    line!(page, 1, "Driver\tPool\tSlices\tDevices");
+    line!(page, 1, "------\t----\t------\t-------");
+    for (spec, count, devices) in pools.values().take(SHOWN) {
+        line!(page, 1, "{}\t{}\t{count}\t{devices}", spec.str_at("driver"), spec.at("pool").str_at("name"));
+    }
+    if pools.len() > SHOWN {
+        line!(page, 1, "...and {} more pools", pools.len() - SHOWN);
+    }
 }
 
 fn conditions(status: &Value, page: &mut Page) {
