@@ -1,8 +1,8 @@
-//! Which pods to delete first. Source: `ActivePodsWithRanks` of `pkg/controller`.
+//! Which pods to delete first. Source: `ActivePodsWithRanks` and `ActivePods` of `pkg/controller`.
 
 use crate::runtime::views::Pod;
 use jiff::Timestamp;
-use std::cmp::Ordering;
+use std::cmp::{Ordering, Reverse};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -17,11 +17,8 @@ pub fn order_for_deletion(pods: &mut [Arc<Pod>], related: &[Arc<Pod>], now: Time
     }
     let crowd = |pod: &Pod| crowd.get(&pod.node).copied().unwrap_or_default();
     pods.sort_by(|one, two| {
-        let bound = |pod: &Pod| !pod.node.is_empty();
-        bound(one)
-            .cmp(&bound(two))
-            .then_with(|| phase(one).cmp(&phase(two)))
-            .then_with(|| one.is_ready().cmp(&two.is_ready()))
+        progress(one)
+            .cmp(&progress(two))
             .then_with(|| cost(one).cmp(&cost(two)))
             .then_with(|| crowd(two).cmp(&crowd(one)))
             .then_with(|| match (one.is_ready(), two.is_ready()) {
@@ -32,6 +29,24 @@ pub fn order_for_deletion(pods: &mut [Arc<Pod>], related: &[Arc<Pod>], now: Time
             .then_with(|| younger_first(one.meta.creation_timestamp, two.meta.creation_timestamp, now))
             .then_with(|| one.meta.uid.cmp(&two.meta.uid))
     });
+}
+
+/// The same for the pods of a Job, of which none is cheap or crowded: the younger go, however small the difference.
+pub fn order_by_age(pods: &mut [Arc<Pod>]) {
+    let younger = |time: Option<Timestamp>| (time.is_some(), Reverse(time));
+    pods.sort_by(|one, two| {
+        progress(one)
+            .cmp(&progress(two))
+            .then_with(|| younger(one.ready_since()).cmp(&younger(two.ready_since())))
+            .then_with(|| two.restarts.cmp(&one.restarts))
+            .then_with(|| younger(one.meta.creation_timestamp).cmp(&younger(two.meta.creation_timestamp)))
+            .then_with(|| one.meta.uid.cmp(&two.meta.uid))
+    });
+}
+
+/// How far it has come: bound, running, ready.
+fn progress(pod: &Pod) -> (bool, u8, bool) {
+    (!pod.node.is_empty(), phase(pod), pod.is_ready())
 }
 
 fn phase(pod: &Pod) -> u8 {
@@ -93,5 +108,23 @@ mod tests {
         order_for_deletion(&mut pods, &related, "2026-01-01T01:01:00Z".parse().expect("a time"));
         let names: Vec<&str> = pods.iter().map(|pod| &*pod.meta.name).collect();
         assert_eq!(names, ["unbound", "pending", "unready", "cheap", "crowded", "young", "restarted", "old"]);
+    }
+
+    #[test]
+    fn the_youngest_of_a_job_go_whatever_they_cost() {
+        let since = |time: &'static str| {
+            move |pod: &mut Value| pod["status"]["conditions"][0]["lastTransitionTime"] = time.into()
+        };
+        let mut pods = vec![
+            pod("first", since("2026-01-01T00:00:10Z")),
+            pod("third", since("2026-01-01T00:00:12Z")),
+            pod("cheap", |pod| pod["metadata"]["annotations"][DELETION_COST] = "-5".into()),
+            pod("second", since("2026-01-01T00:00:11Z")),
+            pod("restarted", |pod| pod["status"]["containerStatuses"][0]["restartCount"] = 3.into()),
+            pod("pending", |pod| pod["status"]["phase"] = "Pending".into()),
+        ];
+        order_by_age(&mut pods);
+        let names: Vec<&str> = pods.iter().map(|pod| &*pod.meta.name).collect();
+        assert_eq!(names, ["pending", "third", "second", "restarted", "cheap", "first"]);
     }
 }

@@ -6,7 +6,7 @@
 use super::backoff::{Backoff, finished};
 use super::indexes::Indexes;
 use super::policy::{self, Failure};
-use crate::controllers::deletion_order::order_for_deletion;
+use crate::controllers::deletion_order::order_by_age;
 use crate::runtime::views::{Job, Pod};
 use jiff::Timestamp;
 use serde_json::Value;
@@ -375,7 +375,7 @@ impl<'a> Round<'a> {
                 places.entry(self.valid_index(pod)).or_default().push(pod.clone());
             }
             for (index, mut pods) in places {
-                order_for_deletion(&mut pods, &[], self.now);
+                order_by_age(&mut pods);
                 let kept = if index.is_some() { pods.pop() } else { None };
                 left.extend(kept);
                 gone.extend(pods);
@@ -384,7 +384,7 @@ impl<'a> Round<'a> {
             left.clone_from(&self.active);
         }
         if gone.len() < count {
-            order_for_deletion(&mut left, &[], self.now);
+            order_by_age(&mut left);
             let more = count - gone.len();
             gone.extend(left.into_iter().take(more));
         }
