@@ -163,4 +163,39 @@ async fn a_job_at_each_time() {
         .await;
     let live = cluster.find(&kinds::CRON_JOBS, "default", "tick").await.expect("it stays");
     assert!(live["status"].get("active").is_none(), "{live}");
+    let said = cluster.list(&kinds::EVENTS, "default", "").await;
+    assert!(said.iter().all(|event| event["reason"] != "UnexpectedJob"), "it made it itself: {said:#?}");
+}
+
+#[tokio::test]
+async fn a_new_schedule_does_not_make_up_for_what_was_none() {
+    let cluster = TestCluster::start().await;
+    cluster.create(&kinds::CRON_JOBS, "default", cron_job("tick", json!({ "schedule": "0 0 1 1 *" }))).await;
+    let now = jiff::Timestamp::now();
+    let ago = |minutes: i64| now - jiff::SignedDuration::from_mins(minutes);
+    let last = ago(90).strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    cluster.patch_status(&kinds::CRON_JOBS, "default", "tick", json!({ "lastScheduleTime": last })).await;
+    cluster.settle().await;
+    // Half an hour ago it would have been.
+    let schedule = format!("{} * * * *", ago(30).strftime("%-M"));
+    cluster.patch(&kinds::CRON_JOBS, "default", "tick", json!({ "spec": { "schedule": schedule } })).await;
+    cluster.settle().await;
+    assert_eq!(cluster.list(&kinds::JOBS, "default", "").await, Vec::<Value>::new());
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_cron_job_is_told() {
+    let mut cluster = TestCluster::start().await;
+    cluster.add_node("n1").await;
+    cluster.create(&kinds::CRON_JOBS, "default", cron_job("never", json!({ "schedule": "59 23 31 2 *" }))).await;
+    let text = "invalid schedule: 59 23 31 2 * : time difference between two schedules is less than 1 second";
+    assert_eq!(cluster.event("default", "never", "InvalidSchedule").await, text);
+    // A Job that says it is a CronJob's, of which that knows nothing.
+    let made = cluster.find(&kinds::CRON_JOBS, "default", "never").await.expect("it is there");
+    let mut stray = job("stray", json!({}));
+    stray["metadata"]["ownerReferences"] = json!([{ "apiVersion": "batch/v1", "kind": "CronJob", "name": "never",
+        "uid": made["metadata"]["uid"], "controller": true }]);
+    cluster.create(&kinds::JOBS, "default", stray).await;
+    let text = "Saw a job that the controller did not create or forgot: stray";
+    assert_eq!(cluster.event("default", "never", "UnexpectedJob").await, text);
 }

@@ -33,7 +33,14 @@ pub fn start(context: &Context) -> Running {
     let queue = Arc::new(WorkQueue::default());
     let crons = context.informers.of::<CronJob>();
     let jobs = context.informers.of::<Job>();
-    crons.feed(&queue);
+    crons.on_change({
+        let queue = queue.clone();
+        move |change| {
+            let (old, new) = (change.old(), change.object());
+            let wait = old.map_or(Duration::ZERO, |old| plan::patience(old, new, Timestamp::now()));
+            queue.add_after(new.key(), wait);
+        }
+    });
     jobs.on_change({
         let queue = queue.clone();
         move |change| {
@@ -109,26 +116,33 @@ impl CronJobs {
         status: &mut CronJobStatus,
     ) -> anyhow::Result<Option<Duration>> {
         for job in jobs {
-            self.see(cron, job, status);
+            if !self.see(cron, job, status).await? {
+                // A newer state of it is on its way to the cache, and comes here then.
+                return Ok(None);
+            }
         }
         self.forget_missing(cron, jobs, status).await?;
         if cron.meta.is_deleting() {
             return Ok(None);
         }
-        let zone = match cron.spec.time_zone.as_deref() {
-            None => TimeZone::system(),
-            Some(name) => match TimeZone::get(name) {
-                Ok(zone) => zone,
-                Err(error) => {
-                    self.warn(cron, "UnknownTimeZone", format!("invalid timeZone: {name:?}: {error}"));
-                    return Ok(None);
-                }
-            },
+        let zone = match plan::zone(cron) {
+            Ok(zone) => zone,
+            Err(error) => {
+                let name = cron.spec.time_zone.as_deref().unwrap_or_default();
+                self.warn(cron, "UnknownTimeZone", format!("invalid timeZone: {name:?}: {error}"));
+                return Ok(None);
+            }
         };
         if cron.spec.suspend == Some(true) {
             return Ok(None);
         }
         let text = &*cron.spec.schedule;
+        if text.contains("TZ") {
+            let text = format!(
+                "CRON_TZ or TZ used in schedule {text:?} is not officially supported, see https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/ for more details"
+            );
+            self.warn(cron, "UnsupportedSchedule", text);
+        }
         let schedule = match Schedule::parse(text) {
             Ok(schedule) => schedule,
             Err(error) => {
@@ -160,20 +174,26 @@ impl CronJobs {
             return Ok(next);
         }
         if self.may_start(cron, status).await? {
-            self.start(cron, &name, time, &zone, status).await?;
+            self.start(cron, &name, time, status).await?;
         }
         Ok(next)
     }
 
-    /// What has become of one of its Jobs.
-    fn see(&self, cron: &CronJob, job: &Job, status: &mut CronJobStatus) {
+    /// What has become of one of its Jobs. False: the CronJob that was seen is older than the Job.
+    async fn see(&self, cron: &CronJob, job: &Job, status: &mut CronJobStatus) -> anyhow::Result<bool> {
         let listed = is_active(&status.active, &job.meta.uid);
         let Some(finished) = job.finished() else {
-            if !listed {
-                let text = format!("Saw a job that the controller did not create or forgot: {}", job.meta.name);
-                self.warn(cron, "UnexpectedJob", text);
+            if listed {
+                return Ok(true);
             }
-            return;
+            let live = self.objects.find(&kinds::CRON_JOBS, &cron.meta.namespace, &cron.meta.name).await?;
+            let live = live.map(|live| live["status"]["active"].as_array().cloned().unwrap_or_default());
+            if live.is_none_or(|active| is_active(&active, &job.meta.uid)) {
+                return Ok(false);
+            }
+            let text = format!("Saw a job that the controller did not create or forgot: {}", job.meta.name);
+            self.warn(cron, "UnexpectedJob", text);
+            return Ok(true);
         };
         let kind = finished["type"].as_str().unwrap_or_default();
         if listed {
@@ -184,6 +204,7 @@ impl CronJobs {
         if kind == "Complete" {
             status.last_successful_time = status.last_successful_time.max(job.status.completion_time);
         }
+        Ok(true)
     }
 
     /// Jobs that are gone are active no more; the cache may only not show them yet.
@@ -234,11 +255,10 @@ impl CronJobs {
         cron: &CronJob,
         name: &str,
         time: Timestamp,
-        zone: &TimeZone,
         status: &mut CronJobStatus,
     ) -> anyhow::Result<()> {
         let namespace = &cron.meta.namespace;
-        let job = match self.objects.create(&kinds::JOBS, namespace, job(cron, name, time, zone)).await {
+        let job = match self.objects.create(&kinds::JOBS, namespace, job(cron, name, time)).await {
             Ok(job) => {
                 self.event(cron, EventType::Normal, "SuccessfulCreate", format!("Created job {name}"));
                 job
@@ -246,7 +266,13 @@ impl CronJobs {
             Err(error) if is_already_exists(&error) => {
                 // Ours, from before the status could be written; or somebody's.
                 let found = self.objects.find(&kinds::JOBS, namespace, name).await?;
-                let is_ours = |job: &Value| job["metadata"]["ownerReferences"][0]["uid"] == *cron.meta.uid;
+                let is_ours = |job: &Value| {
+                    let owners = job["metadata"]["ownerReferences"].as_array();
+                    owners
+                        .into_iter()
+                        .flatten()
+                        .any(|owner| owner["controller"] == true && owner["uid"] == *cron.meta.uid)
+                };
                 match found.filter(is_ours) {
                     Some(job) => job,
                     None => return Ok(()),
@@ -336,7 +362,7 @@ impl CronJobs {
 }
 
 /// The Job for one time.
-fn job(cron: &CronJob, name: &str, time: Timestamp, zone: &TimeZone) -> Value {
+fn job(cron: &CronJob, name: &str, time: Timestamp) -> Value {
     let template = &cron.spec.job_template;
     let mut metadata = json!({
         "name": name,
@@ -344,7 +370,9 @@ fn job(cron: &CronJob, name: &str, time: Timestamp, zone: &TimeZone) -> Value {
         "annotations": template["metadata"].get("annotations").cloned().unwrap_or_else(|| json!({})),
         "ownerReferences": [controller_reference(&kinds::CRON_JOBS, &cron.meta)],
     });
-    let local = time.to_zoned(zone.clone());
+    // Without a zone of its own it is written in that of the world, wherever the server is.
+    let zone = cron.spec.time_zone.as_ref().and_then(|_| plan::zone(cron).ok()).unwrap_or(TimeZone::UTC);
+    let local = time.to_zoned(zone);
     let written =
         if local.offset().is_zero() { seconds(time) } else { local.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string() };
     metadata["annotations"][SCHEDULED] = written.into();

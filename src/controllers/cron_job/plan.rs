@@ -55,12 +55,12 @@ fn last_missed(
     now: Timestamp,
     deadline: Option<i64>,
 ) -> Result<(Option<Timestamp>, bool), String> {
-    let Some(first) = schedule.next(since(cron, now, deadline), zone).filter(|first| *first <= now) else {
+    let never = || "time difference between two schedules is less than 1 second".to_owned();
+    let first = schedule.next(since(cron, now, deadline), zone).ok_or_else(never)?;
+    if now < first {
         return Ok((None, false));
-    };
-    let Some(second) = schedule.next(first, zone) else {
-        return Err("time difference between two schedules is less than 1 second".to_owned());
-    };
+    }
+    let second = schedule.next(first, zone).ok_or_else(never)?;
     if now < second {
         return Ok((Some(first), false));
     }
@@ -93,6 +93,24 @@ fn next(cron: &CronJob, schedule: &Schedule, zone: &TimeZone, now: Timestamp) ->
     };
     let next = schedule.next(last, zone)?;
     Some(Duration::try_from(next.duration_since(now)).unwrap_or_default() + MARGIN)
+}
+
+/// How long a change of a CronJob can wait. A new schedule begins with its next time: it does not make up for
+/// times that were none before.
+pub fn patience(old: &CronJob, new: &CronJob, now: Timestamp) -> Duration {
+    if old.spec.schedule == new.spec.schedule && old.spec.time_zone == new.spec.time_zone {
+        return Duration::ZERO;
+    }
+    let (Ok(schedule), Ok(zone)) = (Schedule::parse(&new.spec.schedule), zone(new)) else { return Duration::ZERO };
+    next(new, &schedule, &zone, now).unwrap_or_default()
+}
+
+/// In which its schedule is meant.
+pub fn zone(cron: &CronJob) -> Result<TimeZone, String> {
+    match cron.spec.time_zone.as_deref() {
+        None => Ok(TimeZone::system()),
+        Some(name) => TimeZone::get(name).map_err(|_| format!("unknown time zone {name}")),
+    }
 }
 
 /// Those beyond the limit, the oldest first.
@@ -143,6 +161,25 @@ mod tests {
         assert_eq!(check(&done, "*/5 * * * *", "01T10:17:00"), (None, false, 180));
         // Not at equal intervals.
         assert_eq!(check(&fresh, "0 11,12,20 * * *", "01T21:00:00"), (Some(at("01T20:00:00")), false, 14 * 3600));
+    }
+
+    #[test]
+    fn a_schedule_that_never_comes_is_none() {
+        let schedule = Schedule::parse("59 23 31 2 *").expect("a schedule");
+        let error = due(&cron(json!({}), None), &schedule, &TimeZone::UTC, at("01T10:03:00"));
+        assert_eq!(error, Err("time difference between two schedules is less than 1 second".to_owned()));
+    }
+
+    #[test]
+    fn a_new_schedule_begins_with_its_next_time() {
+        let spec = |schedule: &str, zone: Value| json!({ "schedule": schedule, "timeZone": zone });
+        let old = cron(spec("0 * * * *", json!("Etc/UTC")), Some("2026-01-01T10:00:00Z"));
+        let waits =
+            |spec: Value| patience(&old, &cron(spec, Some("2026-01-01T10:00:00Z")), at("01T10:30:00")).as_secs();
+        assert_eq!(waits(spec("0 * * * *", json!("Etc/UTC"))), 0, "something else was changed");
+        assert_eq!(waits(spec("15 * * * *", json!("Etc/UTC"))), 45 * 60, "and not for 10:15 now");
+        assert_eq!(waits(spec("0 * * * *", json!("Asia/Kolkata"))), 60 * 60, "10:30 there is half past");
+        assert_eq!(waits(spec("0 * * * *", json!("No/Where"))), 0, "which is to be told");
     }
 
     #[test]
