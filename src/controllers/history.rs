@@ -72,6 +72,12 @@ pub fn surplus(
     old.into_iter().filter(|revision| !is_live(revision)).take(count).collect()
 }
 
+/// An owner's name may leave no room for the hash.
+fn name(owner: &str, hash: &str) -> String {
+    const LONGEST: usize = 223;
+    format!("{}-{hash}", &owner[..owner.len().min(LONGEST)])
+}
+
 fn sort(revisions: &mut [Arc<ControllerRevision>]) {
     revisions.sort_by(|one, two| {
         one.revision.cmp(&two.revision).then_with(|| one.meta.age_order().cmp(&two.meta.age_order()))
@@ -88,7 +94,7 @@ impl History {
 
     /// None: another revision has the name; the owner's collision count must grow.
     pub async fn create(&self, owner: &Meta, new: NewRevision) -> anyhow::Result<Option<Arc<ControllerRevision>>> {
-        let name = format!("{}-{}", owner.name, new.hash);
+        let name = name(&owner.name, &new.hash);
         let mut labels = new.labels;
         labels.insert(self.label.to_owned(), new.hash);
         let object = json!({
@@ -166,6 +172,13 @@ mod tests {
         assert_eq!(names(2, ""), ["a", "b"]);
         assert_eq!(names(2, "a"), ["b", "c"]);
         assert_eq!(names(0, "d"), ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn a_long_name_leaves_room_for_the_hash() {
+        assert_eq!(name("web", "86f8"), "web-86f8");
+        let cut = name(&"a".repeat(253), "86f8fbc6f9");
+        assert_eq!((cut.len(), &cut[220..]), (234, "aaa-86f8fbc6f9"));
     }
 
     #[test]

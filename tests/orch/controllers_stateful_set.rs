@@ -115,3 +115,47 @@ async fn a_pod_that_ended_is_made_again() {
         .await;
     until(&cluster, "db", 1).await;
 }
+
+/// With a claim for each pod.
+fn with_claims(name: &str, policy: Value) -> Value {
+    let mut set = stateful_set(name, 1);
+    let template = json!({ "metadata": { "name": "data" }, "spec": {
+        "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "1Gi" } } } });
+    set["spec"]["volumeClaimTemplates"] = json!([template]);
+    set["spec"]["persistentVolumeClaimRetentionPolicy"] = policy;
+    // Nobody provides volumes here.
+    set["spec"]["template"]["spec"]["nodeName"] = "n1".into();
+    set
+}
+
+#[tokio::test]
+async fn what_keeps_a_pod_from_being_made_is_told() {
+    let mut cluster = TestCluster::start().await;
+    cluster.add_node("n1").await;
+    let claim = json!({ "metadata": { "name": "data-db-0", "finalizers": ["example.com/kept"] }, "spec": {
+        "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "1Gi" } } } });
+    cluster.create(&kinds::PERSISTENT_VOLUME_CLAIMS, "default", claim).await;
+    cluster.delete(&kinds::PERSISTENT_VOLUME_CLAIMS, "default", "data-db-0", DeleteOptions::default()).await;
+    cluster.settle().await;
+    cluster.create(&kinds::STATEFUL_SETS, "default", with_claims("db", json!({}))).await;
+    let text = "Create Pod db-0 in StatefulSet db failed error: pvc data-db-0 is being deleted";
+    assert_eq!(cluster.event("default", "db", "FailedCreate").await, text);
+    assert_eq!(cluster.find(&kinds::PODS, "default", "db-0").await, None);
+    let free = json!({ "metadata": { "finalizers": null } });
+    cluster.patch(&kinds::PERSISTENT_VOLUME_CLAIMS, "default", "data-db-0", free).await;
+    until(&cluster, "db", 1).await;
+}
+
+#[tokio::test]
+async fn a_new_policy_is_an_update_of_the_pod() {
+    let mut cluster = TestCluster::start().await;
+    cluster.add_node("n1").await;
+    cluster.create(&kinds::STATEFUL_SETS, "default", with_claims("db", json!({ "whenDeleted": "Retain" }))).await;
+    until(&cluster, "db", 1).await;
+    let policy = json!({ "spec": { "persistentVolumeClaimRetentionPolicy": { "whenDeleted": "Delete" } } });
+    cluster.patch(&kinds::STATEFUL_SETS, "default", "db", policy).await;
+    let text = "Update Pod db-0 in StatefulSet db successful";
+    assert_eq!(cluster.event("default", "db", "SuccessfulUpdate").await, text);
+    let claim = cluster.find(&kinds::PERSISTENT_VOLUME_CLAIMS, "default", "data-db-0").await.expect("a claim");
+    assert_eq!(claim["metadata"]["ownerReferences"][0]["kind"], "StatefulSet");
+}

@@ -96,7 +96,25 @@ fn names(reference: &OwnerReference, kind: &Kind, name: &str) -> bool {
     reference.kind == kind.kind && reference.api_version == kind.api_version() && reference.name == name
 }
 
-fn owners(set: &StatefulSet, ordinal: i32, pod: Option<&Meta>, claim: &Meta) -> Option<Need> {
+/// Whether the policy cannot be kept: another controller has the claim, or an earlier set or pod of the same name.
+pub fn is_contested(set: &StatefulSet, ordinal: i32, pod: Option<&Meta>, claim: &Meta) -> bool {
+    let policy = &set.spec.persistent_volume_claim_retention_policy;
+    let pod_name = pod_name(set, ordinal);
+    let ours = [
+        (&kinds::STATEFUL_SETS, &*set.meta.name, &*set.meta.uid),
+        (&kinds::PODS, &*pod_name, pod.map_or("", |pod| &*pod.uid)),
+    ];
+    (&*policy.when_scaled == "Delete" || &*policy.when_deleted == "Delete")
+        && claim.owner_references.iter().any(|reference| {
+            match ours.iter().find(|(kind, name, _)| names(reference, kind, name)) {
+                Some((.., uid)) => *uid != &*reference.uid,
+                None => reference.controller,
+            }
+        })
+}
+
+/// None: they are right, or not to be touched.
+pub fn owners(set: &StatefulSet, ordinal: i32, pod: Option<&Meta>, claim: &Meta) -> Option<Need> {
     let pod_name = pod_name(set, ordinal);
     let pod_uid = pod.map_or("", |pod| &*pod.uid);
     // The two that the policy may name: kind, name, uid, whether it is to own.
@@ -114,7 +132,7 @@ fn owners(set: &StatefulSet, ordinal: i32, pod: Option<&Meta>, claim: &Meta) -> 
         return None;
     }
     let others = claim.owner_references.iter().filter(|reference| of(reference).is_none());
-    let conflict = (on_scaling || on_deletion) && others.clone().any(|reference| reference.controller);
+    let conflict = is_contested(set, ordinal, pod, claim);
     let is_right = candidates.iter().all(|(.., uid, wanted)| {
         let mut found = claim.owner_references.iter().filter(|reference| &*reference.uid == *uid);
         let found = found.next();

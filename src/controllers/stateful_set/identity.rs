@@ -37,11 +37,17 @@ pub fn in_range(set: &StatefulSet, ordinal: i32) -> bool {
 /// Whether a member has the labels and the claims of its place.
 pub fn is_itself(set: &StatefulSet, pod: &Pod) -> bool {
     let Some(ordinal) = ordinal(&pod.meta.name) else { return false };
-    let has_claims = set.spec.volume_claim_templates.iter().all(|template| {
+    has_claims(set, pod, ordinal)
+        && pod.meta.label(NAME_LABEL) == Some(&*pod.meta.name)
+        && *pod.meta.name == *pod_name(set, ordinal)
+}
+
+/// Whether its volumes are the claims of its place.
+pub fn has_claims(set: &StatefulSet, pod: &Pod, ordinal: i32) -> bool {
+    set.spec.volume_claim_templates.iter().all(|template| {
         let name = claim_name(set, template, ordinal);
         pod.claims.iter().any(|claim| **claim == *name)
-    });
-    has_claims && pod.meta.label(NAME_LABEL) == Some(&*pod.meta.name) && *pod.meta.name == *pod_name(set, ordinal)
+    })
 }
 
 /// The labels and volumes of a place, as a patch of a pod.

@@ -15,12 +15,13 @@ use super::ownership::{claim_all, follow};
 use super::pod_control::message;
 use super::seen::write_status;
 use super::template_hash::template_hash;
-use crate::client::{DeleteOptions, Objects, Patch, is_already_exists, is_namespace_terminating, kinds};
+use crate::client::{DeleteOptions, Objects, Patch, is_already_exists, kinds};
 use crate::runtime::views::{ControllerRevision, PersistentVolumeClaim, Pod, StatefulSet, StatefulSetStatus};
 use crate::runtime::{
-    Action, Change, Controller, EventType, Expectations, ObjectKey, Projection, Recorder, Store, Subject, WorkQueue,
+    Action, Change, Controller, EventType, Expectations, Meta, ObjectKey, Projection, Recorder, Store, Subject,
+    WorkQueue,
 };
-use anyhow::{Context as _, bail};
+use anyhow::anyhow;
 use async_trait::async_trait;
 use claims::Need;
 use futures::future::join_all;
@@ -31,6 +32,9 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 
 const NAME: &str = "statefulset-controller";
+
+/// At most so many steps at a time.
+const BURST: usize = 500;
 
 /// Where its revisions keep their hash; its pods name the revision itself.
 const REVISION_LABEL: &str = "controller.kubernetes.io/hash";
@@ -127,8 +131,8 @@ impl StatefulSets {
         let pods = claim_all(&self.objects, &kinds::STATEFUL_SETS, &set.meta, selector, &self.pods, is_member).await?;
         let now = Timestamp::now();
         let names = Revisions { current: &versions.current.meta.name, update: &versions.update.meta.name };
-        let Plan { steps, status } = plan::plan(set, &pods, names, &*self.claims, now);
-        let done = self.apply(key, set, &versions, &steps).await;
+        let Plan { phases, status } = plan::plan(set, &pods, names, &*self.claims, now);
+        let done = self.apply(key, set, &versions, &phases).await;
         self.write_status(set, &status).await?;
         self.clean_up(set, &versions, &pods).await?;
         done?;
@@ -175,36 +179,38 @@ impl StatefulSets {
         Ok(Some(Versions { current: current.unwrap_or(&update).clone(), update, all }))
     }
 
-    /// In order: one after the other, and the first that fails ends it. In parallel: in batches that double as
-    /// long as all of one succeed.
+    /// Each phase in batches: of one where the pods are in order; else they double as long as all of one succeed.
     async fn apply(
         &self,
         key: &ObjectKey,
         set: &StatefulSet,
         versions: &Versions,
-        steps: &[Step],
+        phases: &[Vec<Step>],
     ) -> anyhow::Result<()> {
-        let created = steps.iter().filter(|step| matches!(step, Step::Create { .. })).count();
-        let deleted = steps.iter().filter_map(|step| match step {
+        let steps = || phases.iter().flatten();
+        let created = steps().filter(|step| matches!(step, Step::Create { .. })).count();
+        let deleted = steps().filter_map(|step| match step {
             Step::Delete(pod) => Some(pod.meta.uid.clone()),
             _ => None,
         });
         self.expectations.expect(key, created, deleted);
-        let (mut batch, mut left, mut result) = (1, steps, Ok(()));
-        while result.is_ok() && !left.is_empty() {
-            let (steps, later) = left.split_at(batch.min(left.len()));
-            let done =
-                join_all(steps.iter().map(|step| async {
+        let mut result = Ok(());
+        for phase in phases {
+            let (mut batch, mut left) = (1, phase.as_slice());
+            while result.is_ok() && !left.is_empty() {
+                let (steps, later) = left.split_at(batch.min(left.len()));
+                let done = join_all(steps.iter().map(|step| async {
                     self.step(set, versions, step).await.inspect_err(|_| self.unexpect(key, step))
                 }));
-            result = done.await.into_iter().collect();
-            left = later;
-            if !plan::is_ordered(set) {
-                batch *= 2;
+                result = done.await.into_iter().collect();
+                left = later;
+                if !plan::is_ordered(set) {
+                    batch = (batch * 2).min(BURST);
+                }
             }
+            // What was not tried will not be seen either.
+            left.iter().for_each(|step| self.unexpect(key, step));
         }
-        // What was not tried will not be seen either.
-        left.iter().for_each(|step| self.unexpect(key, step));
         result
     }
 
@@ -223,16 +229,25 @@ impl StatefulSets {
                 self.create(set, revision, *ordinal).await
             }
             Step::Claims(pod) => {
-                let needs = plan::claims_to_see_to(set, pod, &*self.claims);
-                self.see_to_claims(set, &pod.meta.name, needs).await
+                let ordinal = ordinal(&pod.meta.name).unwrap_or_default();
+                let stays = identity::in_range(set, ordinal);
+                if stays {
+                    self.make_claims(set, &pod.meta.name, ordinal).await?;
+                }
+                let owned = self.own_claims(set, ordinal, Some(&pod.meta)).await;
+                if let Err(error) = owned.as_ref()
+                    && stays
+                {
+                    self.tell(set, "Update", &pod.meta.name, Some(error.to_string()));
+                }
+                owned.map(drop)
             }
             Step::Mend(pod) => {
-                let ordinal = ordinal(&pod.meta.name).unwrap_or_default();
-                let mut patch = identity::patch(set, ordinal);
-                patch["metadata"]["uid"] = (*pod.meta.uid).into();
-                let (namespace, name) = (&pod.meta.namespace, &pod.meta.name);
-                let patched = self.objects.patch(&kinds::PODS, namespace, name, "", Patch::Strategic, &patch).await;
-                self.told(set, "Update", name, patched.map(drop))
+                let mended = self.mend(set, pod).await;
+                if !matches!(mended, Ok(false)) {
+                    self.tell(set, "Update", &pod.meta.name, mended.as_ref().err().map(ToString::to_string));
+                }
+                mended.map(drop)
             }
             Step::Delete(pod) => {
                 let options = DeleteOptions::of(&pod.meta.uid);
@@ -241,56 +256,109 @@ impl StatefulSets {
                 if !matches!(deleted, Ok(true)) {
                     self.expectations.deleted(&set.key(), &pod.meta.uid);
                 }
-                self.told(set, "Delete", &pod.meta.name, deleted.map(drop))
+                self.tell(set, "Delete", &pod.meta.name, deleted.as_ref().err().map(message));
+                Ok(deleted.map(drop)?)
             }
         }
     }
 
     async fn create(&self, set: &StatefulSet, revision: &ControllerRevision, ordinal: i32) -> anyhow::Result<()> {
         let name = identity::pod_name(set, ordinal);
-        let needs = claims::needs(set, ordinal, None, &*self.claims);
-        self.see_to_claims(set, &name, needs).await?;
+        let made = self.make_claims(set, &name, ordinal).await;
+        made.inspect_err(|error| self.tell(set, "Create", &name, Some(error.to_string())))?;
         let pod = identity::pod(set, &history::template(revision), &revision.meta.name, ordinal);
-        match self.objects.create(&kinds::PODS, &set.meta.namespace, pod).await {
+        let created = self.objects.create(&kinds::PODS, &set.meta.namespace, pod).await;
+        if created.as_ref().is_err_and(is_already_exists) {
             // Somebody's, or ours and not yet in the cache: no event tells of it.
-            Err(error) if is_already_exists(&error) => Err(error.into()),
-            created => self.told(set, "Create", &name, created.map(drop)),
+            return Ok(created.map(drop)?);
         }
+        let owned = self.own_claims(set, ordinal, None).await;
+        owned.inspect_err(|error| self.tell(set, "Update", &name, Some(error.to_string())))?;
+        self.tell(set, "Create", &name, created.as_ref().err().map(message));
+        Ok(created.map(drop)?)
     }
 
-    async fn see_to_claims(&self, set: &StatefulSet, pod: &str, needs: Vec<(&Value, Need)>) -> anyhow::Result<()> {
-        let ordinal = ordinal(pod).unwrap_or_default();
-        let namespace = &set.meta.namespace;
-        for (template, need) in needs {
+    /// False: the cache was behind, and nothing was wrong.
+    async fn mend(&self, set: &StatefulSet, pod: &Pod) -> anyhow::Result<bool> {
+        let name = &pod.meta.name;
+        let ordinal = ordinal(name).unwrap_or_default();
+        if !identity::has_claims(set, pod, ordinal) {
+            self.make_claims(set, name, ordinal).await?;
+        }
+        let owned = self.own_claims(set, ordinal, Some(&pod.meta)).await?;
+        let is_itself = identity::is_itself(set, pod);
+        if !is_itself {
+            let mut patch = identity::patch(set, ordinal);
+            patch["metadata"]["uid"] = (*pod.meta.uid).into();
+            let namespace = &pod.meta.namespace;
+            let patched = self.objects.patch(&kinds::PODS, namespace, name, "", Patch::Strategic, &patch).await;
+            patched.map_err(|error| saying(error, |why| why))?;
+        }
+        Ok(owned || !is_itself)
+    }
+
+    /// Make the claims that are missing. Each is tried; the error tells of all that are not there.
+    async fn make_claims(&self, set: &StatefulSet, pod: &str, ordinal: i32) -> anyhow::Result<()> {
+        let (mut texts, mut first) = (Vec::new(), None);
+        for (template, need) in claims::needs(set, ordinal, None, &*self.claims) {
             let name = claims::claim_name(set, template, ordinal);
             match need {
-                Need::Gone => bail!("claim {namespace}/{name} is being deleted: its pod waits for a new one"),
-                Need::Made => self.make_claim(set, pod, &name, claims::claim(set, template, ordinal)).await?,
-                Need::Owners { references, conflict } => {
-                    if conflict {
-                        let text = format!(
-                            "PersistentVolumeClaim {name} has a conflicting OwnerReference that acts as a manging controller, the retention policy is ignored for this claim"
-                        );
-                        self.event(set, EventType::Warning, "ConflictingController", text);
+                Need::Gone => texts.push(format!("pvc {name} is being deleted")),
+                Need::Made => {
+                    if let Err(error) = self.make_claim(set, pod, &name, claims::claim(set, template, ordinal)).await {
+                        texts.push(format!("failed to create PVC {name}: {}", message(&error)));
+                        first = first.or(Some(error));
                     }
-                    let references = Value::from(references);
-                    let kind = &kinds::PERSISTENT_VOLUME_CLAIMS;
-                    let change = |live: &mut Value| {
-                        let owners = &mut live["metadata"]["ownerReferences"];
-                        std::mem::replace(owners, references.clone()) != references
-                    };
-                    let changed = self.objects.modify(kind, namespace, &name, "", change).await;
-                    changed.with_context(|| format!("set the owners of claim {namespace}/{name}"))?;
                 }
+                Need::Owners { .. } => {}
             }
         }
-        Ok(())
+        let text = match texts.as_slice() {
+            [] => return Ok(()),
+            [text] => text.clone(),
+            texts => format!("[{}]", texts.join(", ")),
+        };
+        Err(match first {
+            None => anyhow!(text),
+            Some(error) => saying(error, |_| text),
+        })
     }
 
-    async fn make_claim(&self, set: &StatefulSet, pod: &str, name: &str, claim: Value) -> anyhow::Result<()> {
+    /// Give the claims of a pod the owners that the policy asks for. Whether any had others.
+    async fn own_claims(&self, set: &StatefulSet, ordinal: i32, pod: Option<&Meta>) -> anyhow::Result<bool> {
+        let namespace = &set.meta.namespace;
+        let mut changed = false;
+        for template in &set.spec.volume_claim_templates {
+            let name = claims::claim_name(set, template, ordinal);
+            let Some(claim) = self.claims.find(namespace, &name) else { continue };
+            if claims::is_contested(set, ordinal, pod, &claim.meta) {
+                let text = format!(
+                    "PersistentVolumeClaim {name} has a conflicting OwnerReference that acts as a manging controller, the retention policy is ignored for this claim"
+                );
+                self.event(set, EventType::Warning, "ConflictingController", text);
+            }
+            let Some(Need::Owners { references, .. }) = claims::owners(set, ordinal, pod, &claim.meta) else {
+                continue;
+            };
+            let references = Value::from(references);
+            let change = |live: &mut Value| {
+                let owners = &mut live["metadata"]["ownerReferences"];
+                let differ = std::mem::replace(owners, references.clone()) != references;
+                changed |= differ;
+                differ
+            };
+            let kind = &kinds::PERSISTENT_VOLUME_CLAIMS;
+            let written = self.objects.modify(kind, namespace, &name, "", change).await;
+            written.map_err(|error| {
+                saying(error, |why| format!("could not update claim {name} for delete policy ownerRefs: {why}"))
+            })?;
+        }
+        Ok(changed)
+    }
+
+    async fn make_claim(&self, set: &StatefulSet, pod: &str, name: &str, claim: Value) -> Result<(), kube::Error> {
         let owner = &set.meta.name;
-        let kind = &kinds::PERSISTENT_VOLUME_CLAIMS;
-        match self.objects.create(kind, &set.meta.namespace, claim).await {
+        match self.objects.create(&kinds::PERSISTENT_VOLUME_CLAIMS, &set.meta.namespace, claim).await {
             Ok(_) => {
                 let text = format!("Create Claim {name} Pod {pod} in StatefulSet {owner} success");
                 self.event(set, EventType::Normal, "SuccessfulCreate", text);
@@ -298,30 +366,23 @@ impl StatefulSets {
             }
             Err(error) if is_already_exists(&error) => Ok(()),
             Err(error) => {
-                let error_text = message(&error);
-                let text =
-                    format!("Create Claim {name} for Pod {pod} in StatefulSet {owner} failed error: {error_text}");
+                let told = message(&error);
+                let text = format!("Create Claim {name} for Pod {pod} in StatefulSet {owner} failed error: {told}");
                 self.event(set, EventType::Warning, "FailedCreate", text);
-                Err(error.into())
+                Err(error)
             }
         }
     }
 
-    /// The event of what was done to a pod.
-    fn told(&self, set: &StatefulSet, verb: &str, pod: &str, result: Result<(), kube::Error>) -> anyhow::Result<()> {
-        let owner = &set.meta.name;
-        match &result {
-            Ok(()) => {
-                let text = format!("{verb} Pod {pod} in StatefulSet {owner} successful");
-                self.event(set, EventType::Normal, &format!("Successful{verb}"), text);
-            }
-            Err(error) if is_namespace_terminating(error) => {}
-            Err(error) => {
-                let text = format!("{verb} Pod {pod} in StatefulSet {owner} failed error: {}", message(error));
-                self.event(set, EventType::Warning, &format!("Failed{verb}"), text);
+    /// The event of what was done to a pod, or of why it was not.
+    fn tell(&self, set: &StatefulSet, verb: &str, pod: &str, error: Option<String>) {
+        let done = format!("{verb} Pod {pod} in StatefulSet {}", set.meta.name);
+        match error {
+            None => self.event(set, EventType::Normal, &format!("Successful{verb}"), format!("{done} successful")),
+            Some(error) => {
+                self.event(set, EventType::Warning, &format!("Failed{verb}"), format!("{done} failed error: {error}"));
             }
         }
-        Ok(result?)
     }
 
     fn event(&self, set: &StatefulSet, kind: EventType, reason: &str, text: String) {
@@ -352,6 +413,12 @@ impl StatefulSets {
         }
         write_status(&self.objects, &kinds::STATEFUL_SETS, &set.meta, &status_of(next)).await
     }
+}
+
+/// An error whose text is what an event quotes.
+fn saying(error: kube::Error, text: impl FnOnce(String) -> String) -> anyhow::Error {
+    let text = text(message(&error));
+    anyhow::Error::from(error).context(text)
 }
 
 /// As it is on the wire.

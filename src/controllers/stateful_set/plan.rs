@@ -26,18 +26,18 @@ pub enum Step {
         ordinal: i32,
         updated: bool,
     },
-    /// See to what the claims of a pod need.
+    /// See to the claims of a pod that waits for them, or that goes.
     Claims(Arc<Pod>),
-    /// Its labels or volumes are not those of its place.
+    /// Its labels, its volumes or the owners of its claims are not those of its place.
     Mend(Arc<Pod>),
     Delete(Arc<Pod>),
 }
 
-/// `steps` one after the other: the first that fails ends the round. `status` is as the cluster is
-/// now, without what the steps change.
+/// A phase begins when all steps of the one before are done: pods are made before others go. `status` is as the
+/// cluster is now, without what the steps change.
 #[derive(Debug)]
 pub struct Plan {
-    pub steps: Vec<Step>,
+    pub phases: Vec<Vec<Step>>,
     pub status: StatefulSetStatus,
 }
 
@@ -48,7 +48,7 @@ pub fn plan(
     claims: &impl Claims,
     now: Timestamp,
 ) -> Plan {
-    let mut round = Round { set, revisions, claims, now, steps: Vec::new(), ordered: is_ordered(set) };
+    let mut round = Round { set, revisions, claims, now, phases: vec![Vec::new()], ordered: is_ordered(set) };
     let mut status = status(set, pods, revisions, now);
     if !set.meta.is_deleting() {
         let taken = round.run(pods);
@@ -57,7 +57,7 @@ pub fn plan(
     if &*set.spec.update_strategy.kind == "RollingUpdate" {
         complete(set, &mut status);
     }
-    Plan { steps: round.steps, status }
+    Plan { phases: round.phases, status }
 }
 
 pub fn is_ordered(set: &StatefulSet) -> bool {
@@ -78,7 +78,7 @@ struct Round<'a, C> {
     revisions: Revisions<'a>,
     claims: &'a C,
     now: Timestamp,
-    steps: Vec<Step>,
+    phases: Vec<Vec<Step>>,
     ordered: bool,
 }
 
@@ -106,10 +106,23 @@ impl<C: Claims> Round<'_, C> {
         if !living {
             return 0;
         }
+        self.phases.push(Vec::new());
         for pod in &condemned {
-            self.claims_of(pod);
+            if self.owners_are_wrong(pod) {
+                self.add(Step::Claims((*pod).clone()));
+            }
         }
-        if condemned.iter().all(|pod| self.condemn(pod, first)) { self.update(&places) } else { 0 }
+        self.phases.push(Vec::new());
+        if !condemned.iter().all(|pod| self.condemn(pod, first)) {
+            return 0;
+        }
+        self.phases.push(Vec::new());
+        self.update(&places)
+    }
+
+    /// To the phase that was begun last.
+    fn add(&mut self, step: Step) {
+        self.phases.last_mut().expect("one was begun").push(step);
     }
 
     fn is_available(&self, pod: &Pod) -> bool {
@@ -126,28 +139,26 @@ impl<C: Claims> Round<'_, C> {
             if claims::is_stale(self.set, ordinal, self.claims) {
                 return !self.ordered;
             }
-            self.steps.push(Step::Create { ordinal, updated: self.is_made_new(ordinal) });
+            let updated = self.is_made_new(ordinal);
+            self.add(Step::Create { ordinal, updated });
             return !self.ordered;
         };
         if pod.is_terminal() {
             // Whatever its end: it is to run again.
             if !pod.meta.is_deleting() {
-                self.steps.push(Step::Delete(pod.clone()));
+                self.add(Step::Delete(pod.clone()));
             }
             return !self.ordered;
         }
         let waits = &*pod.phase == "Pending";
-        if waits {
-            self.claims_of(pod);
+        if waits && !self.needs(pod).is_empty() {
+            self.add(Step::Claims(pod.clone()));
         }
         if self.ordered && (pod.meta.is_deleting() || !is_running_and_ready(pod) || !self.is_available(pod)) {
             return false;
         }
-        if !waits {
-            self.claims_of(pod);
-        }
-        if !is_itself(self.set, pod) {
-            self.steps.push(Step::Mend(pod.clone()));
+        if !is_itself(self.set, pod) || (!waits && self.owners_are_wrong(pod)) {
+            self.add(Step::Mend(pod.clone()));
         }
         true
     }
@@ -158,10 +169,13 @@ impl<C: Claims> Round<'_, C> {
         ordinal >= self.set.spec.ordinals.start.saturating_add(partition)
     }
 
-    fn claims_of(&mut self, pod: &Arc<Pod>) {
-        if !claims_to_see_to(self.set, pod, self.claims).is_empty() {
-            self.steps.push(Step::Claims(pod.clone()));
-        }
+    fn needs(&self, pod: &Pod) -> Vec<(&Value, Need)> {
+        ordinal(&pod.meta.name)
+            .map_or_else(Vec::new, |ordinal| claims::needs(self.set, ordinal, Some(&pod.meta), self.claims))
+    }
+
+    fn owners_are_wrong(&self, pod: &Pod) -> bool {
+        self.needs(pod).iter().any(|(_, need)| matches!(need, Need::Owners { .. }))
     }
 
     /// One that is to go. False: what comes after it waits.
@@ -172,7 +186,7 @@ impl<C: Claims> Round<'_, C> {
         let is_first = first.is_some_and(|first| first.meta.uid == pod.meta.uid);
         let healthy = is_running_and_ready(pod) && self.is_available(pod);
         if !self.ordered || healthy || is_first {
-            self.steps.push(Step::Delete(pod.clone()));
+            self.add(Step::Delete(pod.clone()));
         }
         !self.ordered
     }
@@ -188,7 +202,7 @@ impl<C: Claims> Round<'_, C> {
             // Just made.
             let Some(pod) = place else { return 0 };
             if pod.meta.label(HASH_LABEL) != Some(self.revisions.update) && !pod.meta.is_deleting() {
-                self.steps.push(Step::Delete((*pod).clone()));
+                self.add(Step::Delete((*pod).clone()));
                 return 1;
             }
             if self.is_unavailable(pod) {
@@ -197,16 +211,6 @@ impl<C: Claims> Round<'_, C> {
         }
         0
     }
-}
-
-/// What the claims of a pod need: of one that waits for them, that they are there, too.
-pub fn claims_to_see_to<'a>(set: &'a StatefulSet, pod: &Pod, claims: &impl Claims) -> Vec<(&'a Value, Need)> {
-    let Some(ordinal) = ordinal(&pod.meta.name) else { return Vec::new() };
-    let mut needs = claims::needs(set, ordinal, Some(&pod.meta), claims);
-    if &*pod.phase != "Pending" {
-        needs.retain(|(_, need)| matches!(need, Need::Owners { .. }));
-    }
-    needs
 }
 
 fn status(set: &StatefulSet, pods: &[Arc<Pod>], revisions: Revisions<'_>, now: Timestamp) -> StatefulSetStatus {

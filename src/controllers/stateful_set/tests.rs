@@ -1,6 +1,6 @@
 //! Rounds played through by hand: plan, apply to the model, let pods become ready, plan again.
 
-use super::claims::{Claims, Need, claim, is_of, needs};
+use super::claims::{Claims, Need, claim, is_contested, is_of, needs};
 use super::identity::{is_member, ordinal, pod};
 use super::plan::{Plan, Revisions, Step, plan};
 use super::{history, status_of};
@@ -66,12 +66,12 @@ impl Model {
 
     /// One round; what it did, in words.
     fn sync(&mut self) -> String {
-        let Plan { steps, status } = self.plan();
+        let Plan { phases, status } = self.plan();
         let set = self.set();
         let current = set.status.current_revision.clone();
         self.set["status"] = status_of(&status);
         let mut said = Vec::new();
-        for step in steps {
+        for step in phases.into_iter().flatten() {
             match step {
                 Step::Create { ordinal, updated } => {
                     let revision = if updated || current.is_empty() { self.update } else { &*current };
@@ -171,6 +171,22 @@ fn in_parallel_none_waits() {
 }
 
 #[test]
+fn pods_are_made_before_others_go() {
+    let mut model = Model::new(json!({ "podManagementPolicy": "Parallel" }));
+    model.run();
+    model.pods.remove("web-0");
+    model.set["spec"]["replicas"] = 2.into();
+    model.update = "web-2";
+    let phases = model.plan().phases;
+    let begun = phases.iter().filter(|phase| !phase.is_empty()).map(|phase| match phase.as_slice() {
+        [Step::Create { ordinal, .. }] => format!("+{ordinal}"),
+        [Step::Delete(pod)] => format!("-{}", ordinal(&pod.meta.name).expect("an ordinal")),
+        other => panic!("one step each: {other:?}"),
+    });
+    assert_eq!(begun.collect::<Vec<_>>(), ["+0", "-2", "-1"], "a creation that fails ends the round before them");
+}
+
+#[test]
 fn an_update_goes_down_from_the_highest() {
     let mut model = Model::new(json!({}));
     model.run();
@@ -258,6 +274,13 @@ fn claims_are_of_a_place() {
     model.sync();
     model.claims.clear();
     assert_eq!(model.sync(), "claims of web-0");
+    // The owners of a claim are its pod's affair while that stays.
+    let mut model = with_claims(json!({}));
+    model.run();
+    model.set["spec"]["persistentVolumeClaimRetentionPolicy"] = json!({ "whenDeleted": "Delete" });
+    assert_eq!(model.sync(), "mend web-0");
+    model.set["spec"]["replicas"] = 0.into();
+    assert_eq!(model.sync(), "claims of web-0 -0");
 }
 
 #[test]
@@ -306,6 +329,20 @@ fn who_owns_a_claim_is_the_policy_s() {
     assert_eq!(check("Delete", "Retain", 0, json!([other])), None);
     let expected = Need::Owners { references: vec![other.clone()], conflict: true };
     assert_eq!(check("Delete", "Retain", 0, json!([other, set])), Some(expected));
+    // Which is told of, as is an earlier set; not where the policy wants nothing.
+    let contested = |deleted: &str, owners: Value| {
+        let claim = serde_json::from_value(json!({ "ownerReferences": owners })).expect("metadata");
+        is_contested(&with_claims(json!({ "whenDeleted": deleted })).set(), 0, None, &claim)
+    };
+    for (deleted, owner, expected) in [
+        ("Delete", &other, true),
+        ("Delete", &earlier, true),
+        ("Delete", &set, false),
+        ("Delete", &pod(0), true),
+        ("Retain", &other, false),
+    ] {
+        assert_eq!(contested(deleted, json!([owner])), expected, "{deleted} {owner}");
+    }
 }
 
 #[test]
