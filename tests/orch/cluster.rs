@@ -190,6 +190,12 @@ impl TestCluster {
         Self::start_with(Setup::default()).await
     }
 
+    pub async fn with_node(name: &str) -> Self {
+        let mut cluster = Self::start().await;
+        cluster.add_node(name).await;
+        cluster
+    }
+
     pub async fn start_with(setup: Setup) -> Self {
         let storage = SqliteStorage::in_memory().await;
         let shared: Arc<dyn Storage> = storage.clone();

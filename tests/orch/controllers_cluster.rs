@@ -9,8 +9,7 @@ use std::time::Duration;
 
 #[tokio::test]
 async fn a_second_reconcile_changes_nothing() {
-    let mut cluster = TestCluster::start().await;
-    cluster.add_node("n1").await;
+    let mut cluster = TestCluster::with_node("n1").await;
     cluster.add_node("n2").await;
     cluster.create(&kinds::NAMESPACES, "", json!({ "metadata": { "name": "shop" } })).await;
     for namespace in ["default", "shop"] {
@@ -29,8 +28,7 @@ async fn a_second_reconcile_changes_nothing() {
 
 #[tokio::test]
 async fn a_namespace_goes_with_all_it_holds() {
-    let mut cluster = TestCluster::start().await;
-    cluster.add_node("n1").await;
+    let cluster = TestCluster::with_node("n1").await;
     cluster.create(&kinds::NAMESPACES, "", json!({ "metadata": { "name": "shop" } })).await;
     cluster.until_object(&kinds::SERVICE_ACCOUNTS, "shop", "default", "is there", |_| true).await;
     let root = cluster.until_object(&kinds::CONFIG_MAPS, "shop", "kube-root-ca.crt", "is there", |_| true).await;
@@ -121,8 +119,7 @@ fn replication_controller(name: &str, replicas: i32) -> Value {
 
 #[tokio::test]
 async fn a_replication_controller_keeps_its_pods() {
-    let mut cluster = TestCluster::start().await;
-    cluster.add_node("n1").await;
+    let cluster = TestCluster::with_node("n1").await;
     let orphan = replication_controller("web", 1)["spec"]["template"]["spec"].clone();
     let orphan = json!({ "metadata": { "name": "orphan", "labels": { "app": "web" } }, "spec": orphan });
     cluster.create(&kinds::PODS, "default", orphan).await;
@@ -212,8 +209,7 @@ async fn a_deleted_root_ca_or_service_account_comes_back() {
 
 #[tokio::test]
 async fn endpoints_follow_readiness() {
-    let mut cluster = TestCluster::start().await;
-    cluster.add_node("n1").await;
+    let cluster = TestCluster::with_node("n1").await;
     cluster.create(&kinds::SERVICES, "default", service("web")).await;
     cluster.create(&kinds::DEPLOYMENTS, "default", deployment("web", 2)).await;
     let ready = |endpoints: &Value, ready: usize, not_ready: usize| {
@@ -308,8 +304,7 @@ async fn the_kubernetes_service_follows_the_machine() {
 
 #[tokio::test]
 async fn nodes_get_pod_ranges_of_their_own() {
-    let mut cluster = TestCluster::start().await;
-    cluster.add_node("n1").await;
+    let mut cluster = TestCluster::with_node("n1").await;
     cluster.add_node("n2").await;
     let mut ranges = Vec::new();
     for name in ["n1", "n2"] {
@@ -443,8 +438,7 @@ async fn a_node_gets_its_client_certificate() {
 
 #[tokio::test]
 async fn an_idle_cluster_asks_for_nothing() {
-    let mut cluster = TestCluster::start().await;
-    cluster.add_node("n1").await;
+    let cluster = TestCluster::with_node("n1").await;
     cluster.create(&kinds::SERVICES, "default", service("web")).await;
     cluster.create(&kinds::DEPLOYMENTS, "default", deployment("web", 2)).await;
     cluster.until_object(&kinds::DEPLOYMENTS, "default", "web", "is rolled out", is_rolled_out).await;

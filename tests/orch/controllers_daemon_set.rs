@@ -59,8 +59,7 @@ async fn revisions(cluster: &TestCluster) -> Vec<(i64, String)> {
 
 #[tokio::test]
 async fn it_runs_where_nodes_fit() {
-    let mut cluster = TestCluster::start().await;
-    cluster.add_node("n1").await;
+    let mut cluster = TestCluster::with_node("n1").await;
     cluster.add_node("n2").await;
     let cordoned = json!({ "spec": { "unschedulable": true } });
     cluster.patch(&kinds::NODES, "", "n2", cordoned).await;
@@ -96,8 +95,7 @@ async fn it_runs_where_nodes_fit() {
 
 #[tokio::test]
 async fn a_failed_pod_is_replaced() {
-    let mut cluster = TestCluster::start().await;
-    cluster.add_node("n1").await;
+    let cluster = TestCluster::with_node("n1").await;
     cluster.create(&kinds::DAEMON_SETS, "default", daemon_set("agent")).await;
     until(&cluster, "agent", 1).await;
     let pods = cluster.list(&kinds::PODS, "default", "app=agent").await;
@@ -152,8 +150,7 @@ async fn it_rolls_to_new_versions_and_back() {
 
 #[tokio::test]
 async fn on_delete_waits_for_deletions_and_surge_for_the_new_pod() {
-    let mut cluster = TestCluster::start().await;
-    cluster.add_node("n1").await;
+    let mut cluster = TestCluster::with_node("n1").await;
     cluster.add_node("n2").await;
     let mut set = daemon_set("agent");
     set["spec"]["updateStrategy"] = json!({ "type": "OnDelete" });
@@ -194,8 +191,7 @@ async fn on_delete_waits_for_deletions_and_surge_for_the_new_pod() {
 
 #[tokio::test]
 async fn its_pods_and_revisions_go_with_it_or_stay() {
-    let mut cluster = TestCluster::start().await;
-    cluster.add_node("n1").await;
+    let cluster = TestCluster::with_node("n1").await;
     cluster.create(&kinds::DAEMON_SETS, "default", daemon_set("agent")).await;
     until(&cluster, "agent", 1).await;
     let before = revisions(&cluster).await;
@@ -221,8 +217,7 @@ async fn its_pods_and_revisions_go_with_it_or_stay() {
 
 #[tokio::test]
 async fn a_second_revision_of_the_template_may_take_the_place_of_the_first() {
-    let mut cluster = TestCluster::start().await;
-    cluster.add_node("n1").await;
+    let cluster = TestCluster::with_node("n1").await;
     cluster.create(&kinds::DAEMON_SETS, "default", daemon_set("agent")).await;
     until(&cluster, "agent", 1).await;
     cluster.settle().await;

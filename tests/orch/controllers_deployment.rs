@@ -10,8 +10,7 @@ async fn rolled_out(cluster: &TestCluster, name: &str) -> Value {
 
 #[tokio::test]
 async fn it_rolls_out_scales_updates_and_undoes() {
-    let mut cluster = TestCluster::start().await;
-    cluster.add_node("n1").await;
+    let cluster = TestCluster::with_node("n1").await;
     cluster.create(&kinds::DEPLOYMENTS, "default", deployment("web", 3)).await;
     let first = rolled_out(&cluster, "web").await;
     assert_eq!(first["metadata"]["annotations"]["deployment.kubernetes.io/revision"], "1");
@@ -55,8 +54,7 @@ fn first_template(first: &Value) -> Value {
 
 #[tokio::test]
 async fn its_pods_go_with_it() {
-    let mut cluster = TestCluster::start().await;
-    cluster.add_node("n1").await;
+    let cluster = TestCluster::with_node("n1").await;
     for (name, propagation) in [("one", Propagation::Background), ("two", Propagation::Foreground)] {
         cluster.create(&kinds::DEPLOYMENTS, "default", deployment(name, 2)).await;
         rolled_out(&cluster, name).await;
@@ -76,8 +74,7 @@ async fn its_pods_go_with_it() {
 
 #[tokio::test]
 async fn orphans_stay_and_are_adopted_again() {
-    let mut cluster = TestCluster::start().await;
-    cluster.add_node("n1").await;
+    let cluster = TestCluster::with_node("n1").await;
     cluster.create(&kinds::DEPLOYMENTS, "default", deployment("web", 1)).await;
     rolled_out(&cluster, "web").await;
     let pod = cluster.list(&kinds::PODS, "default", "app=web").await.remove(0);
@@ -105,8 +102,7 @@ async fn orphans_stay_and_are_adopted_again() {
 
 #[tokio::test]
 async fn a_pod_that_matches_no_more_is_released_and_replaced() {
-    let mut cluster = TestCluster::start().await;
-    cluster.add_node("n1").await;
+    let cluster = TestCluster::with_node("n1").await;
     cluster.create(&kinds::DEPLOYMENTS, "default", deployment("web", 1)).await;
     rolled_out(&cluster, "web").await;
     let pod = cluster.list(&kinds::PODS, "default", "app=web").await.remove(0);

@@ -44,8 +44,7 @@ fn cause(result: Result<Value, kube::Error>) -> String {
 
 #[tokio::test]
 async fn evictions_spend_what_the_budget_allows() {
-    let mut cluster = TestCluster::start().await;
-    cluster.add_node("n1").await;
+    let cluster = TestCluster::with_node("n1").await;
     cluster.create(&kinds::DEPLOYMENTS, "default", deployment("web", 3)).await;
     cluster.until_object(&kinds::DEPLOYMENTS, "default", "web", "is rolled out", is_rolled_out).await;
     cluster.create(BUDGET, "default", budget("web", json!({ "minAvailable": 3 }))).await;
@@ -70,8 +69,7 @@ async fn evictions_spend_what_the_budget_allows() {
 
 #[tokio::test]
 async fn shares_are_of_what_owners_ask_for() {
-    let mut cluster = TestCluster::start().await;
-    cluster.add_node("n1").await;
+    let cluster = TestCluster::with_node("n1").await;
     cluster.create(&kinds::DEPLOYMENTS, "default", deployment("web", 4)).await;
     cluster.until_object(&kinds::DEPLOYMENTS, "default", "web", "is rolled out", is_rolled_out).await;
     cluster.create(BUDGET, "default", budget("web", json!({ "maxUnavailable": "50%" }))).await;
@@ -103,8 +101,7 @@ async fn shares_are_of_what_owners_ask_for() {
 
 #[tokio::test]
 async fn unhealthy_pods_go_as_their_budget_says() {
-    let mut cluster = TestCluster::start().await;
-    cluster.add_node("n1").await;
+    let cluster = TestCluster::with_node("n1").await;
     let mut unready = deployment("web", 2);
     unready["spec"]["template"]["metadata"]["labels"]["test/unready"] = "yes".into();
     cluster.create(&kinds::DEPLOYMENTS, "default", unready).await;

@@ -43,8 +43,7 @@ async fn end(cluster: &TestCluster, pod: &str, phase: &str) {
 
 #[tokio::test]
 async fn it_runs_to_completion() {
-    let mut cluster = TestCluster::start().await;
-    cluster.add_node("n1").await;
+    let cluster = TestCluster::with_node("n1").await;
     cluster.create(&kinds::JOBS, "default", job("pi", json!({ "completions": 3, "parallelism": 2 }))).await;
     for left in [2, 2, 1] {
         let pods = until_running(&cluster, "pi", left).await;
@@ -66,8 +65,7 @@ async fn it_runs_to_completion() {
 
 #[tokio::test]
 async fn it_fails_and_ends_what_runs() {
-    let mut cluster = TestCluster::start().await;
-    cluster.add_node("n1").await;
+    let cluster = TestCluster::with_node("n1").await;
     let spec = json!({ "completions": 2, "parallelism": 2, "backoffLimit": 0 });
     cluster.create(&kinds::JOBS, "default", job("pi", spec)).await;
     let pods = until_running(&cluster, "pi", 2).await;
@@ -81,8 +79,7 @@ async fn it_fails_and_ends_what_runs() {
 
 #[tokio::test]
 async fn indexed_pods_orphans_and_suspension() {
-    let mut cluster = TestCluster::start().await;
-    cluster.add_node("n1").await;
+    let cluster = TestCluster::with_node("n1").await;
     let spec = json!({ "completions": 2, "parallelism": 2, "completionMode": "Indexed" });
     cluster.create(&kinds::JOBS, "default", job("pi", spec)).await;
     let mut pods = until_running(&cluster, "pi", 2).await;
@@ -136,8 +133,7 @@ fn cron_job(name: &str, spec: Value) -> Value {
 
 #[tokio::test]
 async fn a_job_at_each_time() {
-    let mut cluster = TestCluster::start().await;
-    cluster.add_node("n1").await;
+    let cluster = TestCluster::with_node("n1").await;
     let spec = json!({ "concurrencyPolicy": "Forbid", "successfulJobsHistoryLimit": 0, "timeZone": "Etc/UTC" });
     cluster.create(&kinds::CRON_JOBS, "default", cron_job("tick", spec)).await;
     let live = cluster
@@ -185,8 +181,7 @@ async fn a_new_schedule_does_not_make_up_for_what_was_none() {
 
 #[tokio::test]
 async fn what_is_wrong_with_a_cron_job_is_told() {
-    let mut cluster = TestCluster::start().await;
-    cluster.add_node("n1").await;
+    let cluster = TestCluster::with_node("n1").await;
     cluster.create(&kinds::CRON_JOBS, "default", cron_job("never", json!({ "schedule": "59 23 31 2 *" }))).await;
     let text = "invalid schedule: 59 23 31 2 * : time difference between two schedules is less than 1 second";
     assert_eq!(cluster.event("default", "never", "InvalidSchedule").await, text);

@@ -44,8 +44,7 @@ fn version(names: &[&str], version: u32) -> Vec<(String, String)> {
 
 #[tokio::test]
 async fn its_pods_have_places_and_versions() {
-    let mut cluster = TestCluster::start().await;
-    cluster.add_node("n1").await;
+    let cluster = TestCluster::with_node("n1").await;
     let mut set = stateful_set("db", 2);
     let template = json!({ "metadata": { "name": "data" }, "spec": {
         "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "1Gi" } } } });
@@ -101,8 +100,7 @@ async fn its_pods_have_places_and_versions() {
 
 #[tokio::test]
 async fn a_pod_that_ended_is_made_again() {
-    let mut cluster = TestCluster::start().await;
-    cluster.add_node("n1").await;
+    let cluster = TestCluster::with_node("n1").await;
     cluster.create(&kinds::STATEFUL_SETS, "default", stateful_set("db", 1)).await;
     until(&cluster, "db", 1).await;
     let uid = |pod: &Value| pod["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
@@ -130,8 +128,7 @@ fn with_claims(name: &str, policy: Value) -> Value {
 
 #[tokio::test]
 async fn what_keeps_a_pod_from_being_made_is_told() {
-    let mut cluster = TestCluster::start().await;
-    cluster.add_node("n1").await;
+    let cluster = TestCluster::with_node("n1").await;
     let claim = json!({ "metadata": { "name": "data-db-0", "finalizers": ["example.com/kept"] }, "spec": {
         "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "1Gi" } } } });
     cluster.create(&kinds::PERSISTENT_VOLUME_CLAIMS, "default", claim).await;
@@ -148,8 +145,7 @@ async fn what_keeps_a_pod_from_being_made_is_told() {
 
 #[tokio::test]
 async fn a_new_policy_is_an_update_of_the_pod() {
-    let mut cluster = TestCluster::start().await;
-    cluster.add_node("n1").await;
+    let cluster = TestCluster::with_node("n1").await;
     cluster.create(&kinds::STATEFUL_SETS, "default", with_claims("db", json!({ "whenDeleted": "Retain" }))).await;
     until(&cluster, "db", 1).await;
     let policy = json!({ "spec": { "persistentVolumeClaimRetentionPolicy": { "whenDeleted": "Delete" } } });

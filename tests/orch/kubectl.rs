@@ -120,8 +120,7 @@ async fn a_server_side_apply_meets_other_owners() {
 
 #[tokio::test]
 async fn get_prints_every_form() {
-    let mut cluster = TestCluster::start().await;
-    cluster.add_node("n1").await;
+    let cluster = TestCluster::with_node("n1").await;
     cluster.create(&kinds::DEPLOYMENTS, "default", deployment("web", 2)).await;
     cluster.create(&kinds::SERVICES, "default", service("web")).await;
     cluster.until_object(&kinds::DEPLOYMENTS, "default", "web", "rolled out", crate::cluster::is_rolled_out).await;
@@ -161,8 +160,7 @@ async fn get_prints_every_form() {
 
 #[tokio::test]
 async fn describe_tells_what_belongs_to_an_object() {
-    let mut cluster = TestCluster::start().await;
-    cluster.add_node("n1").await;
+    let cluster = TestCluster::with_node("n1").await;
     cluster.create(&kinds::DEPLOYMENTS, "default", deployment("web", 1)).await;
     cluster.create(&kinds::SERVICES, "default", service("web")).await;
     cluster.until_object(&kinds::DEPLOYMENTS, "default", "web", "rolled out", crate::cluster::is_rolled_out).await;
@@ -190,8 +188,7 @@ async fn describe_tells_what_belongs_to_an_object() {
 
 #[tokio::test]
 async fn delete_waits_until_objects_are_gone() {
-    let mut cluster = TestCluster::start().await;
-    cluster.add_node("n1").await;
+    let cluster = TestCluster::with_node("n1").await;
     must(&cluster, &["apply", "-f", "-"], TWO).await;
     assert_eq!(
         must(&cluster, &["delete", "cm/one", "svc/web"], "").await,
@@ -247,8 +244,7 @@ async fn files_that_are_wrong_are_told_and_the_others_done() {
 
 #[tokio::test]
 async fn verbs_that_change_objects() {
-    let mut cluster = TestCluster::start().await;
-    cluster.add_node("n1").await;
+    let cluster = TestCluster::with_node("n1").await;
     let say = async |line: &[&str]| must(&cluster, line, "").await;
     assert_eq!(
         say(&["create", "deployment", "web", "--image=nginx", "--replicas=2"]).await,

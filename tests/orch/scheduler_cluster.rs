@@ -46,8 +46,7 @@ async fn a_pod_that_is_too_large_says_why_and_fits_when_another_goes() {
 
 #[tokio::test]
 async fn another_schedulers_pods_are_left_alone() {
-    let mut cluster = TestCluster::start().await;
-    cluster.add_node("n1").await;
+    let cluster = TestCluster::with_node("n1").await;
     let mut foreign = pod("foreign", "1");
     foreign["spec"]["schedulerName"] = "mine".into();
     cluster.create(&kinds::PODS, "default", foreign).await;
