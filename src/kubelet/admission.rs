@@ -6,6 +6,7 @@
 use super::pod;
 use super::resources::{self, ResourceList};
 use super::status::Verdict;
+use crate::resources::core::pod_spec::resource_requirements::is_extended;
 use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm, Pod};
 use std::collections::BTreeMap;
 
@@ -14,6 +15,8 @@ pub struct NodeView<'a> {
     pub name: &'a str,
     pub labels: &'a BTreeMap<String, String>,
     pub allocatable: &'a ResourceList,
+    /// Extended resources that its object has; one that it lacks is the cluster's, and not the node's to give.
+    pub extended: &'a ResourceList,
 }
 
 /// None: it fits. `others`: the pods that were admitted before and have not ended.
@@ -45,9 +48,12 @@ pub fn refuse<'a>(pod: &Pod, node: &NodeView, others: impl Iterator<Item = &'a P
             continue;
         }
         let used: i64 = others.clone().map(|other| in_units(resources::pod_total(other, &resource, false))).sum();
-        let capacity = node.allocatable.get(&resource).map_or(0, |quantity| {
-            if resource == "cpu" { resources::milli_value(quantity) } else { resources::value(quantity) }
-        });
+        let capacity = match node.allocatable.get(&resource).or_else(|| node.extended.get(&resource)) {
+            Some(quantity) if resource == "cpu" => resources::milli_value(quantity),
+            Some(quantity) => resources::value(quantity),
+            None if is_extended(&resource) => continue,
+            None => 0,
+        };
         if wanted + used > capacity {
             return Some(insufficient(&resource, wanted, used, capacity));
         }
@@ -191,7 +197,8 @@ mod tests {
             .into_iter()
             .map(|(name, quantity)| (name.to_owned(), Quantity(quantity.to_owned())))
             .collect();
-        let node = NodeView { name: "n1", labels: &labels, allocatable: &allocatable };
+        let extended = ResourceList::from([("example.com/gpu".to_owned(), Quantity("2".to_owned()))]);
+        let node = NodeView { name: "n1", labels: &labels, allocatable: &allocatable, extended: &extended };
         match refuse(&pod(spec), &node, others.iter()) {
             Some(verdict) => format!("{}: {}", verdict.reason, verdict.message),
             None => "fits".to_owned(),
@@ -211,8 +218,13 @@ mod tests {
         );
         let three = vec![pod(json!({"containers": []})); 3];
         assert!(check(json!({"containers": []}), &three).starts_with("OutOfpods: "));
-        let device = json!({"containers": [{"name": "c", "resources": {"requests": {"example.com/gpu": "1"}}}]});
-        assert!(check(device, &[]).starts_with("OutOfexample.com/gpu: "));
+        let device =
+            |name: &str, count: &str| json!({"containers": [{"name": "c", "resources": {"requests": {name: count}}}]});
+        let gpu = |count| device("example.com/gpu", count);
+        assert_eq!(check(gpu("1"), &[pod(gpu("1"))]), "fits");
+        assert!(check(gpu("1"), &[pod(gpu("2"))]).starts_with("OutOfexample.com/gpu: "));
+        assert_eq!(check(device("example.com/licence", "1"), &[]), "fits", "the cluster's, and not the node's");
+        assert!(check(device("hugepages-2Mi", "2Mi"), &[]).starts_with("OutOfhugepages-2Mi: "));
     }
 
     #[test]

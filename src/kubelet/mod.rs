@@ -75,7 +75,7 @@ impl Kubelet {
 
         let mut tasks: JoinSet<anyhow::Result<()>> = JoinSet::new();
         tasks.spawn(node.clone().run(shutdown.clone()));
-        tasks.spawn(pods.clone().run(node.labels(), shutdown.clone()));
+        tasks.spawn(pods.clone().run(node.registered(), shutdown.clone()));
         tasks.spawn(follow_clock(context.clone(), pods.clone(), shutdown.clone()));
         tasks.spawn(images::Collector::new(context.clone(), pods.clone()).run(shutdown.clone()));
         if let Some(config) = context.config.server.clone() {

@@ -5,6 +5,7 @@
 
 use super::admission::{self, NodeView};
 use super::context::Context;
+use super::node::Registered;
 use super::orphans;
 use super::pod::{self, PodKey};
 use super::static_pods::{self, StaticPods};
@@ -17,7 +18,7 @@ use crate::runtime::{Informer, InformerOptions, Meta, Projection};
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{broadcast, watch};
@@ -51,7 +52,7 @@ impl Pods {
 
     pub async fn run(
         self: Arc<Self>,
-        node_labels: watch::Receiver<BTreeMap<String, String>>,
+        registered: watch::Receiver<Registered>,
         shutdown: CancellationToken,
     ) -> anyhow::Result<()> {
         let context = &self.context;
@@ -71,7 +72,7 @@ impl Pods {
                 () = informer.store().synced(), if !synced => {
                     synced = true;
                     while let Ok((old, new)) = changes.try_recv() {
-                        self.api_change(old, new, &mut running, &node_labels);
+                        self.api_change(old, new, &mut running, &registered);
                     }
                     self.adopt_orphans(&mut running);
                     let known = self.uids();
@@ -79,7 +80,7 @@ impl Pods {
                 }
                 change = changes.recv() => {
                     let Some((old, new)) = change else { anyhow::bail!("the informer of pods ended") };
-                    self.api_change(old, new, &mut running, &node_labels);
+                    self.api_change(old, new, &mut running, &registered);
                 }
                 change = statics.next() => self.static_change(change, &mut running),
                 event = events.recv() => match event {
@@ -87,7 +88,7 @@ impl Pods {
                     Err(broadcast::error::RecvError::Lagged(_)) => self.wake_all(),
                     Err(broadcast::error::RecvError::Closed) => anyhow::bail!("the container runtime ended"),
                 },
-                uid = self.worker_ended() => self.forget(&uid, &informer, &mut running, &node_labels),
+                uid = self.worker_ended() => self.forget(&uid, &informer, &mut running, &registered),
             }
         }
     }
@@ -131,7 +132,7 @@ impl Pods {
         old: Option<Arc<PodRecord>>,
         new: Option<Arc<PodRecord>>,
         running: &mut HashMap<String, PodView>,
-        node_labels: &watch::Receiver<BTreeMap<String, String>>,
+        registered: &watch::Receiver<Registered>,
     ) {
         if let Some(old) = &old
             && new.as_ref().is_none_or(|new| new.meta.uid != old.meta.uid)
@@ -139,7 +140,7 @@ impl Pods {
             self.api_gone(&old.pod);
         }
         if let Some(new) = new {
-            self.api_pod(&new.pod, running, node_labels);
+            self.api_pod(&new.pod, running, registered);
         }
     }
 
@@ -147,7 +148,7 @@ impl Pods {
         &self,
         pod: &Arc<Pod>,
         running: &mut HashMap<String, PodView>,
-        node_labels: &watch::Receiver<BTreeMap<String, String>>,
+        registered: &watch::Receiver<Registered>,
     ) {
         let key = PodKey::of(pod);
         if pod::is_mirror(pod) {
@@ -165,15 +166,16 @@ impl Pods {
         let mut desired = Desired::new(pod.clone());
         let fresh = view.sandboxes.is_empty() && !pod::is_finished(pod) && pod.metadata.deletion_timestamp.is_none();
         if fresh {
-            desired.end = self.refuse(pod, &node_labels.borrow()).map(|verdict| (verdict, None));
+            desired.end = self.refuse(pod, &registered.borrow()).map(|verdict| (verdict, None));
         }
         self.spawn(desired, view);
     }
 
-    fn refuse(&self, pod: &Pod, labels: &BTreeMap<String, String>) -> Option<Verdict> {
+    fn refuse(&self, pod: &Pod, registered: &Registered) -> Option<Verdict> {
         let config = &self.context.config;
         let allocatable = self.context.allocatable.load();
-        let node = NodeView { name: &config.node_name, labels, allocatable: &allocatable };
+        let Registered { labels, extended } = registered;
+        let node = NodeView { name: &config.node_name, labels, allocatable: &allocatable, extended };
         let others = self.active();
         let verdict = admission::refuse(pod, &node, others.iter().map(|pod| &**pod))?;
         let message = verdict.message.trim_start_matches("Pod was rejected: ").to_owned();
@@ -310,7 +312,7 @@ impl Pods {
         uid: &str,
         informer: &Informer<PodRecord>,
         running: &mut HashMap<String, PodView>,
-        node_labels: &watch::Receiver<BTreeMap<String, String>>,
+        registered: &watch::Receiver<Registered>,
     ) {
         let Some(handle) = self.workers.lock().by_uid.remove(uid) else { return };
         self.context.objects.release(uid);
@@ -319,7 +321,7 @@ impl Pods {
         if let Some(record) = informer.store().find(&key.namespace, &key.name)
             && *record.meta.uid == *uid
         {
-            self.api_pod(&record.pod, running, node_labels);
+            self.api_pod(&record.pod, running, registered);
         }
     }
 

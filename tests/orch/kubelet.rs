@@ -1,8 +1,9 @@
 //! The kubelet against the real API server and a fake runtime: what a user sees of their pods.
 
 use crate::fake_runtime::FakeRuntime;
+use futures::StreamExt;
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Node, Pod};
-use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
 use orch::api::UserInfo;
 use orch::api::cri::CriError;
 use orch::apiserver::{self, Server};
@@ -576,6 +577,48 @@ async fn a_pod_that_does_not_fit_is_refused() {
     assert!(node.calls("run big").is_empty());
     node.pods().delete("big", &DeleteParams::default()).await.expect("deleted");
     node.until_gone("big").await;
+}
+
+#[tokio::test]
+async fn extended_resources_are_the_nodes_where_its_object_has_them() {
+    let node = TestNode::start().await;
+    let nodes: Api<Node> = Api::all(node.client.clone());
+    wait("the node", || nodes.get("n1")).await;
+    let asking = |name: &str, count: &str| {
+        let mut spec = one(&["serve"]);
+        spec["containers"][0]["resources"] = json!({"requests": {name: count}, "limits": {name: count}});
+        spec
+    };
+    // A resource of the cluster, which the scheduler or an extender of it counts.
+    node.create("licensed", asking("example.com/licence", "1")).await;
+    node.until_ready("licensed").await;
+    let status = json!({"status": {"capacity": {"example.com/gpu": "2"}, "allocatable": {"example.com/gpu": "2"}}});
+    nodes.patch_status("n1", &PatchParams::default(), &Patch::Merge(&status)).await.expect("patched");
+    node.create("fits", asking("example.com/gpu", "2")).await;
+    node.until_ready("fits").await;
+    node.create("late", asking("example.com/gpu", "1")).await;
+    let pod = node.until_phase("late", "Failed").await;
+    assert_eq!(pod.status.expect("a status").reason.as_deref(), Some("OutOfexample.com/gpu"));
+}
+
+#[tokio::test]
+async fn another_image_is_no_outage() {
+    let node = TestNode::start().await;
+    node.create("web", one(&["serve"])).await;
+    let pod = node.until_ready("web").await;
+    let parameters = WatchParams::default().fields("metadata.name=web");
+    let version = pod.metadata.resource_version.expect("a version");
+    let mut changes = node.pods().watch(&parameters, &version).await.expect("watched").boxed();
+    let image = json!({"spec": {"containers": [{"name": "c", "image": "busybox:2"}]}});
+    node.pods().patch("web", &PatchParams::default(), &Patch::Strategic(&image)).await.expect("patched");
+    loop {
+        let change = tokio::time::timeout(WAIT, changes.next()).await.expect("a change").expect("a watch");
+        let WatchEvent::Modified(pod) = change.expect("a change") else { panic!("changed in place") };
+        assert_eq!(condition(&pod, "Ready"), "True", "{:?}", pod.status);
+        if restarts(&pod) == 1 {
+            return;
+        }
+    }
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ use super::logs::rotate::{Limits, rotate};
 use super::pods::Pods;
 use super::resources::ResourceList;
 use crate::client::{self, Kind, Patch, kinds};
+use crate::resources::core::pod_spec::resource_requirements::is_extended;
 use crate::runtime::{Backoff, Condition, EventType, Informer, InformerOptions, Meta, Projection, Subject};
 use k8s_openapi::api::core::v1::{Node as NodeObject, NodeStatus};
 use lease::Lease;
@@ -50,7 +51,7 @@ pub struct Node {
     context: Arc<Context>,
     machine: Machine,
     pods: Arc<Pods>,
-    labels: watch::Sender<BTreeMap<String, String>>,
+    registered: watch::Sender<Registered>,
     /// As the API holds it.
     written: Mutex<NodeStatus>,
     /// The last report did not arrive: it goes with the next beat.
@@ -59,13 +60,14 @@ pub struct Node {
 
 impl Node {
     pub fn new(context: Arc<Context>, machine: Machine, pods: Arc<Pods>) -> Self {
-        let labels = watch::Sender::new(own_labels(&context.config, &machine));
-        Self { context, machine, pods, labels, written: Mutex::default(), owed: AtomicBool::new(false) }
+        let labels = own_labels(&context.config, &machine);
+        let registered = watch::Sender::new(Registered { labels, extended: ResourceList::new() });
+        Self { context, machine, pods, registered, written: Mutex::default(), owed: AtomicBool::new(false) }
     }
 
-    /// The node's labels as the API has them; before that, those it registers with.
-    pub fn labels(&self) -> watch::Receiver<BTreeMap<String, String>> {
-        self.labels.subscribe()
+    /// What the API says of the node; before that, what it registers with.
+    pub fn registered(&self) -> watch::Receiver<Registered> {
+        self.registered.subscribe()
     }
 
     pub async fn run(self: Arc<Self>, shutdown: CancellationToken) -> anyhow::Result<()> {
@@ -83,14 +85,11 @@ impl Node {
             ..InformerOptions::default()
         };
         let informer: Informer<NodeView> = Informer::start(self.context.client.client().clone(), options);
-        let labels = self.labels.clone();
+        let registered = self.registered.clone();
         informer.store().on_change(move |change| {
             if let Some(node) = change.new() {
-                labels.send_if_modified(|labels| {
-                    let changed = *labels != node.metadata.labels;
-                    labels.clone_from(&node.metadata.labels);
-                    changed
-                });
+                let new = node.registered();
+                registered.send_if_modified(|registered| std::mem::replace(registered, new) != *registered);
             }
         });
         let mut gone = informer.store().changes();
@@ -352,6 +351,14 @@ fn own_labels(config: &Config, machine: &Machine) -> BTreeMap<String, String> {
     labels
 }
 
+/// What others say of the node, and pods are measured against.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Registered {
+    pub labels: BTreeMap<String, String>,
+    /// Extended resources, which somebody wrote into its status.
+    pub extended: ResourceList,
+}
+
 /// What the kubelet reads of its own node.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(default)]
@@ -364,9 +371,18 @@ struct NodeView {
 #[serde(default)]
 struct StatusView {
     conditions: Vec<Condition>,
+    allocatable: ResourceList,
 }
 
 impl NodeView {
+    fn registered(&self) -> Registered {
+        let extended = self.status.allocatable.iter().filter(|(name, _)| is_extended(name));
+        Registered {
+            labels: self.metadata.labels.clone(),
+            extended: extended.map(|(name, amount)| (name.clone(), amount.clone())).collect(),
+        }
+    }
+
     /// The node lifecycle controller took what the kubelet had said for out of date.
     fn is_unknown(&self) -> bool {
         self.status.conditions.iter().any(|condition| &*condition.kind == "Ready" && &*condition.status == "Unknown")

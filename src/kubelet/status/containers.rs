@@ -75,6 +75,13 @@ fn one(input: &Input, role: Role, container: &Container, old: &[ContainerStatus]
     };
     let mut history = input.view.history(&container.name);
     let newest = history.next();
+    if let Some(previous) = previous
+        && input.held.contains(&container.name)
+        && input.stage == Stage::Running
+        && newest.is_none_or(|newest| newest.state != RuntimeState::Running)
+    {
+        return previous.clone();
+    }
     match (newest, previous) {
         (Some(newest), _) => {
             from_runtime(input, container, newest, previous, &mut status);

@@ -55,6 +55,8 @@ pub struct Input<'a> {
     pub waiting: &'a BTreeMap<String, Waiting>,
     /// Ids of containers whose postStart hook has not returned.
     pub starting: &'a HashSet<String>,
+    /// By container name: its next run is about to start, and until then its status stays.
+    pub held: &'a HashSet<String>,
     /// By container id: passed its startup probe; absent: it has none.
     pub started: &'a HashMap<String, bool>,
     /// By container id: passes its readiness probe; absent: it has none.

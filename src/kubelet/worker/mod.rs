@@ -500,6 +500,7 @@ impl Worker {
 
     fn finish_step(&mut self, kind: Option<StepKind>, result: Result<(), String>) {
         self.shared.wake.raise(RUNTIME);
+        self.shared.state.lock().replacing.clear();
         let pod = self.shared.pod();
         match (kind, result) {
             (Some(StepKind::Clean), Ok(())) => self.cleaned = true,
@@ -531,6 +532,7 @@ impl Worker {
         }
         if self.stage == Stage::Running {
             add(self.deadline_at);
+            add(self.shared.state.lock().held(Instant::now()).1);
             if self.step.is_none() {
                 let state = self.shared.state.lock();
                 let retries = state.retry_at.values().copied();

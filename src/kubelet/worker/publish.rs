@@ -119,12 +119,14 @@ impl Publisher {
         adopt_foreign_conditions(&mut old, &desired.pod);
         let host_ips = shared.context.host_ips();
         let verdict = state.verdict.clone();
+        let (held, _) = state.held(Instant::now());
         let computed = status::compute(&status::Input {
             pod: &state.pod,
             view: &state.view,
             old: &old,
             waiting: &state.waiting,
             starting: &state.starting,
+            held: &held,
             started: &state.started,
             ready: &state.ready,
             messages: &state.messages,

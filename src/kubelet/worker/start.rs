@@ -39,6 +39,10 @@ pub async fn sync(shared: &Shared, pod: &Pod, actions: &Actions, cancel: &Cancel
             return Err(error);
         }
     } else {
+        let containers = pod::regular_containers(pod);
+        let next = |name: &str| actions.start.iter().any(|&at| containers.get(at).is_some_and(|one| one.name == name));
+        let replaced = actions.kill.iter().filter(|kill| next(&kill.name));
+        shared.state.lock().replacing = replaced.map(|kill| (kill.name.clone(), kill.id.clone())).collect();
         let kills = actions.kill.iter().map(|kill| stop::kill_container(shared, pod, kill));
         for (kill, result) in actions.kill.iter().zip(futures::future::join_all(kills).await) {
             match result {

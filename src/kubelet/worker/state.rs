@@ -19,6 +19,9 @@ use tokio::time::Instant;
 /// and starts over after twice the longest without a crash.
 const CRASH_BASE: Duration = Duration::from_secs(10);
 const CRASH_MAX: Duration = Duration::from_secs(300);
+/// Between two runs of a container that is replaced nothing is said of it for so long: a change of its image is no
+/// outage. Kubernetes's kubelet, which looks once a second, does not see it either.
+const REPLACEMENT: Duration = Duration::from_secs(1);
 
 /// One pod's worker as others see it.
 pub struct Shared {
@@ -44,6 +47,8 @@ pub struct State {
     pub starting: HashSet<String>,
     /// By container id: its termination message.
     pub messages: HashMap<String, String>,
+    /// By container name: the run that is ended in order to start the next one at once.
+    pub replacing: HashMap<String, String>,
     /// Ids whose preStop hook ran.
     pub pre_stopped: HashSet<String>,
     /// By container id: startup, readiness and liveness verdicts.
@@ -128,6 +133,14 @@ impl Shared {
 impl State {
     pub fn new(pod: Arc<Pod>, view: PodView) -> Self {
         Self { status: pod.status.clone().unwrap_or_default(), pod, view, ..Self::default() }
+    }
+
+    /// Names of containers whose status stays as it is, because the next run is about to start; until when.
+    pub fn held(&self, now: Instant) -> (HashSet<String>, Option<Instant>) {
+        let ends = self.replacing.iter().map(|(name, id)| (name, self.exits.get(id).map(|ended| *ended + REPLACEMENT)));
+        let held: Vec<_> = ends.filter(|(_, until)| until.is_none_or(|until| now < until)).collect();
+        let until = held.iter().filter_map(|(_, until)| *until).min();
+        (held.into_iter().map(|(name, _)| name.clone()).collect(), until)
     }
 
     /// Note when containers ended. An end from before this process is dated by the wall clock once.
