@@ -21,12 +21,9 @@ pub fn order_for_deletion(pods: &mut [Arc<Pod>], related: &[Arc<Pod>], now: Time
             .cmp(&progress(two))
             .then_with(|| cost(one).cmp(&cost(two)))
             .then_with(|| crowd(two).cmp(&crowd(one)))
-            .then_with(|| match (one.is_ready(), two.is_ready()) {
-                (true, true) => younger_first(one.ready_since(), two.ready_since(), now),
-                _ => Ordering::Equal,
-            })
-            .then_with(|| two.restarts.cmp(&one.restarts))
-            .then_with(|| younger_first(one.meta.creation_timestamp, two.meta.creation_timestamp, now))
+            .then_with(|| younger_first(one, two, Pod::ready_since, now))
+            .then_with(|| two.most_restarts.cmp(&one.most_restarts))
+            .then_with(|| younger_first(one, two, |pod| pod.meta.creation_timestamp, now))
             .then_with(|| one.meta.uid.cmp(&two.meta.uid))
     });
 }
@@ -38,7 +35,7 @@ pub fn order_by_age(pods: &mut [Arc<Pod>]) {
         progress(one)
             .cmp(&progress(two))
             .then_with(|| younger(one.ready_since()).cmp(&younger(two.ready_since())))
-            .then_with(|| two.restarts.cmp(&one.restarts))
+            .then_with(|| two.most_restarts.cmp(&one.most_restarts))
             .then_with(|| younger(one.meta.creation_timestamp).cmp(&younger(two.meta.creation_timestamp)))
             .then_with(|| one.meta.uid.cmp(&two.meta.uid))
     });
@@ -63,12 +60,18 @@ fn cost(pod: &Pod) -> i32 {
 
 /// Ages count by their order of magnitude, so that among pods of about the same age chance decides
 /// and not always the same one goes.
-fn younger_first(one: Option<Timestamp>, two: Option<Timestamp>, now: Timestamp) -> Ordering {
-    let magnitude = |time: Option<Timestamp>| {
-        let age = time.map_or(0, |time| now.duration_since(time).as_secs());
+fn younger_first(one: &Pod, two: &Pod, time: impl Fn(&Pod) -> Option<Timestamp>, now: Timestamp) -> Ordering {
+    let magnitude = |time: Timestamp| {
+        let age = now.duration_since(time).as_nanos();
         if age <= 0 { -1 } else { i64::from(age.ilog2()) }
     };
-    magnitude(one).cmp(&magnitude(two))
+    match (time(one), time(two)) {
+        (one, two) if one == two => Ordering::Equal,
+        (Some(first), Some(second)) => {
+            magnitude(first).cmp(&magnitude(second)).then_with(|| one.meta.uid.cmp(&two.meta.uid))
+        }
+        (one, two) => one.is_some().cmp(&two.is_some()),
+    }
 }
 
 #[cfg(test)]
@@ -108,6 +111,32 @@ mod tests {
         order_for_deletion(&mut pods, &related, "2026-01-01T01:01:00Z".parse().expect("a time"));
         let names: Vec<&str> = pods.iter().map(|pod| &*pod.meta.name).collect();
         assert_eq!(names, ["unbound", "pending", "unready", "cheap", "crowded", "young", "restarted", "old"]);
+    }
+
+    #[test]
+    fn chance_decides_among_pods_of_about_an_age() {
+        let check = |one: Arc<Pod>, two: Arc<Pod>| {
+            let mut pods = vec![one, two];
+            order_for_deletion(&mut pods, &[], "2026-01-01T00:01:00Z".parse().expect("a time"));
+            pods[0].meta.name.to_string()
+        };
+        let since = |seconds: u32, restarts: u32| {
+            move |pod: &mut Value| {
+                pod["status"]["conditions"][0]["lastTransitionTime"] = format!("2026-01-01T00:00:{seconds:02}Z").into();
+                pod["status"]["containerStatuses"][0]["restartCount"] = restarts.into();
+            }
+        };
+        // 40 s and 50 s are of one magnitude in nanoseconds (from 34.4 s to 68.7 s), 30 s and 40 s are not.
+        assert_eq!(check(pod("a", since(10, 0)), pod("b", since(20, 5))), "a", "restarts decide only between equals");
+        assert_eq!(check(pod("a", since(20, 0)), pod("b", since(30, 0))), "b");
+        // Of a pod's containers the one that restarted most counts.
+        let often =
+            pod("often", |pod| pod["status"]["containerStatuses"] = json!([{ "name": "c", "restartCount": 3 }]));
+        let two = |pod: &mut Value| {
+            pod["status"]["containerStatuses"] =
+                json!([{ "name": "c", "restartCount": 2 }, { "name": "d", "restartCount": 2 }]);
+        };
+        assert_eq!(check(pod("two", two), often), "often");
     }
 
     #[test]

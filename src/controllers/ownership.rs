@@ -91,6 +91,8 @@ pub struct Claims<'a> {
     pub selector: Option<&'a LabelSelector>,
     /// What is adopted gets it.
     pub finalizer: Option<&'a str>,
+    /// Whether an object can be the owner's, by its name.
+    pub is_member: &'a (dyn Fn(&str) -> bool + Send + Sync),
 }
 
 /// [`claim_with`] for owners whose objects have no finalizer.
@@ -102,7 +104,8 @@ pub async fn claim_all<P: Projection>(
     store: &Store<P>,
     eligible: impl Fn(&P) -> bool,
 ) -> anyhow::Result<Vec<Arc<P>>> {
-    claim_with(objects, &Claims { owner_kind, selector, finalizer: None }, owner, store, eligible).await
+    claim_with(objects, &Claims { owner_kind, selector, finalizer: None, is_member: &|_| true }, owner, store, eligible)
+        .await
 }
 
 /// The objects of `store` that belong to `owner`, after adopting and releasing. `eligible` says
@@ -114,10 +117,11 @@ pub async fn claim_with<P: Projection>(
     store: &Store<P>,
     eligible: impl Fn(&P) -> bool,
 ) -> anyhow::Result<Vec<Arc<P>>> {
-    let Claims { owner_kind, selector, finalizer } = *claims;
+    let Claims { owner_kind, selector, finalizer, is_member } = *claims;
+    let claim = |object: &Meta| claim(owner, selector.filter(|_| is_member(&object.name)), object);
     let mut owned = Vec::new();
     for object in store.controlled_by(&owner.uid) {
-        match claim(owner, selector, object.meta()) {
+        match claim(object.meta()) {
             Claim::Keep => owned.push(object),
             Claim::Release => release(objects, &P::KIND, owner, object.meta()).await?,
             Claim::Adopt | Claim::Leave => {}
@@ -125,7 +129,7 @@ pub async fn claim_with<P: Projection>(
     }
     let mut checked = false;
     for object in store.orphans(&owner.namespace) {
-        if !eligible(&object) || claim(owner, selector, object.meta()) != Claim::Adopt {
+        if !eligible(&object) || claim(object.meta()) != Claim::Adopt {
             continue;
         }
         if !checked {

@@ -155,3 +155,24 @@ async fn a_new_policy_is_an_update_of_the_pod() {
     let claim = cluster.find(&kinds::PERSISTENT_VOLUME_CLAIMS, "default", "data-db-0").await.expect("a claim");
     assert_eq!(claim["metadata"]["ownerReferences"][0]["kind"], "StatefulSet");
 }
+
+#[tokio::test]
+async fn a_pod_of_another_name_is_let_go() {
+    let cluster = TestCluster::with_node("n1").await;
+    cluster.create(&kinds::STATEFUL_SETS, "default", stateful_set("db", 1)).await;
+    let live = until(&cluster, "db", 1).await;
+    let mut stray = stateful_set("db", 1)["spec"]["template"].clone();
+    stray["metadata"]["name"] = "stray-0".into();
+    stray["metadata"]["ownerReferences"] = json!([{ "apiVersion": "apps/v1", "kind": "StatefulSet", "name": "db",
+        "uid": live["metadata"]["uid"], "controller": true }]);
+    cluster.create(&kinds::PODS, "default", stray).await;
+    cluster
+        .until_object(&kinds::PODS, "default", "stray-0", "is nobody's", |pod| {
+            pod["metadata"].get("ownerReferences").is_none()
+        })
+        .await;
+    cluster.settle().await;
+    let live = cluster.find(&kinds::STATEFUL_SETS, "default", "db").await.expect("it is there");
+    assert_eq!(live["status"]["replicas"], 1);
+    assert!(cluster.find(&kinds::PODS, "default", "db-0").await.is_some());
+}

@@ -200,8 +200,12 @@ impl Jobs {
         if !shown || !self.control.expectations.satisfied(key) || !self.releases.satisfied(key) {
             return Ok(Action::Done);
         }
-        let claims =
-            Claims { owner_kind: &kinds::JOBS, selector: Some(&job.spec.selector), finalizer: Some(FINALIZER) };
+        let claims = Claims {
+            owner_kind: &kinds::JOBS,
+            selector: Some(&job.spec.selector),
+            finalizer: Some(FINALIZER),
+            is_member: &|_| true,
+        };
         let pods = claim_with(&self.control.objects, &claims, &job.meta, &self.pods, |_| true).await?;
         let round = Round::new(&job, &pods, known.backoff, Timestamp::now());
         let decision = round.decide();

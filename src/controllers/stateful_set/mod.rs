@@ -11,7 +11,7 @@ mod tests;
 
 use super::context::{Context, Running};
 use super::history::{self, History, NewRevision};
-use super::ownership::{claim_all, follow};
+use super::ownership::{Claims, claim_with, follow};
 use super::pod_control::message;
 use super::seen::write_status;
 use super::template_hash::template_hash;
@@ -126,9 +126,13 @@ impl Controller for StatefulSets {
 impl StatefulSets {
     async fn sync(&self, key: &ObjectKey, set: &StatefulSet) -> anyhow::Result<Action> {
         let Some(versions) = self.versions(set).await? else { return Ok(Action::Done) };
-        let selector = Some(&set.spec.selector);
-        let is_member = |pod: &Pod| identity::is_member(&set.meta.name, &pod.meta.name);
-        let pods = claim_all(&self.objects, &kinds::STATEFUL_SETS, &set.meta, selector, &self.pods, is_member).await?;
+        let claims = Claims {
+            owner_kind: &kinds::STATEFUL_SETS,
+            selector: Some(&set.spec.selector),
+            finalizer: None,
+            is_member: &|pod| identity::is_member(&set.meta.name, pod),
+        };
+        let pods = claim_with(&self.objects, &claims, &set.meta, &self.pods, |_| true).await?;
         let now = Timestamp::now();
         let names = Revisions { current: &versions.current.meta.name, update: &versions.update.meta.name };
         let Plan { phases, status } = plan::plan(set, &pods, names, &*self.claims, now);

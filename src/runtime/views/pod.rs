@@ -50,6 +50,8 @@ pub struct Pod {
     pub start_time: Option<jiff::Timestamp>,
     /// Restarts of all containers together.
     pub restarts: i64,
+    /// Of the container that restarted most; of such a sidecar.
+    pub most_restarts: (i32, i32),
     /// Exit codes of the containers that ended, by name; then those of init containers that failed.
     pub exit_codes: Vec<(Box<str>, i32)>,
     /// When the last of its containers ended, if all have.
@@ -186,6 +188,11 @@ impl Projection for Pod {
             .chain(&status.init_container_statuses)
             .map(|container| i64::from(container.restart_count))
             .sum();
+        let most = |statuses: &mut dyn Iterator<Item = &ContainerStatus>| {
+            statuses.map(|container| container.restart_count).max().unwrap_or_default()
+        };
+        let sidecars = status.init_container_statuses.iter().filter(|container| spec.is_sidecar(container));
+        let most_restarts = (most(&mut status.container_statuses.iter()), most(&mut { sidecars }));
         let mut ips: Vec<Box<str>> = status.pod_ips.into_iter().map(|address| address.ip).collect();
         if ips.is_empty() && !status.pod_ip.is_empty() {
             ips.push(status.pod_ip);
@@ -233,6 +240,7 @@ impl Projection for Pod {
             nominated_node: status.nominated_node_name,
             start_time: status.start_time,
             restarts,
+            most_restarts,
             exit_codes,
             finished,
             observed_generation: status.observed_generation,
@@ -378,13 +386,16 @@ struct Terminated {
     finished_at: Option<jiff::Timestamp>,
 }
 
+impl Spec {
+    fn is_sidecar(&self, status: &ContainerStatus) -> bool {
+        let mut containers = self.init_containers.iter();
+        containers.any(|container| container.name == status.name && &*container.restart_policy == "Always")
+    }
+}
+
 /// Sidecars end after the containers, so they count, too.
 fn finished(spec: &Spec, status: &Status) -> Option<jiff::Timestamp> {
-    let is_sidecar = |status: &&ContainerStatus| {
-        let mut containers = spec.init_containers.iter();
-        containers.any(|container| container.name == status.name && &*container.restart_policy == "Always")
-    };
-    let sidecars = status.init_container_statuses.iter().filter(is_sidecar);
+    let sidecars = status.init_container_statuses.iter().filter(|container| spec.is_sidecar(container));
     let ends = status.container_statuses.iter().chain(sidecars);
     ends.map(|container| container.state.terminated.as_ref()?.finished_at).try_fold(None, |last, end| {
         let end: jiff::Timestamp = end?;
