@@ -48,8 +48,9 @@ pub fn plan(
     claims: &impl Claims,
     now: Timestamp,
 ) -> Plan {
-    let mut round = Round { set, revisions, claims, now, phases: vec![Vec::new()], ordered: is_ordered(set) };
     let mut status = status(set, pods, revisions, now);
+    let (current, phases) = (status.current_replicas, vec![Vec::new()]);
+    let mut round = Round { set, revisions, current, claims, now, phases, ordered: is_ordered(set) };
     if !set.meta.is_deleting() {
         let taken = round.run(pods);
         status.current_replicas -= taken;
@@ -76,6 +77,8 @@ fn is_running_and_ready(pod: &Pod) -> bool {
 struct Round<'a, C> {
     set: &'a StatefulSet,
     revisions: Revisions<'a>,
+    /// So many pods are of the current version.
+    current: i32,
     claims: &'a C,
     now: Timestamp,
     phases: Vec<Vec<Step>>,
@@ -163,9 +166,15 @@ impl<C: Claims> Round<'_, C> {
         true
     }
 
-    /// Whether a new pod of this place is of the new version.
+    /// Whether a new pod of this place is of the new version: those below the partition are not. Where there is no
+    /// `rollingUpdate` it lies behind as many places as there are pods of the current version.
     fn is_made_new(&self, ordinal: i32) -> bool {
-        let partition = self.set.spec.update_strategy.rolling_update.partition.unwrap_or_default();
+        let strategy = &self.set.spec.update_strategy;
+        let partition = match strategy.rolling_update.partition {
+            Some(partition) => partition,
+            None if &*strategy.kind == "RollingUpdate" => self.current,
+            None => 0,
+        };
         ordinal >= self.set.spec.ordinals.start.saturating_add(partition)
     }
 

@@ -218,6 +218,20 @@ fn a_partition_stays_as_it_is() {
 }
 
 #[test]
+fn amid_an_update_a_lost_pod_comes_back_as_it_was() {
+    let mut model = Model::new(json!({ "updateStrategy": { "type": "RollingUpdate" } }));
+    model.run();
+    model.update = "web-2";
+    assert_eq!(model.sync(), "-2");
+    model.settle();
+    assert_eq!(model.sync(), "+2@web-2");
+    model.pods.remove("web-0");
+    assert_eq!(model.sync(), "+0@web-1");
+    model.settle();
+    assert_eq!(model.run(), ["-1", "+1@web-2", "-0", "+0@web-2"]);
+}
+
+#[test]
 fn a_pod_that_ended_is_made_again() {
     for phase in ["Failed", "Succeeded"] {
         let mut model = Model::new(json!({ "replicas": 2 }));
