@@ -195,6 +195,7 @@ impl Runtime {
                 target,
                 cgroup: group.path(),
                 cgroup_v2: runtime.cgroups.version() == super::cgroup::Version::V2,
+                cgroup_v1: &group.controllers(),
                 available: &runtime.capabilities,
                 open_files: runtime.open_files,
             };

@@ -120,6 +120,12 @@ impl Group {
         Some(mount.join(self.path.trim_start_matches('/')))
     }
 
+    /// The controllers of v1 with its directory in the hierarchy of each.
+    pub fn controllers(&self) -> Vec<(String, PathBuf)> {
+        let names = self.cgroups.mounts.keys().filter(|name| !name.is_empty());
+        names.filter_map(|name| Some((name.clone(), self.directory(name)?))).collect()
+    }
+
     fn directories(&self) -> Vec<PathBuf> {
         let mut mounts: Vec<&PathBuf> = self.cgroups.mounts.values().collect();
         mounts.sort();

@@ -42,12 +42,15 @@ pub struct Surroundings<'a> {
     /// Absolute path of the container's group in the hierarchies.
     pub cgroup: &'a str,
     pub cgroup_v2: bool,
+    /// On v1: controllers, and the directory of the container's group in the hierarchy of each.
+    pub cgroup_v1: &'a [(String, PathBuf)],
     /// Capabilities that this node can give at all, `CAP_…`.
     pub available: &'a [String],
     /// The highest number of open files that this node can give.
     pub open_files: u64,
 }
 
+const CGROUPS: &str = "/sys/fs/cgroup";
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const OPEN_FILES: u64 = 1 << 20;
 
@@ -105,6 +108,9 @@ pub fn build(config: &ContainerConfig, around: &Surroundings<'_>) -> Result<Buil
         "maskedPaths": paths_or(&security.masked_paths, paths::MASKED, security.privileged),
         "readonlyPaths": paths_or(&security.readonly_paths, paths::READONLY, security.privileged),
     });
+    if !around.cgroup_v2 && !security.privileged && !is_replaced(config, CGROUPS) {
+        linux["readonlyPaths"].as_array_mut().expect("a list").push(CGROUPS.into());
+    }
     if !around.cgroup_v2 {
         linux["resources"] = json!({ "devices": rules.iter().map(v1_rule).fold(
             vec![json!({ "allow": false, "access": "rwm" })],
@@ -260,13 +266,34 @@ fn base_mounts(config: &ContainerConfig, around: &Surroundings<'_>) -> Vec<Value
         false => json!({ "destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", write] }),
     });
     if around.cgroup_v2 {
-        // On v1 libcontainer's mount is writable whatever the options say, so there is none.
-        list.push(json!({ "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
+        list.push(json!({ "destination": CGROUPS, "type": "cgroup", "source": "cgroup",
                           "options": ["nosuid", "noexec", "nodev", "relatime", write] }));
+    } else {
+        list.extend(v1_hierarchies(around.cgroup_v1, write));
     }
-    let replaced = |destination: &str| config.mounts.iter().any(|mount| mount.container_path == Path::new(destination));
-    list.retain(|mount| !mount["destination"].as_str().is_some_and(replaced));
+    let of_cgroups = is_replaced(config, CGROUPS);
+    list.retain(|mount| {
+        let destination = mount["destination"].as_str().unwrap_or_default();
+        !is_replaced(config, destination) && !(of_cgroups && destination.starts_with(CGROUPS))
+    });
     list
+}
+
+/// Whether a volume takes the place of what every container has there.
+fn is_replaced(config: &ContainerConfig, destination: &str) -> bool {
+    config.mounts.iter().any(|mount| mount.container_path == Path::new(destination))
+}
+
+/// The container's own group of each controller. libcontainer's mount of v1 is writable whatever the options say.
+fn v1_hierarchies(groups: &[(String, PathBuf)], write: &str) -> Vec<Value> {
+    let own = groups.iter().map(|(controller, directory)| {
+        json!({ "destination": format!("{CGROUPS}/{controller}"), "type": "bind", "source": directory,
+                "options": ["bind", "nosuid", "noexec", "nodev", write] })
+    });
+    // It is made read-only when all are in it.
+    let above = json!({ "destination": CGROUPS, "type": "tmpfs", "source": "tmpfs",
+                        "options": ["nosuid", "noexec", "nodev", "mode=755"] });
+    std::iter::once(above).chain(own).collect()
 }
 
 /// The volumes and the pod's own files, outer paths first; a volume of the pod wins.

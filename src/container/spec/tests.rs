@@ -23,6 +23,7 @@ fn built(config: &ContainerConfig, sandbox: &PodSandboxConfig, cgroup_v2: bool) 
         target: None,
         cgroup: "/orch/pod1/c1",
         cgroup_v2,
+        cgroup_v1: &[("memory".into(), "/sys/fs/cgroup/memory/orch/pod1/c1".into())],
         available: &available,
         open_files: 4096,
     };
@@ -320,4 +321,33 @@ fn a_volume_takes_the_place_of_a_file_of_the_pod() {
         .map(|mount| format!("{}={}", mount.container_path.display(), mount.host_path.display()))
         .collect();
     assert_eq!(list, ["/data=volume", "/dev/shm=own", "/etc/hosts=volume", "/data/deep/er=volume"]);
+}
+
+#[test]
+fn on_cgroup_v1_a_container_sees_its_own_groups() {
+    let sandbox = PodSandboxConfig::default();
+    let seen = |config: &ContainerConfig| {
+        let spec = built(config, &sandbox, false);
+        let mounts = spec["mounts"].as_array().expect("mounts").iter();
+        let of_cgroups = mounts.filter(|mount| mount["destination"].as_str().is_some_and(|at| at.contains("cgroup")));
+        let text = |mount: &Value| {
+            format!("{} {} {} {}", mount["destination"], mount["type"], mount["source"], mount["options"])
+        };
+        let read_only = spec["linux"]["readonlyPaths"].as_array().expect("paths").contains(&"/sys/fs/cgroup".into());
+        (of_cgroups.map(text).collect::<Vec<_>>().join("\n").replace('"', ""), read_only)
+    };
+    let plain = ContainerConfig::default();
+    let (text, read_only) = seen(&plain);
+    expect![[r#"
+        /sys/fs/cgroup tmpfs tmpfs [nosuid,noexec,nodev,mode=755]
+        /sys/fs/cgroup/memory bind /sys/fs/cgroup/memory/orch/pod1/c1 [bind,nosuid,noexec,nodev,ro]"#]]
+    .assert_eq(&text);
+    assert!(read_only);
+    let mut privileged = ContainerConfig::default();
+    privileged.security.privileged = true;
+    let (text, read_only) = seen(&privileged);
+    assert!(text.ends_with("nodev,rw]") && !read_only, "{text}");
+    let volume = Mount { container_path: "/sys/fs/cgroup".into(), ..Mount::default() };
+    let (text, read_only) = seen(&ContainerConfig { mounts: vec![volume], ..ContainerConfig::default() });
+    assert!(text.is_empty() && !read_only, "{text}");
 }
