@@ -649,6 +649,24 @@ async fn static_pods_have_an_image_in_the_api() {
 }
 
 #[tokio::test]
+async fn a_resize_may_give_what_there_was_none_of() {
+    let node = TestNode::start().await;
+    let mut spec = one(&["serve"]);
+    spec["containers"][0]["resources"] = json!({"requests": {"cpu": "10m"}});
+    node.create("web", spec).await;
+    node.until_ready("web").await;
+    let given = json!({"requests": {"cpu": "5m", "memory": "10Mi"}, "limits": {"cpu": "20m", "memory": "20Mi"}});
+    let patch = Patch::Strategic(json!({"spec": {"containers": [{"name": "c", "resources": given}]}}));
+    let pod = node.pods().patch_resize("web", &PatchParams::default(), &patch).await.expect("resized");
+    let resources = pod.spec.expect("a spec").containers[0].resources.clone().expect("resources");
+    assert_eq!(serde_json::to_value(resources).expect("JSON"), given);
+    let storage = json!({"requests": {"ephemeral-storage": "1Mi"}});
+    let patch = Patch::Strategic(json!({"spec": {"containers": [{"name": "c", "resources": storage}]}}));
+    let refused = node.pods().patch_resize("web", &PatchParams::default(), &patch).await.expect_err("no such resize");
+    assert!(refused.to_string().contains("only cpu and memory resources are mutable"), "{refused}");
+}
+
+#[tokio::test]
 async fn limits_change_without_a_restart() {
     let node = TestNode::start().await;
     let mut spec = one(&["serve"]);

@@ -389,5 +389,9 @@ fn mask(resources: &mut Value, old: &Value) {
                 }
             }
         }
+        // A list of nothing else is as absent as it was.
+        if resources.map_at(list).is_empty() {
+            resources.clear(list);
+        }
     }
 }
