@@ -9,6 +9,7 @@ use super::table::Schema;
 use super::typed::Typed;
 use crate::api::field::go_quote;
 use crate::api::status::StatusCause;
+use crate::api::value::json_kind;
 use crate::api::{GroupVersionKind, Status};
 use serde_json::Value;
 
@@ -23,16 +24,15 @@ pub fn read_configuration(bytes: &[u8]) -> Result<(Value, Vec<String>), Status> 
     let failed = |error: String| Status::bad_request(format!("error decoding YAML: {error}"));
     let (value, strict) =
         super::yaml::parse_strict(bytes).map_err(|error| failed(format!("error converting YAML to JSON: {error}")))?;
-    let what = match value {
-        Value::Object(_) => return Ok((value, strict)),
-        Value::Null => return Ok((Value::Object(Default::default()), strict)),
-        Value::Bool(_) => "bool",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-    };
-    let error = format!("json: cannot unmarshal {what} into Go value of type map[string]interface {{}}");
-    Err(failed(format!("error unmarshaling JSON: while decoding JSON: {error}")))
+    match value {
+        Value::Object(_) => Ok((value, strict)),
+        Value::Null => Ok((Value::Object(Default::default()), strict)),
+        other => {
+            let what = json_kind(&other);
+            let error = format!("json: cannot unmarshal {what} into Go value of type map[string]interface {{}}");
+            Err(failed(format!("error unmarshaling JSON: while decoding JSON: {error}")))
+        }
+    }
 }
 
 /// 400 for a configuration of another kind.

@@ -6,6 +6,7 @@ use super::scan;
 use super::table::{Schema, builtin};
 use crate::api::field::go_quote;
 use crate::api::gvk::split_api_version;
+use crate::api::value::json_kind;
 use crate::api::{FieldError, GroupVersionKind, Path, Status};
 use serde_json::Value;
 
@@ -281,7 +282,7 @@ fn kind_of(json: &[u8]) -> Result<(String, String), String> {
         Value::Object(object) => object,
         Value::Null => return Ok((String::new(), String::new())),
         other => {
-            let what = type_name(other);
+            let what = json_kind(other);
             return Err(failed(&format!(
                 "json: cannot unmarshal {what} into Go value of type struct {{ APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }}"
             )));
@@ -298,20 +299,9 @@ fn kind_of(json: &[u8]) -> Result<(String, String), String> {
         Some(Value::String(text)) => Ok(text.clone()),
         Some(other) => Err(failed(&format!(
             "json: cannot unmarshal {} into Go struct field .{key} of type string",
-            type_name(other)
+            json_kind(other)
         ))),
     };
     // The first in the text is the one that is told; most often there is one.
     Ok((text("kind")?, text("apiVersion")?))
-}
-
-fn type_name(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "bool",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
-    }
 }

@@ -32,6 +32,6 @@ pub use fields::FieldSet;
 pub(crate) use go_print::go_print;
 pub use internal::as_sent;
 pub use managed::{Write, manager_name, track, track_scale};
-pub use patch::patch;
+pub use patch::{patch, read_operations};
 pub use strategic::strategic_merge;
 pub use table::{Field, Flat, ListType, Schema, Shape, StructId, TypeId, TypeTable, builtin, builtin_schema};

@@ -10,7 +10,9 @@ use super::go_print::go_print;
 use super::scan::{Scanner, syntax_error};
 use super::strategic::strategic_merge;
 use super::table::{Schema, Shape, TypeId, TypeTable};
+use crate::api::operations;
 use crate::api::patch::{PatchType, json_patch, merge_patch};
+use crate::api::value::json_kind;
 use crate::api::{FieldError, GroupVersionKind, Path, Status};
 use serde_json::{Map, Value};
 
@@ -25,8 +27,8 @@ pub fn patch(
 ) -> Result<Body, Status> {
     match kind {
         PatchType::Json => {
-            let strict = check_operations(bytes, validation)?;
-            let patched = json_patch(original, bytes)?;
+            let (operations, strict) = read_operations(bytes, validation).map_err(Status::bad_request)?;
+            let patched = json_patch(original, &operations)?;
             // Operations can take away what an object is, and not make it none.
             if !patched.is_object() {
                 return Err(crate::api::patch::rejected());
@@ -92,8 +94,9 @@ fn read_patch(bytes: &[u8], validation: FieldValidation) -> Result<(Value, Vec<S
     }
 }
 
-/// A list of operations, whose members are texts. The result is what a strict reader says of others.
-fn check_operations(bytes: &[u8], validation: FieldValidation) -> Result<Vec<String>, Status> {
+/// A JSON patch, with what a strict reader says of it. Err: it is no list of operations, in the
+/// words of who reads it so closely.
+pub fn read_operations(bytes: &[u8], validation: FieldValidation) -> Result<(Vec<Value>, Vec<String>), String> {
     let mut strict = Vec::new();
     let mut scanner = Scanner::new(bytes);
     let mut read = || {
@@ -113,55 +116,39 @@ fn check_operations(bytes: &[u8], validation: FieldValidation) -> Result<Vec<Str
         })?;
         scanner.end().map(|()| value)
     };
-    let (list, one, head) = match validation {
-        FieldValidation::Ignore => ("jsonpatch.Patch", "jsonpatch.Operation", ""),
-        _ => ("[]handlers.jsonPatchOp", "handlers.jsonPatchOp", "error decoding patch: "),
-    };
-    let failed = |error: String| Status::bad_request(format!("{head}{error}"));
-    let syntax = |_| failed(syntax_error(bytes).unwrap_or_else(|| "invalid JSON".to_owned()));
-    let wrong = |value: &Value, kind: &str| {
-        let what = json_kind(value);
-        failed(format!("json: cannot unmarshal {what} into Go {kind}"))
-    };
-    let operations = match read().map_err(syntax)? {
+    let read = read().map_err(|_| syntax_error(bytes).unwrap_or_else(|| "invalid JSON".to_owned()));
+    if validation == FieldValidation::Ignore {
+        return Ok((operations::of(read?)?, Vec::new()));
+    }
+    let operations = read.and_then(|patch| check_operations(patch, &mut strict));
+    operations.map(|operations| (operations, strict)).map_err(|error| format!("error decoding patch: {error}"))
+}
+
+/// The members of operations are texts, and known.
+fn check_operations(patch: Value, strict: &mut Vec<String>) -> Result<Vec<Value>, String> {
+    let wrong = |value: &Value, what: &str| Err(format!("json: cannot unmarshal {} into Go {what}", json_kind(value)));
+    let operations = match patch {
         Value::Array(operations) => operations,
         Value::Null => return Ok(Vec::new()),
-        other => return Err(wrong(&other, &format!("value of type {list}"))),
+        other => return wrong(&other, "value of type []handlers.jsonPatchOp"),
     };
     for (index, operation) in operations.iter().enumerate() {
         let fields = match operation {
             Value::Object(fields) => fields,
             Value::Null => continue,
-            other => return Err(wrong(other, &format!("value of type {one}"))),
+            other => return wrong(other, "value of type handlers.jsonPatchOp"),
         };
-        if validation == FieldValidation::Ignore {
-            continue;
-        }
         for (name, value) in fields {
             match name.as_str() {
                 "op" | "path" | "from" if !value.is_string() && !value.is_null() => {
-                    return Err(wrong(value, &format!("struct field jsonPatchOp.{name} of type string")));
+                    return wrong(value, &format!("struct field jsonPatchOp.{name} of type string"));
                 }
                 "op" | "path" | "from" | "value" => {}
                 _ => strict.push(format!("json patch unknown field \"[{index}].{name}\"")),
             }
         }
     }
-    if validation == FieldValidation::Ignore {
-        strict.clear();
-    }
-    Ok(strict)
-}
-
-fn json_kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "bool",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
-    }
+    Ok(operations)
 }
 
 fn decode_patched(

@@ -6,6 +6,7 @@
 use super::go_print::go_print;
 use super::table::{PatchStrategy, Schema, Shape, TypeId, TypeTable};
 use crate::api::Status;
+use crate::api::value::go_type;
 use serde_json::{Map, Value};
 use std::mem::take;
 
@@ -335,18 +336,6 @@ fn check_maps(order: &[Value], item: &Value, key: &str) -> Result<(), Problem> {
     match order[..until].iter().position(|other| !other.is_object()) {
         Some(at) => Err(Problem::Other(format!("value for key {at} is not a map"))),
         None => Ok(()),
-    }
-}
-
-fn go_type(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "<nil>",
-        Value::Bool(_) => "bool",
-        Value::Number(number) if number.is_f64() => "float64",
-        Value::Number(_) => "int64",
-        Value::String(_) => "string",
-        Value::Array(_) => "[]interface {}",
-        Value::Object(_) => "map[string]interface {}",
     }
 }
 

@@ -235,6 +235,24 @@ async fn objects_are_mutated() {
     );
 }
 
+/// A move whose second half fails is refused like any other operation, and the server lives on.
+#[tokio::test]
+async fn a_patch_of_a_policy_that_does_not_apply_is_refused() {
+    let api = api().await;
+    let moving = "[JSONPatch{op: 'add', path: '/data', value: {'a': '1'}}, JSONPatch{op: 'move', from: '/data', path: '/none/at/all'}]";
+    let policy = json!({
+        "matchConstraints": constraints("", "configmaps"),
+        "mutations": [{ "patchType": "JSONPatch", "jsonPatch": { "expression": moving } }],
+    });
+    mutating(&api, "moves", policy).await;
+    let (_, message) = until_refused(&api, CONFIG_MAPS, &config_map("x", json!({}))).await;
+    assert_eq!(
+        message,
+        "policy 'moves' with binding 'moves' denied request: JSON Patch: move operation does not apply: doc is missing destination path: /none/at/all: missing value"
+    );
+    api.get("/api/v1/namespaces/default").await.ok();
+}
+
 #[tokio::test]
 async fn custom_resources_are_mutated_and_validated() {
     let api = api().await;

@@ -2,6 +2,7 @@
 //! them, whose answer is checked as Kubernetes checks it.
 
 use crate::api::field::go_quote;
+use crate::api::value::go_type;
 use crate::api::{Fields, FieldsMut, GroupVersionKind};
 use crate::apiserver::State;
 use crate::apiserver::webhook::{Client, Target};
@@ -179,16 +180,4 @@ fn restored(original: &Value, mut converted: Value, api_version: &str) -> Result
     }
     converted.set("metadata", metadata);
     Ok(converted)
-}
-
-fn go_type(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "<nil>",
-        Value::Bool(_) => "bool",
-        Value::Number(number) if number.is_f64() => "float64",
-        Value::Number(_) => "int64",
-        Value::String(_) => "string",
-        Value::Array(_) => "[]interface {}",
-        Value::Object(_) => "map[string]interface {}",
-    }
 }

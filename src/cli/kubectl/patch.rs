@@ -8,7 +8,7 @@ use super::objects::{self, LOCAL};
 use super::output;
 use super::session::{Session, object_path};
 use crate::api::field::go_quote;
-use crate::api::{Fields, GroupVersionKind, Status};
+use crate::api::{Fields, GroupVersionKind, Status, operations};
 use http::Method;
 use serde_json::Value;
 
@@ -124,7 +124,16 @@ fn apply(gvk: &GroupVersionKind, object: &Value, content_type: &str, patch: &Val
     let plain = |status: Status| Failure::local(status.message);
     match content_type {
         "application/json-patch+json" => {
-            crate::api::patch::json_patch(object, patch.to_string().as_bytes()).map_err(plain)
+            let operations = operations::of(patch.clone()).map_err(Failure::local)?;
+            let mut patched = object.clone();
+            operations::apply(&mut patched, &operations).map_err(|refused| {
+                let text = refused.to_string();
+                Failure::local(match text.split_once("doc is missing key: ") {
+                    Some((_, key)) => format!("Object to be patched is missing field ({key})"),
+                    None => text,
+                })
+            })?;
+            Ok(patched)
         }
         "application/merge-patch+json" => {
             let mut patched = object.clone();

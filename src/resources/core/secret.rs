@@ -2,6 +2,7 @@
 
 use super::config_map::{SIZE_LIMIT, decoded_length, immutable};
 use crate::api::names;
+use crate::api::value::json_kind;
 use crate::api::{ErrorList, Fields, FieldsMut, Path, Report};
 use crate::resources::{Column, Context, Resource, Strategy, cells};
 use base64::Engine;
@@ -154,12 +155,7 @@ fn json_object(data: &Value, key: &str, errors: &mut ErrorList) {
     let problem = match serde_json::from_slice::<Value>(&bytes) {
         Ok(Value::Object(_) | Value::Null) => return,
         Ok(other) => {
-            let kind = match other {
-                Value::Array(_) => "array",
-                Value::String(_) => "string",
-                Value::Bool(_) => "bool",
-                _ => "number",
-            };
+            let kind = json_kind(&other);
             format!("json: cannot unmarshal {kind} into Go value of type map[string]interface {{}}")
         }
         Err(_) if bytes.is_empty() => "unexpected end of JSON input".to_owned(),

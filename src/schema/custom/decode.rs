@@ -4,6 +4,7 @@
 use super::embedded;
 use super::prune;
 use super::structural::Structural;
+use crate::api::value::json_kind;
 use crate::schema::decode::{DecodeError, Decoded};
 use crate::schema::scan::{Scanner, syntax_error};
 use crate::schema::table::Schema;
@@ -40,13 +41,10 @@ fn decode_with(
     let mut strict = Vec::new();
     let object = parse(bytes, &mut strict)?;
     let Value::Object(mut fields) = object else {
-        let what = match object {
-            Value::Null => return Err(DecodeError(missing_kind(bytes))),
-            Value::Bool(_) => "bool",
-            Value::Number(_) => "number",
-            Value::String(_) => "string",
-            _ => "array",
-        };
+        if object.is_null() {
+            return Err(DecodeError(missing_kind(bytes)));
+        }
+        let what = json_kind(&object);
         let error = format!("json: cannot unmarshal {what} into Go value of type map[string]interface {{}}");
         return Err(DecodeError(error));
     };

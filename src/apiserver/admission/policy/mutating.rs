@@ -6,6 +6,7 @@ use super::super::{Attributes, Operation, Plugin, Sources};
 use super::Policies;
 use super::definition::{Binding, Mutation, Policy};
 use super::run::Run;
+use crate::api::operations::{self, Refused};
 use crate::api::status::StatusCause;
 use crate::api::{Fields, GroupVersionResource, Status};
 use crate::apiserver::codec;
@@ -140,16 +141,12 @@ impl MutatingPolicies {
         let row = self.0.world.registry.row(&resource.group, &resource.version, &resource.resource);
         let row = row.filter(|row| row.gvk == invocation.kind);
         let mutated = if mutation.is_patch {
-            let patch: json_patch::Patch = match serde_json::from_value(patch.clone()) {
-                Ok(patch) => patch,
-                Err(error) => return Ok(Err(format!("JSON Patch: {error}"))),
-            };
             let mut patched = object.clone();
-            match json_patch::patch(&mut patched, &patch) {
+            match operations::apply(&mut patched, patch.items()) {
                 Ok(()) => patched,
                 // A test that does not hold: nothing is to be done.
-                Err(error) if matches!(error.kind, json_patch::PatchErrorKind::TestFailed) => object.clone(),
-                Err(error) => return Ok(Err(format!("JSON Patch: {error}"))),
+                Err(Refused::TestFailed(_)) => object.clone(),
+                Err(refused) => return Ok(Err(format!("JSON Patch: {refused}"))),
             }
         } else {
             let Some(schema) = row.as_ref().and_then(|row| row.schema.as_ref()) else {

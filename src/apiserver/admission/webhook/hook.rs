@@ -10,6 +10,7 @@ use crate::apiserver::audit;
 use crate::apiserver::authz::Authorizer;
 use crate::apiserver::webhook::{Client, Target};
 use crate::resources::admission_registration::expressions::Names;
+use crate::schema::{self, FieldValidation};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -70,7 +71,8 @@ impl Failure {
 /// A call that was answered with yes.
 #[derive(Default)]
 pub(super) struct Answer {
-    pub patch: Option<json_patch::Patch>,
+    /// The operations of a JSON patch.
+    pub patch: Option<Vec<Value>>,
 }
 
 /// What calls need.
@@ -245,9 +247,8 @@ impl Hook {
         let undecodable =
             |error: String| Failure::calling(format!("received undecodable patch in webhook response: {error}"));
         let bytes = crate::schema::scalars::decode_base64(patch).map_err(undecodable)?;
-        let patch: json_patch::Patch =
-            serde_json::from_slice(&bytes).map_err(|error| undecodable(error.to_string()))?;
-        Ok(Answer { patch: (!patch.0.is_empty()).then_some(patch) })
+        let (patch, _) = schema::read_operations(&bytes, FieldValidation::Ignore).map_err(undecodable)?;
+        Ok(Answer { patch: (!patch.is_empty()).then_some(patch) })
     }
 
     /// What the client is told of a no.

@@ -6,8 +6,7 @@ use super::super::metrics::Step;
 use super::super::{Attributes, Operation, Plugin, Sources};
 use super::hook::{Caller, Hook, Place, hooks};
 use crate::api::field::go_quote;
-use crate::api::patch::apply_operations;
-use crate::api::{GroupVersionResource, Status};
+use crate::api::{GroupVersionResource, Status, operations};
 use crate::apiserver::{audit, codec};
 use async_trait::async_trait;
 use serde::Serialize;
@@ -31,7 +30,7 @@ impl MutatingWebhooks {
         hook: &Hook,
         attributes: &mut Attributes<'_>,
         invocation: &Invocation,
-        patch: &json_patch::Patch,
+        patch: &[Value],
     ) -> Result<bool, Status> {
         let world = &self.caller.world;
         let Some(object) = attributes.object.as_deref_mut() else {
@@ -44,7 +43,7 @@ impl MutatingWebhooks {
             Some(row) => world.convert(object, attributes.resource, row).await?,
             None => object.clone(),
         };
-        apply_operations(&mut patched, patch).map_err(Status::internal)?;
+        operations::apply(&mut patched, patch).map_err(|refused| Status::internal(refused.to_string()))?;
         let GroupVersionResource { group, version, resource } = attributes.resource;
         let own = world.registry.row(group, version, resource);
         if let (Some(row), Some(own)) = (&invocation.row, &own) {
@@ -111,7 +110,7 @@ struct Record<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     mutated: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    patch: Option<&'a json_patch::Patch>,
+    patch: Option<&'a [Value]>,
     #[serde(skip_serializing_if = "Option::is_none")]
     patch_type: Option<&'static str>,
 }

@@ -3,7 +3,7 @@
 use super::layer::Layer;
 use super::resource::Resource;
 use super::selector::Selector;
-use crate::api::{Fields, FieldsMut, GroupVersionKind};
+use crate::api::{Fields, FieldsMut, GroupVersionKind, operations};
 use crate::cli::kubectl::failure::{Failure, Outcome};
 use crate::cli::kubectl::manifest;
 use serde_json::{Value, json};
@@ -42,7 +42,7 @@ fn one(layer: &Layer, resources: &mut Vec<Resource>, entry: &Value, must_be_json
         _ => return Err(Failure::local("patch and path can't be set at the same time")),
     };
     let read: Value = crate::schema::yaml::parse(text.as_bytes()).unwrap_or_default();
-    if read.is_array() {
+    if let Some(operations) = read.as_array() {
         let Some(target) = entry.get_set("target") else {
             return Err(Failure::local(format!("must specify a target for JSON patch {text:?}")));
         };
@@ -52,8 +52,8 @@ fn one(layer: &Layer, resources: &mut Vec<Resource>, entry: &Value, must_be_json
             return Err(Failure::local(format!("unable to find target for JSON patch: {target}")));
         }
         for at in taken {
-            let patched = crate::api::patch::json_patch(&resources[at].object, read.to_string().as_bytes());
-            let patched = patched.map_err(|status| Failure::local(status.message))?;
+            let mut patched = resources[at].object.clone();
+            operations::apply(&mut patched, operations).map_err(|refused| Failure::local(refused.to_string()))?;
             keep_names(&mut resources[at], patched, entry.at("options"));
         }
         return Ok(());

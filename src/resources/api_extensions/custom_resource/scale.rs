@@ -1,5 +1,6 @@
 //! The three paths of a scale subresource, and what may stand there.
 
+use crate::api::value::go_type;
 use crate::api::{ErrorList, FieldError, Fields, Path};
 use serde_json::Value;
 
@@ -75,14 +76,6 @@ fn nested<'v>(object: &'v Value, path: &str) -> Result<Option<&'v Value>, String
 }
 
 fn wrong_type(path: &str, value: &Value, wanted: &str) -> String {
-    let found = match value {
-        Value::Null => "<nil>",
-        Value::Bool(_) => "bool",
-        Value::Number(number) if number.is_i64() => "int64",
-        Value::Number(_) => "float64",
-        Value::String(_) => "string",
-        Value::Array(_) => "[]interface {}",
-        Value::Object(_) => "map[string]interface {}",
-    };
+    let found = go_type(value);
     format!("{path} accessor error: {} is of the type {found}, expected {wanted}", crate::schema::go_print(value))
 }
