@@ -108,7 +108,7 @@ async fn answer(state: Arc<State>, mut request: Request<Body>) -> Reply {
     let query = Query::parse(request.uri());
     let info = RequestInfo::parse(request.method(), request.uri(), &query);
     let long_running = info.is_long_running();
-    let format = negotiate::error_format(request.headers());
+    let accept = request.headers().get(http::header::ACCEPT).cloned();
     let inflight = state.metrics.begin(&info);
     let audit_id = audit::id(request.headers());
     let (mut trail, mut flow) = (None, None);
@@ -126,7 +126,7 @@ async fn answer(state: Arc<State>, mut request: Request<Body>) -> Reply {
         Ok(reply) => reply,
         Err(status) => {
             codec::drain(request.into_body()).await;
-            respond::status_in(&status, format)
+            respond::status_in(&status, negotiate::error_format(accept))
         }
     };
     if let Some(flow) = &flow {

@@ -3,7 +3,7 @@
 
 use super::request::Query;
 use crate::api::Status;
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, header};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Format {
@@ -159,11 +159,11 @@ pub fn routed(headers: &HeaderMap) -> Result<(), Status> {
         return Ok(());
     }
     let accept = accept.to_str().unwrap_or_default();
-    let given = |element: &str| element.split(';').next().unwrap_or_default().trim().to_owned();
-    let fits = |media: &str| {
+    let fits = |element: &str| {
+        let media = element.split_once(';').map_or(element, |(media, _)| media).trim();
         media == "*/*" || ACCEPTED.iter().any(|(kind, subtype, _)| media.split_once('/') == Some((*kind, *subtype)))
     };
-    if accept.split(',').any(|element| fits(&given(element))) {
+    if accept.split(',').any(fits) {
         return Ok(());
     }
     let all: Vec<String> = ACCEPTED.iter().map(|(kind, subtype, _)| format!("{kind}/{subtype}")).collect();
@@ -173,13 +173,10 @@ pub fn routed(headers: &HeaderMap) -> Result<(), Status> {
     Err(status)
 }
 
-/// The form of an error: JSON where nothing else fits.
-pub fn error_format(headers: &HeaderMap) -> Format {
-    match headers.get(header::ACCEPT) {
-        None => Format::Json,
-        Some(accept) if accept == "application/json" || accept == "*/*" => Format::Json,
-        Some(_) => output(headers, &Query::default(), Allows::Transforms).map_or(Format::Json, |output| output.format),
-    }
+/// The form of an error to who sent this `Accept`: JSON where nothing else fits.
+pub fn error_format(accept: Option<HeaderValue>) -> Format {
+    let headers: HeaderMap = accept.into_iter().map(|accept| (header::ACCEPT, accept)).collect();
+    output(&headers, &Query::default(), Allows::Transforms).map_or(Format::Json, |output| output.format)
 }
 
 /// `?pretty`, or a reader of flesh and blood behind the user agent.
