@@ -12,6 +12,7 @@ pub mod authn;
 pub mod authz;
 pub mod bootstrap;
 mod codec;
+mod continue_token;
 pub mod definitions;
 pub mod discovery;
 pub mod flow_control;

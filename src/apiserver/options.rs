@@ -1,6 +1,7 @@
 //! The parameters of each verb, read and checked as Kubernetes does, with its errors:
 //! ListOptions, CreateOptions, UpdateOptions, PatchOptions, DeleteOptions.
 
+use super::continue_token::Token;
 use super::request::Query;
 use crate::api::selector::{FieldSelector, LabelSelector};
 use crate::api::{ErrorList, FieldError, GroupVersionKind, Path, Status};
@@ -108,7 +109,7 @@ impl ListOptions {
         };
         invalid("ListOptions", errors)?;
         if !watch && !continue_token.is_empty() && !version.is_empty() && version != "0" {
-            super::verbs::check_token(&continue_token)?;
+            Token::decode(&continue_token)?;
             return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
         }
         let at = parse_version(version)?;

@@ -4,21 +4,17 @@ use super::Call;
 use super::selection::Selection;
 use crate::api::{GroupVersionKind, Status};
 use crate::apiserver::codec;
+use crate::apiserver::continue_token::Token;
 use crate::apiserver::negotiate::{self, Allows, Format, Output, Transform};
 use crate::apiserver::options::{AtVersion, ListOptions, VersionMatch};
 use crate::apiserver::respond::{self, Reply};
 use crate::apiserver::state::{State, storage_status, too_large_version};
 use crate::apiserver::table::{self, Include};
 use crate::resources::Row;
-use crate::schema::{protobuf, scan};
+use crate::schema::protobuf;
 use crate::storage::{Entry, Error, Key, Revision, Snapshot};
-use base64::Engine;
-use base64::alphabet::URL_SAFE;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
 use http::StatusCode;
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -43,64 +39,6 @@ pub struct Next {
     pub token: String,
     /// Not counted where a selector chooses.
     pub remaining: Option<usize>,
-}
-
-/// `{"v":"meta.k8s.io/v1","rv":213,"start":"name\u0000","n":500}` in base64: Kubernetes's own form, and
-/// how many came before, so that what remains need not be counted.
-#[derive(Serialize, Deserialize)]
-struct Token {
-    v: String,
-    /// -1: the newest state, since the one that the list began with is gone.
-    rv: i64,
-    start: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    n: Option<usize>,
-}
-
-/// Go does not look at the bits that a last symbol has too many.
-const LENIENT: GeneralPurpose = GeneralPurpose::new(
-    &URL_SAFE,
-    GeneralPurposeConfig::new()
-        .with_decode_allow_trailing_bits(true)
-        .with_encode_padding(false)
-        .with_decode_padding_mode(DecodePaddingMode::RequireNone),
-);
-
-/// 400 for a token that no list made.
-pub fn check_token(text: &str) -> Result<(), Status> {
-    Token::decode(text).map(|_| ())
-}
-
-impl Token {
-    fn encode(revision: i64, last: &Key, prefix: &str, before: Option<usize>) -> String {
-        let start = format!("{}\0", last.as_str().strip_prefix(prefix).unwrap_or_default());
-        let token = Self { v: "meta.k8s.io/v1".to_owned(), rv: revision, start, n: before };
-        URL_SAFE_NO_PAD.encode(serde_json::to_vec(&token).expect("a token prints"))
-    }
-
-    fn decode(text: &str) -> Result<Self, Status> {
-        let refuse = |error: &dyn std::fmt::Display| {
-            Status::bad_request(format!("invalid continue token: continue key is not valid: {error}"))
-        };
-        let bytes = LENIENT.decode(text.trim_end_matches('=')).map_err(|error| match error {
-            base64::DecodeError::InvalidByte(at, _) => refuse(&format!("illegal base64 data at input byte {at}")),
-            // Go names the start of the group of four that is not whole.
-            _ => refuse(&format!("illegal base64 data at input byte {}", text.len() / 4 * 4)),
-        })?;
-        let token: Self = serde_json::from_slice(&bytes)
-            .map_err(|error| refuse(&scan::syntax_error(&bytes).unwrap_or_else(|| error.to_string())))?;
-        if token.v != "meta.k8s.io/v1" {
-            let version = crate::api::field::go_quote(&token.v);
-            return Err(refuse(&format!("server does not recognize this encoded version {version}")));
-        }
-        if token.rv == 0 {
-            return Err(refuse(&"incorrect encoded start resourceVersion (version meta.k8s.io/v1)"));
-        }
-        if token.start.is_empty() || token.start.split('/').any(|part| matches!(part, "." | "..")) {
-            return Err(refuse(&format!("encoded start key empty (version {})", token.v)));
-        }
-        Ok(token)
-    }
 }
 
 const INCONSISTENT: &str = "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.";
@@ -349,23 +287,4 @@ pub fn table(
     }
     out.extend_from_slice(b"]}");
     respond::meta_bytes(StatusCode::OK, output, out)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::api::GroupResource;
-
-    #[test]
-    fn tokens_are_those_of_kubernetes() {
-        let pods = GroupResource::new("", "configmaps");
-        let key = Key::new(&pods, "corpus", "kube-root-ca.crt");
-        let token = Token::encode(213, &key, "core/configmaps/corpus/", None);
-        assert_eq!(token, "eyJ2IjoibWV0YS5rOHMuaW8vdjEiLCJydiI6MjEzLCJzdGFydCI6Imt1YmUtcm9vdC1jYS5jcnRcdTAwMDAifQ");
-        let token = Token::decode(&token).expect("our own");
-        assert_eq!((token.rv, token.start.as_str()), (213, "kube-root-ca.crt\0"));
-        for bad in ["x", "e30", "eyJ2IjoieCJ9"] {
-            assert_eq!(Token::decode(bad).err().map(|status| status.code), Some(400), "{bad}");
-        }
-    }
 }

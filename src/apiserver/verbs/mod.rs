@@ -10,8 +10,6 @@ pub mod update;
 pub mod watch;
 pub mod write;
 
-pub use list::check_token;
-
 use super::definitions::Definitions;
 use super::request::{Query, RequestInfo};
 use super::respond::{self, Reply};
