@@ -1,12 +1,13 @@
 //! Server-side apply: lay a configuration over the live object, own its fields, let go of those
 //! that it no longer names.
 
-use super::decode::{DecodeError, decode, zero_object};
+use super::decode::{DecodeError, zero_object};
 use super::fields::FieldSet;
 use super::managed::{self, Manager, Operation, Write};
+use super::patch::decode_changed;
 use super::scalars::format_time;
 use super::table::Schema;
-use super::typed::Typed;
+use super::typed::{MANAGED_FIELDS, Typed};
 use crate::api::field::go_quote;
 use crate::api::status::StatusCause;
 use crate::api::value::json_kind;
@@ -68,46 +69,48 @@ pub fn apply(
     let mut managers = live
         .map_or(Some(Vec::new()), managed::read)
         .ok_or_else(|| Status::failure(500, "", "failed to decode managed fields: invalid entry"))?;
-    let live_object = live.map_or_else(|| zero_object(schema), managed::without);
+    let zero = zero_object(schema);
+    let live_object = live.unwrap_or(&zero);
     if managers.is_empty() && live.is_some() {
         let before = Write { manager: BEFORE_FIRST_APPLY, ..*write };
-        let comparison = typed.compare(schema.root, &zero_object(schema), &live_object);
+        let comparison = typed.compare(schema.root, &zero, live_object);
         managed::update(&mut managers, comparison, &schema.gvk.api_version(), &before);
     }
-    let before = managers.iter().find(|manager| is_own(manager, write)).map(|manager| manager.time.clone());
+    let time = managers.iter().find(|manager| is_own(manager, write)).map(|manager| manager.time.clone());
     let kept = (write.manager == "kubectl").then(|| managers.clone());
-    let outcome = match (applied.run(&live_object, managers, force), kept) {
+    let outcome = match (applied.run(live_object, managers, force), kept) {
         // A user of client-side apply moves over: what kubectl applied before is its own.
         (Err(Conflicts(conflicts)), Some(managers)) => {
             let all = conflicts.iter().fold(FieldSet::default(), |all, (_, set)| all.union(set.clone()));
-            if all.difference(&applied.last_applied(&live_object)).is_empty() {
-                applied.run(&live_object, managers, true)
+            if all.difference(&applied.last_applied(live_object)).is_empty() {
+                applied.run(live_object, managers, true)
             } else {
                 Err(Conflicts(conflicts))
             }
         }
         (outcome, _) => outcome,
     };
-    let (mut object, mut managers) = outcome.map_err(|Conflicts(conflicts)| conflict(&conflicts))?;
-    if live.is_some() && object == live_object {
+    let Outcome { mut object, mut managers, changed } = outcome.map_err(|Conflicts(conflicts)| conflict(&conflicts))?;
+    if live.is_some() && !changed {
         // An entry of an apply that changed no field is as old as it was; a new one has no time.
         if let Some(entry) = managers.iter_mut().find(|manager| is_own(manager, write)) {
-            entry.time = before.unwrap_or_default();
+            entry.time = time.unwrap_or_default();
         }
     }
     if write.manager == "kubectl" {
         update_last_applied(&mut object, configuration);
     }
-    let text = object.to_string();
-    let decoded = match &schema.structural {
+    let decoded = match (&schema.structural, live) {
         // What is null in it is not taken for absent.
-        Some(structural) => super::custom::decode_applied(schema, structural, text.as_bytes()),
-        None => decode(schema, text.as_bytes()),
+        (Some(structural), _) => super::custom::decode_applied(schema, structural, object.to_string().as_bytes())
+            .map_err(|error| (object, error)),
+        (None, live) => decode_changed(schema, live.unwrap_or(&zero), object).map(|(decoded, _)| decoded),
     };
-    let mut object = decoded.map_err(|DecodeError(error)| not_converted(schema, configuration, &object, error))?.object;
+    let mut object =
+        decoded.map_err(|(object, DecodeError(error))| not_converted(schema, configuration, &object, error))?.object;
     managed::write(&mut object, managers);
     Ok(match live {
-        Some(live) if same_but_times(live, &object) => live.clone(),
+        Some(live) if !changed && same_but_times(live, &object) => live.clone(),
         _ => object,
     })
 }
@@ -156,20 +159,30 @@ struct Applied<'a> {
     write: &'a Write<'a>,
 }
 
+/// What an apply makes of an object, before it is decoded.
+struct Outcome {
+    /// Without managers.
+    object: Value,
+    managers: Vec<Manager>,
+    /// Whether a field differs from the live object, or the order of elements.
+    changed: bool,
+}
+
 /// Who owns what of the fields that would change.
 struct Conflicts(Vec<(Manager, FieldSet)>);
 
 impl Applied<'_> {
-    fn run(&self, live: &Value, mut managers: Vec<Manager>, force: bool) -> Result<(Value, Vec<Manager>), Conflicts> {
+    fn run(&self, live: &Value, mut managers: Vec<Manager>, force: bool) -> Result<Outcome, Conflicts> {
         let (typed, root, write) = (self.typed, self.schema.root, self.write);
         let api_version = self.schema.gvk.api_version();
         let ignored = FieldSet::from_paths(write.ignored);
         let own = typed.field_set(root, self.configuration).recursive_difference(&ignored);
         let at = managers.iter().position(|m| m.is(write.manager, Operation::Apply, &api_version, write.subresource));
         let last = at.map(|at| managers.remove(at).set).unwrap_or_default();
-        let merged = typed.merge(root, live, self.configuration);
+        let merged = typed.merge_without(root, live, self.configuration, MANAGED_FIELDS);
         let merged = self.prune(merged, &managers, &own, &last);
         let mut comparison = typed.compare(root, live, &merged);
+        let differs = !comparison.is_empty() || !same_fields(live, &merged);
         for set in [&mut comparison.added, &mut comparison.removed, &mut comparison.modified] {
             *set = std::mem::take(set).recursive_difference(&ignored);
         }
@@ -195,7 +208,7 @@ impl Applied<'_> {
             set: own,
         });
         managers.retain(|manager| !manager.set.is_empty());
-        Ok((merged, managers))
+        Ok(Outcome { object: merged, managers, changed: differs })
     }
 
     /// Remove what this manager applied last time, not this time, and nobody else owns.
@@ -230,7 +243,7 @@ impl Applied<'_> {
         }
         // Where the live value is no longer the one that was applied, somebody else changed it.
         let set = self.typed.field_set(self.schema.root, &last);
-        let merged = self.typed.merge(self.schema.root, live, &last);
+        let merged = self.typed.merge_without(self.schema.root, live, &last, MANAGED_FIELDS);
         let comparison = self.typed.compare(self.schema.root, live, &merged);
         set.difference(&comparison.modified.union(comparison.added))
     }
@@ -314,9 +327,12 @@ fn conflict(conflicts: &[(Manager, FieldSet)]) -> Status {
 
 /// Whether two states differ in nothing but the times of their managers.
 fn same_but_times(live: &Value, new: &Value) -> bool {
-    same_but(live, new, "metadata")
-        && same_but(&live["metadata"], &new["metadata"], "managedFields")
-        && same_managers(&live["metadata"]["managedFields"], &new["metadata"]["managedFields"])
+    same_fields(live, new) && same_managers(&live["metadata"]["managedFields"], &new["metadata"]["managedFields"])
+}
+
+/// Whether two states are the same but for their managers.
+fn same_fields(live: &Value, new: &Value) -> bool {
+    same_but(live, new, "metadata") && same_but(&live["metadata"], &new["metadata"], "managedFields")
 }
 
 /// Whether two maps are the same but for one entry.

@@ -132,20 +132,6 @@ pub(super) fn read(object: &Value) -> Option<Vec<Manager>> {
     Some(managers)
 }
 
-/// A copy of an object without its entries, which are never copied: they may be the half of it.
-pub(super) fn without(object: &Value) -> Value {
-    let rest = |fields: &Map<String, Value>, name: &str| -> Map<String, Value> {
-        fields.iter().filter(|(key, _)| *key != name).map(|(key, value)| (key.clone(), value.clone())).collect()
-    };
-    let empty = Map::new();
-    let fields = object.as_object().unwrap_or(&empty);
-    let mut copy = rest(fields, "metadata");
-    if let Some(Value::Object(metadata)) = fields.get("metadata") {
-        copy.insert("metadata".to_owned(), Value::Object(rest(metadata, "managedFields")));
-    }
-    Value::Object(copy)
-}
-
 pub(super) fn remove(object: &mut Value) {
     if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.remove("managedFields");

@@ -185,7 +185,11 @@ fn decode_patched(
 /// Decodes what a patch made of `original`: only the fields that it changed, since the others were
 /// decoded before. Beside the object come the changed fields as they were; on an error all of it
 /// comes back.
-fn decode_changed(schema: &Schema, original: &Value, patched: Value) -> Result<(Decoded, Value), (Value, DecodeError)> {
+pub(super) fn decode_changed(
+    schema: &Schema,
+    original: &Value,
+    patched: Value,
+) -> Result<(Decoded, Value), (Value, DecodeError)> {
     let Value::Object(fields) = patched else {
         let text = patched.to_string();
         return match decode(schema, text.as_bytes()) {

@@ -17,6 +17,24 @@ pub struct Comparison {
     pub modified: FieldSet,
 }
 
+impl Comparison {
+    pub fn is_empty(&self) -> bool {
+        self.added.is_empty() && self.removed.is_empty() && self.modified.is_empty()
+    }
+}
+
+/// The path of the entries of managers, which are no fields of an object to them.
+pub const MANAGED_FIELDS: &[&str] = &["metadata", "managedFields"];
+
+/// What of `hidden` lies below an entry. None: the entry itself is hidden.
+fn hidden_below<'h>(hidden: &'h [&'h str], name: &str) -> Option<&'h [&'h str]> {
+    match hidden {
+        [last] if *last == name => None,
+        [first, below @ ..] if *first == name => Some(below),
+        _ => Some(&[]),
+    }
+}
+
 #[derive(Default)]
 struct Difference {
     added: Node,
@@ -134,13 +152,17 @@ impl Typed<'_> {
         }
     }
 
-    /// What changed from `old` to `new`.
+    /// What changed from the object `old` to `new`, but for [`MANAGED_FIELDS`].
     pub fn compare(&self, kind: TypeId, old: &Value, new: &Value) -> Comparison {
-        let Difference { added, removed, modified } = self.difference(kind, Some(old), Some(new));
+        let Difference { added, removed, modified } = self.map_difference(kind, Some(old), Some(new), MANAGED_FIELDS);
         Comparison { added: added.below, removed: removed.below, modified: modified.below }
     }
 
     fn difference(&self, kind: TypeId, old: Option<&Value>, new: Option<&Value>) -> Difference {
+        self.map_difference(kind, old, new, &[])
+    }
+
+    fn map_difference(&self, kind: TypeId, old: Option<&Value>, new: Option<&Value>, hidden: &[&str]) -> Difference {
         let mut difference = Difference::default();
         let shape = self.kind(kind, &[old, new]);
         if matches!(shape, Kind::Leaf) || (is_void(old) && is_void(new)) {
@@ -164,18 +186,22 @@ impl Typed<'_> {
                 let old_map = old.and_then(Value::as_object).unwrap_or(&empty);
                 let new_map = new.and_then(Value::as_object).unwrap_or(&empty);
                 for (name, value) in new_map {
+                    let Some(below) = hidden_below(hidden, name) else { continue };
                     let before = old_map.get(name);
                     // Nothing to say of what is the same, which is most of an update.
-                    if before.is_some_and(|before| before == value) {
+                    if below.is_empty() && before.is_some_and(|before| before == value) {
                         continue;
                     }
                     if let Some((kind, _)) = self.entry(kind, name) {
-                        difference.join(format!("f:{name}"), self.difference(kind, before, Some(value)));
+                        let inner = self.map_difference(kind, before, Some(value), below);
+                        difference.join(format!("f:{name}"), inner);
                     }
                 }
                 for (name, value) in old_map.iter().filter(|(name, _)| !new_map.contains_key(*name)) {
+                    let Some(below) = hidden_below(hidden, name) else { continue };
                     if let Some((kind, _)) = self.entry(kind, name) {
-                        difference.join(format!("f:{name}"), self.difference(kind, Some(value), None));
+                        let inner = self.map_difference(kind, Some(value), None, below);
+                        difference.join(format!("f:{name}"), inner);
                     }
                 }
             }
@@ -440,20 +466,25 @@ impl Typed<'_> {
 
     /// `config` laid over `live`.
     pub fn merge(&self, kind: TypeId, live: &Value, config: &Value) -> Value {
+        self.merge_without(kind, live, config, &[])
+    }
+
+    /// As [`Self::merge`]; what is `hidden` of `live` does not come along.
+    pub fn merge_without(&self, kind: TypeId, live: &Value, config: &Value, hidden: &[&str]) -> Value {
         match self.kind(kind, &[Some(live), Some(config)]) {
             _ if is_void(Some(live)) && is_void(Some(config)) => config.clone(),
             Kind::Map => {
                 let empty = Map::new();
                 let (live, config) = (live.as_object().unwrap_or(&empty), config.as_object().unwrap_or(&empty));
-                let both = live.iter().map(|(name, live)| {
-                    let merged = match config.get(name) {
-                        None => live.clone(),
-                        Some(value) => match self.entry(kind, name) {
-                            Some((kind, _)) => self.merge(kind, live, value),
-                            None => value.clone(),
-                        },
+                let nothing = Value::Object(Map::new());
+                let both = live.iter().filter_map(|(name, live)| {
+                    let below = hidden_below(hidden, name)?;
+                    let merged = match (config.get(name), self.entry(kind, name)) {
+                        (None, _) if below.is_empty() => live.clone(),
+                        (value, Some((kind, _))) => self.merge_without(kind, live, value.unwrap_or(&nothing), below),
+                        (value, None) => value.unwrap_or(live).clone(),
                     };
-                    (name.clone(), merged)
+                    Some((name.clone(), merged))
                 });
                 let new = config.iter().filter(|(name, _)| !live.contains_key(*name));
                 Value::Object(both.chain(new.map(|(name, value)| (name.clone(), value.clone()))).collect())
