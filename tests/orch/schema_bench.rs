@@ -1,6 +1,6 @@
 //! What it costs to read an object by its type, with everything that strict validation looks for, beside
 //! a bare parse of its JSON; run by hand, optimised:
-//! `cargo test --release --test orch schema_bench -- --ignored --nocapture`.
+//! `cargo test --profile measure --test orch schema_bench -- --ignored --nocapture`.
 
 use orch::api::GroupVersionKind;
 use orch::schema::{FieldValidation, MediaType, builtin_schema, decode_body};
@@ -49,7 +49,7 @@ fn fastest(mut work: impl FnMut()) -> Duration {
 }
 
 #[test]
-#[ignore = "a benchmark: cargo test --release --test orch schema_bench -- --ignored --nocapture"]
+#[ignore = "a benchmark: cargo test --profile measure --test orch schema_bench -- --ignored --nocapture"]
 fn strict_validation_beside_a_parse() {
     let schema = builtin_schema(&GroupVersionKind::new("apps", "v1", "Deployment")).expect("a built-in kind");
     let text = deployment().to_string().into_bytes();
