@@ -248,22 +248,15 @@ async fn authenticate(state: &State, request: &mut Request<Body>) -> Result<User
         return Ok(user);
     }
     let (parts, body) = std::mem::replace(request, Request::new(Body::empty())).into_parts();
-    let mut found = Err(Status::unauthorized());
+    let mut found = Ok(None);
     for authenticator in &state.authenticators {
-        match authenticator.authenticate(&parts).await {
-            Ok(None) => {}
-            Ok(Some(user)) => {
-                found = Ok(user);
-                break;
-            }
-            Err(status) => {
-                found = Err(status);
-                break;
-            }
+        found = authenticator.authenticate(&parts).await;
+        if !matches!(found, Ok(None)) {
+            break;
         }
     }
     *request = Request::from_parts(parts, body);
-    found
+    found?.ok_or_else(Status::unauthorized)
 }
 
 /// What the authorizers are asked.

@@ -49,7 +49,12 @@ impl FieldSet {
 
     /// To `fieldsV1`.
     pub fn into_value(self) -> Value {
-        Value::Object(self.0.into_iter().map(|(element, node)| (element.into(), node_value(node))).collect())
+        // One after the other, in order: a map is collected by way of a list.
+        let mut map = Map::new();
+        for (element, node) in self.0 {
+            map.insert(element.into(), node_value(node));
+        }
+        Value::Object(map)
     }
 
     /// The fields of dotted paths: `spec`, `metadata.name`.

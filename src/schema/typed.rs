@@ -7,7 +7,10 @@ use super::fields::{FieldSet, Node, print_element};
 use super::table::{ListType, Shape, TypeId, TypeTable};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
-use std::fmt;
+use std::fmt::{self, Write};
+
+/// The path of an element is seldom longer.
+const ELEMENT: usize = 64;
 
 /// The fields by which two objects differ.
 #[derive(Debug, Default, PartialEq)]
@@ -306,10 +309,11 @@ impl Typed<'_> {
                         "associative list with keys may not have non-map elements".to_owned()
                     });
                 };
-                let declared: Vec<&str> = self.table.keys(keys).iter().map(|&key| self.table.name(key)).collect();
-                let mut names = declared.clone();
+                let declared = self.table.keys(keys).iter().map(|&key| self.table.name(key));
+                let mut names: Vec<&str> = declared.clone().collect();
                 names.sort_unstable();
-                let mut out = String::from("k:{");
+                let mut out = String::with_capacity(ELEMENT);
+                out.push_str("k:{");
                 for name in &names {
                     let default;
                     // An item without a key is another one than an item with it.
@@ -326,10 +330,10 @@ impl Typed<'_> {
                     if out.len() > 3 {
                         out.push(',');
                     }
-                    out.push_str(&format!("\"{name}\":{value}"));
+                    write!(out, "\"{name}\":{value}").expect("a string takes what is written");
                 }
-                if out.len() == 3 && !declared.is_empty() {
-                    let names: Vec<String> = declared.iter().map(|name| format!("\"{name}\"")).collect();
+                if out.len() == 3 && !names.is_empty() {
+                    let names: Vec<String> = declared.map(|name| format!("\"{name}\"")).collect();
                     return Err(format!(
                         "associative list with keys has an element that omits all key fields [{}] (and doesn't have default values for any key fields)",
                         names.join(" ")
@@ -471,27 +475,64 @@ impl Typed<'_> {
 
     /// As [`Self::merge`]; what is `hidden` of `live` does not come along.
     pub fn merge_without(&self, kind: TypeId, live: &Value, config: &Value, hidden: &[&str]) -> Value {
-        match self.kind(kind, &[Some(live), Some(config)]) {
-            _ if is_void(Some(live)) && is_void(Some(config)) => config.clone(),
-            Kind::Map => {
-                let empty = Map::new();
-                let (live, config) = (live.as_object().unwrap_or(&empty), config.as_object().unwrap_or(&empty));
-                let nothing = Value::Object(Map::new());
-                let both = live.iter().filter_map(|(name, live)| {
-                    let below = hidden_below(hidden, name)?;
-                    let merged = match (config.get(name), self.entry(kind, name)) {
-                        (None, _) if below.is_empty() => live.clone(),
-                        (value, Some((kind, _))) => self.merge_without(kind, live, value.unwrap_or(&nothing), below),
-                        (value, None) => value.unwrap_or(live).clone(),
-                    };
-                    Some((name.clone(), merged))
-                });
-                let new = config.iter().filter(|(name, _)| !live.contains_key(*name));
-                Value::Object(both.chain(new.map(|(name, value)| (name.clone(), value.clone()))).collect())
-            }
-            Kind::List(element, list) => self.merge_list(element, list, live, config),
-            _ => config.clone(),
+        let mut merged = copy_without(live, hidden);
+        self.overlay(kind, &mut merged, config);
+        merged
+    }
+
+    /// Lay `config` over a value: what it does not change stays where it is.
+    fn overlay(&self, kind: TypeId, at: &mut Value, config: &Value) {
+        let shape = self.kind(kind, &[Some(at), Some(config)]);
+        if is_void(Some(at)) && is_void(Some(config)) {
+            *at = config.clone();
+            return;
         }
+        match shape {
+            Kind::Map => {
+                if !at.is_object() {
+                    *at = Value::Object(Map::new());
+                }
+                let Value::Object(own) = at else { return };
+                for (name, value) in config.as_object().into_iter().flatten() {
+                    match (own.get_mut(name), self.entry(kind, name)) {
+                        (Some(own), Some((kind, _))) => self.overlay(kind, own, value),
+                        _ => drop(own.insert(name.clone(), value.clone())),
+                    }
+                }
+            }
+            Kind::List(element, list) => match (at, config) {
+                // The elements of both are the same ones, mostly.
+                (Value::Array(own), Value::Array(config)) if self.elements_match(element, list, own, config) => {
+                    for (own, config) in own.iter_mut().zip(config) {
+                        self.overlay(element, own, config);
+                    }
+                }
+                (at, config) => *at = self.merge_list(element, list, at, config),
+            },
+            _ if at != config => *at = config.clone(),
+            _ => {}
+        }
+    }
+
+    /// Whether both lists have elements of the same paths in the same order.
+    fn elements_match(&self, element: TypeId, list: ListType, one: &[Value], two: &[Value]) -> bool {
+        let matches = |one: &Value, two: &Value| match list {
+            ListType::Map { keys } => {
+                let (Some(one), Some(two)) = (one.as_object(), two.as_object()) else { return false };
+                let names = || self.table.keys(keys).iter().map(|&key| self.table.name(key));
+                let is_same = |name: &str| match (one.get(name), two.get(name)) {
+                    (Some(one), Some(two)) => one == two,
+                    (None, None) => true,
+                    (Some(value), None) | (None, Some(value)) => {
+                        self.key_default(element, name).is_some_and(|default| default == *value)
+                    }
+                };
+                // One that has no key at all may be no element.
+                names().any(|name| one.contains_key(name)) && names().all(is_same)
+            }
+            ListType::Set | ListType::Atomic => !one.is_null() && !one.is_object() && !one.is_array() && one == two,
+        };
+        one.len() == two.len() && one.iter().zip(two).all(|(one, two)| matches(one, two))
     }
 
     /// Elements of both, in the config's order; the live ones that it does not name stay where they
@@ -635,6 +676,16 @@ impl Difference {
             }
         }
     }
+}
+
+/// A copy of a value without what is hidden of it.
+fn copy_without(value: &Value, hidden: &[&str]) -> Value {
+    let (Value::Object(map), false) = (value, hidden.is_empty()) else { return value.clone() };
+    let kept = map.iter().filter_map(|(name, value)| {
+        let below = hidden_below(hidden, name)?;
+        Some((name.clone(), copy_without(value, below)))
+    });
+    Value::Object(kept.collect())
 }
 
 /// Absent, null or without anything in it.

@@ -1,8 +1,8 @@
 //! YAML bodies become JSON first, as the API server does it: booleans and octal numbers of YAML 1.1, bounded aliases.
 
+use super::scan::Scanner;
 use crate::api::yaml::read;
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use serde_saphyr::{DuplicateKeyPolicy, Error, from_slice_with_options};
 
 /// The JSON of a YAML text, and what a strict reader finds wrong with the YAML.
@@ -19,71 +19,20 @@ pub fn parse(bytes: &[u8]) -> Result<Value, String> {
 /// With the texts of a strict reader.
 pub(super) fn parse_strict(bytes: &[u8]) -> Result<(Value, Vec<String>), String> {
     // JSON is YAML, and reads faster; what is wrong with it is told as YAML's readers do.
-    match serde_json::from_slice(bytes) {
-        Ok(Unique(value @ Value::Object(_))) => Ok((value, Vec::new())),
+    match unique_json(bytes) {
+        Some(value @ Value::Object(_)) => Ok((value, Vec::new())),
         _ => convert(bytes),
     }
 }
 
 /// JSON without a key that comes twice.
-struct Unique(Value);
-
-impl<'de> Deserialize<'de> for Unique {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(UniqueVisitor).map(Self)
-    }
-}
-
-struct UniqueVisitor;
-
-impl<'de> Visitor<'de> for UniqueVisitor {
-    type Value = Value;
-
-    fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("JSON")
-    }
-
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
-        let mut list = Vec::new();
-        while let Some(Unique(item)) = items.next_element()? {
-            list.push(item);
-        }
-        Ok(list.into())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
-        let mut map = Map::new();
-        while let Some((key, Unique(value))) = members.next_entry::<String, _>()? {
-            if map.insert(key, value).is_some() {
-                return Err(serde::de::Error::custom("duplicate key"));
-            }
-        }
-        Ok(map.into())
-    }
+fn unique_json(bytes: &[u8]) -> Option<Value> {
+    let mut scanner = Scanner::new(bytes);
+    let mut unique = true;
+    let token = scanner.token().ok()?;
+    let value = scanner.value(token, &mut |_| unique = false).ok()?;
+    scanner.end().ok()?;
+    unique.then_some(value)
 }
 
 pub(super) fn to_json(bytes: &[u8]) -> Result<Converted, String> {

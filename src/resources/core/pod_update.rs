@@ -100,14 +100,11 @@ fn deadline(spec: &Value, old: &Value, errors: &mut ErrorList) -> bool {
 fn tolerations(spec: &Value, old: &Value, errors: &mut ErrorList) {
     let path = SPEC.child("tolerations");
     let new = spec.list_at("tolerations");
-    let without_seconds = |toleration: &Value| {
-        let mut toleration = toleration.clone();
-        toleration.clear("tolerationSeconds");
-        toleration
+    let but_seconds = |one: &Value, two: &Value| {
+        ["key", "operator", "value", "effect"].iter().all(|field| one.str_at(field) == two.str_at(field))
     };
     for before in old.list_at("tolerations") {
-        let before = without_seconds(before);
-        if !new.iter().any(|toleration| same(&without_seconds(toleration), &before)) {
+        if !new.iter().any(|toleration| but_seconds(toleration, before)) {
             errors.forbidden(&path, "existing toleration can not be modified except its tolerationSeconds");
             return;
         }
