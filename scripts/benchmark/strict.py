@@ -1,16 +1,16 @@
-"""What strict validation costs beside a parse: the timed test of the tree, built with the profile for them."""
+"""What strict validation costs beside a parse: a program of the tree, built with the profile for measures."""
 
 import re
 import shutil
 
 from .cluster import TREE, run
 
-TIMED = ["cargo", "test", "--profile", "measure", "--locked", "--test", "orch", "schema_bench", "--", "--ignored", "--nocapture"]
+TIMED = ["cargo", "run", "--quiet", "--profile", "measure", "--locked", "--example", "strict_validation"]
 
 
 def strict(table, arguments):
     if not shutil.which("cargo"):
-        print("SKIPPED strict validation beside a parse: it is a timed test of the tree, and there is no cargo")
+        print("SKIPPED strict validation beside a parse: it is a program of the tree, and there is no cargo to build it")
         return
     out = run("env", "-C", TREE, *TIMED)
     ratio = float(re.search(r"validation \S+, ([\d.]+) of it", out).group(1))

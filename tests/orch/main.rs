@@ -39,7 +39,6 @@ mod kubectl;
 mod kubelet;
 mod resource_quota;
 mod scheduler_cluster;
-mod schema_bench;
 mod schema_decode;
 mod schema_roundtrip;
 mod simulated_disk;

@@ -1,6 +1,5 @@
 //! What it costs to read an object by its type, with everything that strict validation looks for, beside
-//! a bare parse of its JSON; run by hand, optimised:
-//! `cargo test --profile measure --test orch schema_bench -- --ignored --nocapture`.
+//! a bare parse of its JSON: `scripts/bench strict`.
 
 use orch::api::GroupVersionKind;
 use orch::schema::{FieldValidation, MediaType, builtin_schema, decode_body};
@@ -48,9 +47,7 @@ fn fastest(mut work: impl FnMut()) -> Duration {
     (0..200).map(|_| once(&mut work)).min().expect("it ran")
 }
 
-#[test]
-#[ignore = "a benchmark: cargo test --profile measure --test orch schema_bench -- --ignored --nocapture"]
-fn strict_validation_beside_a_parse() {
+fn main() {
     let schema = builtin_schema(&GroupVersionKind::new("apps", "v1", "Deployment")).expect("a built-in kind");
     let text = deployment().to_string().into_bytes();
     let parse = fastest(|| {
