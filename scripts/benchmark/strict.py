@@ -5,7 +5,7 @@ import shutil
 
 from .cluster import TREE, run
 
-TIMED = ["cargo", "run", "--quiet", "--profile", "measure", "--locked", "--example", "strict_validation"]
+TIMED = ["cargo", "run", "--quiet", "--profile", "measure", "--locked", "--features", "measure", "--bin", "strict_validation"]
 
 
 def strict(table, arguments):
