@@ -232,6 +232,23 @@ async fn conditions_say_what_is_missing() {
     assert_eq!((&cells[1], &cells[2]), (&json!("default/widgets"), &json!("False (FailedDiscoveryCheck)")));
 }
 
+/// It is what it was until it has been looked at again.
+#[tokio::test]
+async fn a_change_of_an_api_service_is_no_outage() {
+    let world = start().await;
+    world.available().await;
+    let path = format!("{API_SERVICES}/v1.example.com");
+    for priority in 16..36 {
+        let mut service = world.admin.get(&path).await.ok();
+        service["spec"]["versionPriority"] = priority.into();
+        world.admin.put(&path, &service).await.ok();
+        for _ in 0..5 {
+            world.admin.get(WIDGETS).await.is(200);
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
 #[tokio::test]
 async fn requests_are_passed_on_with_the_user() {
     let world = start().await;

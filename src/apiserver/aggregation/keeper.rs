@@ -138,6 +138,7 @@ impl Aggregator {
 
 /// What is remembered of a remote APIService.
 struct Known {
+    uid: String,
     spec: Value,
     due: Instant,
     failures: u32,
@@ -152,18 +153,24 @@ async fn look(state: &Arc<State>, known: &mut HashMap<String, Known>) -> Result<
         (sources.services.clone(), sources.definitions.clone())
     };
     let remote = |service: &&Value| service.at("spec").has("service");
-    known.retain(|name, known| services.get(name).is_some_and(|service| *service.at("spec") == known.spec));
+    let uid = |service: &Value| service.at("metadata").str_at("uid").to_owned();
+    known.retain(|name, known| services.get(name).is_some_and(|service| remote(&service) && uid(service) == known.uid));
     for service in services.values().filter(remote) {
         let (name, spec) = (service.at("metadata").str_at("name"), service.at("spec"));
-        known.entry(name.to_owned()).or_insert_with(|| Known {
+        let known = known.entry(name.to_owned()).or_insert_with(|| Known {
+            uid: uid(service),
             spec: spec.clone(),
             due: Instant::now(),
             failures: 0,
             available: Available { status: "Unknown", reason: "", message: String::new() },
             told: Told::default(),
         });
+        // One that changed is what it was until it has been looked at.
+        if known.spec != *spec {
+            (known.spec, known.due, known.failures) = (spec.clone(), Instant::now(), 0);
+        }
     }
-    // Paths are theirs at once: until they have been looked at, the answer is 503.
+    // Paths are theirs at once: until a new one has been looked at, the answer is 503.
     publish(aggregator, known);
     let due: Vec<(&String, &mut Known)> = known.iter_mut().filter(|(_, known)| known.due <= Instant::now()).collect();
     let checked = due.into_iter().map(|(_, known)| check(state, known));
