@@ -2,7 +2,7 @@
 
 use crate::runtime::views::Pod;
 use jiff::Timestamp;
-use std::cmp::{Ordering, Reverse};
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -15,16 +15,21 @@ pub fn order_for_deletion(pods: &mut [Arc<Pod>], related: &[Arc<Pod>], now: Time
     for pod in related.iter().filter(|pod| pod.is_active()) {
         *crowd.entry(pod.node.clone()).or_default() += 1;
     }
-    let crowd = |pod: &Pod| crowd.get(&pod.node).copied().unwrap_or_default();
-    pods.sort_by(|one, two| {
-        progress(one)
-            .cmp(&progress(two))
-            .then_with(|| cost(one).cmp(&cost(two)))
-            .then_with(|| crowd(two).cmp(&crowd(one)))
-            .then_with(|| younger_first(one, two, Pod::ready_since, now))
-            .then_with(|| two.most_restarts.cmp(&one.most_restarts))
-            .then_with(|| younger_first(one, two, |pod| pod.meta.creation_timestamp, now))
-            .then_with(|| one.meta.uid.cmp(&two.meta.uid))
+    // Of pods that are ready since the same time the restarts decide, so chance is one for them all.
+    let mut chance: HashMap<Option<Timestamp>, Arc<str>> = HashMap::new();
+    for pod in pods.iter() {
+        let uid = chance.entry(pod.ready_since()).or_insert_with(|| pod.meta.uid.clone());
+        if pod.meta.uid < *uid {
+            *uid = pod.meta.uid.clone();
+        }
+    }
+    pods.sort_by_cached_key(|pod| {
+        let (ready, created) = (pod.ready_since(), pod.meta.creation_timestamp);
+        (
+            (progress(pod), cost(pod), Reverse(crowd.get(&pod.node).copied().unwrap_or_default())),
+            (magnitude(ready, now), chance.get(&ready).cloned(), Reverse(pod.most_restarts)),
+            (magnitude(created, now), pod.meta.uid.clone()),
+        )
     });
 }
 
@@ -59,19 +64,10 @@ fn cost(pod: &Pod) -> i32 {
 }
 
 /// Ages count by their order of magnitude, so that among pods of about the same age chance decides
-/// and not always the same one goes.
-fn younger_first(one: &Pod, two: &Pod, time: impl Fn(&Pod) -> Option<Timestamp>, now: Timestamp) -> Ordering {
-    let magnitude = |time: Timestamp| {
-        let age = now.duration_since(time).as_nanos();
-        if age <= 0 { -1 } else { i64::from(age.ilog2()) }
-    };
-    match (time(one), time(two)) {
-        (one, two) if one == two => Ordering::Equal,
-        (Some(first), Some(second)) => {
-            magnitude(first).cmp(&magnitude(second)).then_with(|| one.meta.uid.cmp(&two.meta.uid))
-        }
-        (one, two) => one.is_some().cmp(&two.is_some()),
-    }
+/// and not always the same one goes. None: it has no age yet.
+fn magnitude(since: Option<Timestamp>, now: Timestamp) -> Option<i64> {
+    let age = now.duration_since(since?).as_nanos();
+    Some(if age <= 0 { -1 } else { i64::from(age.ilog2()) })
 }
 
 #[cfg(test)]
@@ -137,6 +133,31 @@ mod tests {
                 json!([{ "name": "c", "restartCount": 2 }, { "name": "d", "restartCount": 2 }]);
         };
         assert_eq!(check(pod("two", two), often), "often");
+    }
+
+    /// Sorting by what is no order ends the program.
+    #[test]
+    fn the_order_of_many_does_not_depend_on_how_they_came() {
+        let made = |at: usize| {
+            pod(&format!("{:02}", at * 37 % 64), move |pod| {
+                let second = 5 + at % 20;
+                let ready = format!("2026-01-01T00:00:{second:02}Z");
+                pod["status"]["conditions"][0]["lastTransitionTime"] = ready.into();
+                pod["status"]["containerStatuses"][0]["restartCount"] = (at % 7).into();
+                pod["metadata"]["creationTimestamp"] = format!("2026-01-01T00:00:{:02}Z", at % 5).into();
+            })
+        };
+        let sorted = |mut pods: Vec<Arc<Pod>>| -> Vec<String> {
+            order_for_deletion(&mut pods, &[], "2026-01-01T00:01:00Z".parse().expect("a time"));
+            pods.iter().map(|pod| pod.meta.name.to_string()).collect()
+        };
+        let pods: Vec<Arc<Pod>> = (0..64).map(made).collect();
+        let expected = sorted(pods.clone());
+        for turn in 1..64 {
+            let mut turned = pods.clone();
+            turned.rotate_left(turn);
+            assert_eq!(sorted(turned), expected);
+        }
     }
 
     #[test]
