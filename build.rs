@@ -11,6 +11,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+const COLUMNS: &str = "src/resources/columns.txt";
 const UNWIND_SCRIPT: &str = "packaging/no-unwind.ld";
 
 fn main() {
@@ -18,7 +19,10 @@ fn main() {
     println!("cargo::rerun-if-env-changed=SOURCE_DATE_EPOCH");
     println!("cargo::rustc-env=ORCH_BUILT_AT={}", built_at());
     let out = env::var_os("OUT_DIR").expect("cargo sets it");
-    write_descriptions(&Path::new(&out).join("descriptions.z"));
+    println!("cargo::rerun-if-changed={COLUMNS}");
+    let definitions = definitions();
+    write_descriptions(&definitions, &Path::new(&out).join("descriptions.z"));
+    write_columns(&definitions, &Path::new(&out).join("columns.txt"));
     drop_unwind_tables();
 }
 
@@ -51,8 +55,10 @@ macro_rules! add {
     })*)* };
 }
 
-/// The texts of `kubectl explain`, compressed into the binary: lines of `T<definition>\t<text>` and `F<field>\t<text>`; a line break in a text is `\x01`.
-fn write_descriptions(path: &Path) {
+type Definitions = serde_json::Map<String, Value>;
+
+/// What the API says of its types.
+fn definitions() -> Definitions {
     let mut generator = SchemaGenerator::default();
     add! { generator,
         api::admissionregistration::v1 { MutatingAdmissionPolicy MutatingAdmissionPolicyBinding MutatingWebhookConfiguration
@@ -81,6 +87,11 @@ fn write_descriptions(path: &Path) {
         kube_aggregator::pkg::apis::apiregistration::v1 { APIService }
         apimachinery::pkg::apis::meta::v1 { APIGroup APIGroupList APIResourceList APIVersions DeleteOptions Status }
     }
+    generator.definitions().clone()
+}
+
+/// The texts of `kubectl explain`, compressed into the binary: lines of `T<definition>\t<text>` and `F<field>\t<text>`; a line break in a text is `\x01`.
+fn write_descriptions(definitions: &Definitions, path: &Path) {
     let mut text = String::new();
     let mut line = |mark: char, name: &str, schema: &Value| {
         if let Some(description) = schema.get("description").and_then(Value::as_str) {
@@ -89,7 +100,7 @@ fn write_descriptions(path: &Path) {
             text.push_str(&format!("T{name}\t\n"));
         }
     };
-    for (name, schema) in generator.definitions() {
+    for (name, schema) in definitions {
         line('T', name, schema);
         for (field, schema) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
             line('F', field, schema);
@@ -98,4 +109,44 @@ fn write_descriptions(path: &Path) {
     let mut encoder = ZlibEncoder::new(Vec::new(), Compression::best());
     encoder.write_all(text.as_bytes()).expect("a Vec takes it");
     std::fs::write(path, encoder.finish().expect("a Vec takes it")).expect("OUT_DIR is writable");
+}
+
+/// The texts of the columns of Tables, with what the API says of a field in the place of its name.
+fn write_columns(definitions: &Definitions, path: &Path) {
+    let table = std::fs::read_to_string(COLUMNS).expect("it is in the tree");
+    let mut text = String::new();
+    for line in table.lines().filter(|line| !line.starts_with('#')) {
+        match line.split_once("\t@") {
+            None => text.push_str(line),
+            Some((column, field)) => {
+                let (definition, name) = field.rsplit_once('.').expect("a definition and a field");
+                let property = definitions
+                    .get(&format!("io.k8s.{definition}"))
+                    .and_then(|schema| schema.pointer(&format!("/properties/{name}/description")));
+                let said = property.and_then(Value::as_str).unwrap_or_else(|| panic!("{COLUMNS}: no field {field}"));
+                text.push_str(&format!("{column}\t{}", as_documentation(said)));
+            }
+        }
+        text.push('\n');
+    }
+    std::fs::write(path, text).expect("OUT_DIR is writable");
+}
+
+/// Lines run on; paragraphs and lines that are set in stay; `\n` is written out.
+fn as_documentation(description: &str) -> String {
+    let mut text = String::new();
+    for line in description.lines() {
+        let line = line.trim_end();
+        if line.is_empty() {
+            text.truncate(text.trim_end_matches(' ').len());
+            text.push_str("\\n\\n");
+        } else if line.starts_with([' ', '\t']) {
+            text.truncate(text.trim_end_matches(' ').len());
+            text.push_str(&format!("\\n{line}\\n"));
+        } else {
+            text.push_str(line);
+            text.push(' ');
+        }
+    }
+    text.trim_end().to_owned()
 }

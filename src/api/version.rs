@@ -9,6 +9,9 @@ pub const LONG: &str = concat!(env!("CARGO_PKG_VERSION"), " (Kubernetes v1.36.0)
 pub const MAJOR: &str = "1";
 pub const MINOR: &str = "36";
 
+/// Of Kubernetes, that is served.
+pub const API: &str = "1.36.0";
+
 /// `gitVersion` of `/version` and `kubeletVersion` of a node: the API's version, then ours.
 pub const KUBERNETES: &str = concat!("v1.36.0+orch", env!("CARGO_PKG_VERSION"));
 

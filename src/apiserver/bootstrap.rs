@@ -10,6 +10,7 @@ mod plan;
 
 use crate::api::UserInfo;
 use crate::api::user::SYSTEM_MASTERS;
+use crate::apiserver::HealthCheck;
 use crate::apiserver::authz::rbac::Rule;
 use anyhow::{Context, Result, bail};
 use axum::body::Body;
@@ -19,7 +20,8 @@ use plan::Step;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use tower::{Service, ServiceExt};
 
 const RBAC: &str = include_str!("bootstrap/rbac.jsonl");
@@ -132,8 +134,40 @@ impl Default {
     }
 }
 
+/// Which of the default objects are there, as checks of health.
+#[derive(Default)]
+pub struct Progress {
+    done: [AtomicBool; STEPS.len()],
+}
+
+/// The checks of each step, under the names of what does it in Kubernetes.
+const STEPS: [&[&str]; 4] = [
+    &["poststarthook/start-system-namespaces-controller"],
+    &["poststarthook/scheduling/bootstrap-system-priority-classes"],
+    &["poststarthook/priority-and-fairness-config-producer", "autoregister-completion"],
+    &["poststarthook/rbac/bootstrap-roles"],
+];
+
+impl Progress {
+    pub fn checks(self: &Arc<Self>) -> Vec<HealthCheck> {
+        let check = |step: usize, name: &'static str| {
+            let progress = self.clone();
+            HealthCheck::new(name, move || match progress.done[step].load(Ordering::Acquire) {
+                true => Ok(()),
+                false => Err("not finished".to_owned()),
+            })
+        };
+        let check = &check;
+        STEPS.iter().enumerate().flat_map(|(step, names)| names.iter().map(move |name| check(step, name))).collect()
+    }
+
+    fn finish(&self, step: usize) {
+        self.done[step].store(true, Ordering::Release);
+    }
+}
+
 /// Bring the default objects up to date. `service` is the API server's router.
-pub async fn reconcile<S>(service: S) -> Result<()>
+pub async fn reconcile<S>(service: S, progress: &Progress) -> Result<()>
 where
     S: Service<Request<Body>, Response = Response<Body>> + Clone + Send,
     S::Error: std::error::Error + Send + Sync + 'static,
@@ -145,6 +179,7 @@ where
         ("/api/v1/namespaces".to_owned(), object)
     });
     api.create_missing("/api/v1/namespaces", namespaces.into()).await?;
+    progress.finish(0);
 
     let classes = "/apis/scheduling.k8s.io/v1/priorityclasses";
     let class = |name: &str, value: i64, what: &str| {
@@ -166,6 +201,7 @@ where
         ),
     ];
     api.create_missing(classes, wanted).await?;
+    progress.finish(1);
 
     let mut wanted: BTreeMap<String, Vec<(String, Value)>> = BTreeMap::new();
     for line in OBJECTS.lines() {
@@ -175,6 +211,7 @@ where
     for (collection, objects) in wanted {
         api.create_missing(&collection, objects).await?;
     }
+    progress.finish(2);
 
     // Roles before bindings: a binding's role is looked at when it is written.
     for resources in [["clusterroles", "roles"], ["clusterrolebindings", "rolebindings"]] {
@@ -189,6 +226,7 @@ where
         }
         api.run(steps).await?;
     }
+    progress.finish(3);
     Ok(())
 }
 

@@ -3,19 +3,20 @@
 //! Documents are made once per state of the registry and kept as bytes.
 
 use super::aggregation::{self, Remotes};
-use super::negotiate::{self, Allows};
+use super::negotiate::{self, Allows, Format, Output};
 use super::request::Query;
 use super::respond::{self, Reply};
-use crate::api::Status;
+use crate::api::{GroupVersionKind, Status};
 use crate::resources::registry::{Group, Version};
 use crate::resources::{Row, Rows, Verb};
 use bytes::Bytes;
-use http::header::{ACCEPT, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, VARY};
+use http::header::{CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, VARY};
 use http::{Response, StatusCode};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256, Sha512};
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// Of the registry and of the extension servers.
@@ -67,34 +68,6 @@ impl std::fmt::UpperHex for HexOf<'_> {
     }
 }
 
-/// What a client of discovery understands.
-enum Wanted {
-    Plain,
-    /// apidiscovery.k8s.io/v2 or v2beta1.
-    Aggregated(&'static str),
-}
-
-fn wanted(headers: &HeaderMap) -> Wanted {
-    let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    for clause in accept.split(',') {
-        let has = |parameter: &str| clause.split(';').any(|part| part.trim() == parameter);
-        let media = clause.split(';').next().unwrap_or_default().trim();
-        if !matches!(media, "application/json" | "application/*" | "*/*") {
-            continue;
-        }
-        if has("as=APIGroupDiscoveryList") && has("g=apidiscovery.k8s.io") {
-            for version in ["v2", "v2beta1"] {
-                if has(&format!("v={version}")) {
-                    return Wanted::Aggregated(version);
-                }
-            }
-            continue;
-        }
-        return Wanted::Plain;
-    }
-    Wanted::Plain
-}
-
 /// `/api`, `/apis`, `/api/v1`, `/apis/<group>`, `/apis/<group>/<version>`. None: not one of these.
 pub fn serve(
     cache: &Cache,
@@ -103,20 +76,21 @@ pub fn serve(
     headers: &HeaderMap,
     query: &Query,
     path: &str,
+    address: Option<SocketAddr>,
 ) -> Option<Result<Reply, Status>> {
     let of = Served { rows, remotes };
     let path = path.trim_end_matches('/');
     let parts: Vec<&str> = path.split('/').skip(1).collect();
     match parts.as_slice() {
-        ["api"] => Some(root(cache, of, headers, query, true)),
-        ["apis"] => Some(root(cache, of, headers, query, false)),
+        ["api"] => Some(root(cache, of, headers, query, Root::Core(address))),
+        ["apis"] => Some(root(cache, of, headers, query, Root::Groups)),
         ["api", version] => {
             let found = rows.group("").and_then(|group| group.version(version));
             Some(found.map_or_else(
                 || Err(super::no_such_resource()),
                 |version| {
-                    let document = cache.get(of, path, || resource_list("", version));
-                    plain(headers, query, document)
+                    negotiate::routed(headers)?;
+                    plain(headers, query, cache.get(of, path, || resource_list("", version)))
                 },
             ))
         }
@@ -141,7 +115,12 @@ pub fn serve(
             let found = rows.group(group).and_then(|group| group.version(version));
             Some(found.map_or_else(
                 || Err(super::no_such_resource()),
-                |found| plain(headers, query, cache.get(of, path, || resource_list(group, found))),
+                |found| {
+                    if found.rows.iter().any(|row| !row.custom) {
+                        negotiate::routed(headers)?;
+                    }
+                    plain(headers, query, cache.get(of, path, || resource_list(group, found)))
+                },
             ))
         }
         _ => None,
@@ -156,32 +135,60 @@ fn merge(into: &mut Value, from: Value) {
 
 fn plain(headers: &HeaderMap, query: &Query, document: Document) -> Result<Reply, Status> {
     let output = negotiate::output(headers, query, Allows::Plain)?;
-    Ok(respond::meta_bytes(StatusCode::OK, output, document.body))
+    Ok(formed(output, document.body))
 }
 
-fn root(cache: &Cache, of: Served<'_>, headers: &HeaderMap, query: &Query, legacy: bool) -> Result<Reply, Status> {
-    let Wanted::Aggregated(version) = wanted(headers) else {
-        let name = if legacy { "/api" } else { "/apis" };
-        return plain(headers, query, cache.get(of, name, || if legacy { versions() } else { group_list(of) }));
+fn formed(output: Output, document: Bytes) -> Reply {
+    if output.format != Format::Protobuf {
+        return respond::meta_bytes(StatusCode::OK, output, document);
+    }
+    let value: Value = serde_json::from_slice(&document).expect("our own JSON");
+    respond::api_machinery(StatusCode::OK, output, &value)
+}
+
+/// Where discovery begins.
+enum Root {
+    /// `/api`, and where this server is reached.
+    Core(Option<SocketAddr>),
+    /// `/apis`
+    Groups,
+}
+
+fn root(cache: &Cache, of: Served<'_>, headers: &HeaderMap, query: &Query, root: Root) -> Result<Reply, Status> {
+    let Some(output) = negotiate::aggregated(headers, query) else {
+        return match root {
+            Root::Core(address) => {
+                negotiate::routed(headers)?;
+                let name = format!("/api at {address:?}");
+                plain(headers, query, cache.get(of, &name, || versions(address)))
+            }
+            Root::Groups => plain(headers, query, cache.get(of, "/apis", || group_list(of))),
+        };
     };
-    let name = format!("{version} {legacy}");
-    let document = cache.get(of, &name, || aggregated(of, version, legacy));
-    let content_type = format!("application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList");
-    let content_type = HeaderValue::from_str(&content_type).expect("ASCII");
+    let legacy = matches!(root, Root::Core(_));
+    let version = if output.beta { "v2beta1" } else { "v2" };
+    let document = cache.get(of, &format!("{version} {legacy}"), || aggregated(of, version, legacy));
     let mut reply = if headers.get(IF_NONE_MATCH) == Some(&document.etag) {
         let mut reply = Response::new(axum::body::Body::empty());
         *reply.status_mut() = StatusCode::NOT_MODIFIED;
         reply
     } else {
-        respond::bytes(StatusCode::OK, content_type, document.body)
+        let mut reply = formed(output, document.body);
+        let headers = reply.headers_mut();
+        let form = headers.get(CONTENT_TYPE).and_then(|form| form.to_str().ok()).unwrap_or_default();
+        let form = format!("{form};g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList");
+        headers.insert(CONTENT_TYPE, HeaderValue::from_str(&form).expect("ASCII"));
+        reply
     };
     reply.headers_mut().insert(ETAG, document.etag);
     reply.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
     Ok(reply)
 }
 
-fn versions() -> Value {
-    json!({ "kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": [] })
+fn versions(address: Option<SocketAddr>) -> Value {
+    let address = address.map(|address| json!({ "clientCIDR": "0.0.0.0/0", "serverAddress": address.to_string() }));
+    let addresses: Vec<Value> = address.into_iter().collect();
+    json!({ "kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": addresses })
 }
 
 fn api_group(group: &Group) -> Value {
@@ -285,19 +292,19 @@ fn resource_list(group: &str, version: &Version) -> Value {
     list
 }
 
-fn response_kind(group: &str, version: &str, kind: &str) -> Value {
-    json!({ "group": group, "version": version, "kind": kind })
+/// What the row, or a subresource of it, answers with. The kinds that are built in leave out a group and
+/// version that are the resource's own.
+fn response_kind(row: &Row, kind: &GroupVersionKind) -> Value {
+    let own = !row.custom && kind.group == row.group && kind.version == row.version;
+    let (group, version) = if own { ("", "") } else { (&*kind.group, &*kind.version) };
+    json!({ "group": group, "version": version, "kind": kind.kind })
 }
 
 fn aggregated(of: Served<'_>, api_version: &str, legacy: bool) -> Value {
     let groups = of.rows.groups.iter().filter(|group| group.name.is_empty() == legacy);
     let mut items: Vec<Value> = groups
         .map(|group| {
-            let metadata = if group.name.is_empty() {
-                json!({ "creationTimestamp": null })
-            } else {
-                json!({ "name": group.name, "creationTimestamp": null })
-            };
+            let metadata = if group.name.is_empty() { json!({}) } else { json!({ "name": group.name }) };
             let versions: Vec<Value> = group.versions.iter().map(aggregated_version).collect();
             json!({ "metadata": metadata, "versions": versions })
         })
@@ -321,7 +328,7 @@ fn aggregated_version(version: &Version) -> Value {
         .map(|row| {
             let mut resource = json!({
                 "resource": row.plural,
-                "responseKind": response_kind(&row.group, &row.version, &row.kind),
+                "responseKind": response_kind(row, &row.gvk),
                 "scope": if row.namespaced { "Namespaced" } else { "Cluster" },
                 "singularResource": row.singular,
                 "verbs": verbs_of(row),
@@ -334,14 +341,15 @@ fn aggregated_version(version: &Version) -> Value {
             }
             if !row.subresources.is_empty() {
                 let mut subresources: Vec<_> = row.subresources.iter().collect();
-                subresources.sort_by(|a, b| a.name.cmp(&b.name));
+                // Of custom resources: status, then scale.
+                subresources.sort_by(|a, b| if row.custom { b.name.cmp(&a.name) } else { a.name.cmp(&b.name) });
                 let list: Vec<Value> = subresources
                     .into_iter()
                     .map(|subresource| {
-                        let kind = subresource.kind.clone().unwrap_or_else(|| row.gvk.clone());
+                        let kind = subresource.kind.as_ref().unwrap_or(&row.gvk);
                         json!({
                             "subresource": subresource.name,
-                            "responseKind": response_kind(&kind.group, &kind.version, &kind.kind),
+                            "responseKind": response_kind(row, kind),
                             "verbs": verb_names(subresource.verbs),
                         })
                     })

@@ -6,6 +6,7 @@ mod store;
 mod watches;
 
 pub use access::Access;
+pub use process::started;
 pub use store::{Measured, Writes};
 pub use watches::{Events, Watches};
 

@@ -37,7 +37,8 @@ pub mod webhook;
 
 pub use listener::Limits;
 pub use respond::Reply;
-pub use state::{Check, Config, State};
+pub use routes::health::HealthCheck;
+pub use state::{About, Check, Config, State};
 
 use crate::api::{Status, UserInfo};
 use axum::body::Body;
@@ -109,7 +110,7 @@ async fn answer(state: Arc<State>, mut request: Request<Body>) -> Reply {
     let query = Query::parse(request.uri());
     let info = RequestInfo::parse(request.method(), request.uri(), &query);
     let long_running = info.is_long_running();
-    let accept = request.headers().get(http::header::ACCEPT).cloned();
+    let asker = negotiate::Asker::of(&request);
     let inflight = state.metrics.begin(&info);
     let audit_id = audit::id(request.headers());
     let (mut trail, mut flow) = (None, None);
@@ -127,7 +128,7 @@ async fn answer(state: Arc<State>, mut request: Request<Body>) -> Reply {
         Ok(reply) => reply,
         Err(status) => {
             codec::drain(request.into_body()).await;
-            respond::status_in(&status, negotiate::error_format(accept))
+            respond::status_in(&status, asker.output())
         }
     };
     if let Some(flow) = &flow {

@@ -26,7 +26,7 @@ pub enum Transform {
 pub struct Output {
     pub format: Format,
     pub transform: Transform,
-    /// meta.k8s.io/v1beta1 instead of v1.
+    /// The beta of the form: meta.k8s.io/v1beta1 instead of v1, apidiscovery.k8s.io/v2beta1 instead of v2.
     pub beta: bool,
     pub pretty: bool,
 }
@@ -40,7 +40,7 @@ impl Output {
     }
 }
 
-const ACCEPTED: &[(&str, &str, Format)] = &[
+const ACCEPTED: [(&str, &str, Format); 3] = [
     ("application", "json", Format::Json),
     ("application", "yaml", Format::Yaml),
     ("application", "vnd.kubernetes.protobuf", Format::Protobuf),
@@ -52,6 +52,17 @@ struct Clause<'a> {
     subtype: &'a str,
     quality: f32,
     parameters: Vec<(&'a str, &'a str)>,
+}
+
+impl<'a> Clause<'a> {
+    fn takes(&self, kind: &str, subtype: &str) -> bool {
+        (self.kind == kind && (self.subtype == subtype || self.subtype == "*"))
+            || (self.kind == "*" && self.subtype == "*")
+    }
+
+    fn parameter(&self, name: &str) -> Option<&'a str> {
+        self.parameters.iter().rev().find(|(known, _)| *known == name).map(|(_, value)| *value)
+    }
 }
 
 fn parse_accept(text: &str) -> Vec<Clause<'_>> {
@@ -81,6 +92,11 @@ fn parse_accept(text: &str) -> Vec<Clause<'_>> {
         b.quality.total_cmp(&a.quality).then(rank(b).total_cmp(&rank(a)))
     });
     clauses
+}
+
+/// The first form that it takes.
+fn format_of(clause: &Clause<'_>) -> Option<Format> {
+    ACCEPTED.iter().find(|(kind, subtype, _)| clause.takes(kind, subtype)).map(|(_, _, format)| *format)
 }
 
 /// Which transforms an endpoint knows.
@@ -137,10 +153,10 @@ pub fn output(headers: &HeaderMap, query: &Query, allows: Allows) -> Result<Outp
         return Ok(Output { pretty, ..Output::JSON });
     }
     for clause in parse_accept(accept) {
-        for (kind, subtype, format) in ACCEPTED {
-            let fits = (clause.kind == *kind && (clause.subtype == *subtype || clause.subtype == "*"))
-                || (clause.kind == "*" && clause.subtype == "*");
-            if fits && let Some(mut output) = option(&clause, *format, allows) {
+        for (kind, subtype, format) in &ACCEPTED {
+            if clause.takes(kind, subtype)
+                && let Some(mut output) = option(&clause, *format, allows)
+            {
                 output.pretty |= pretty;
                 return Ok(output);
             }
@@ -151,9 +167,37 @@ pub fn output(headers: &HeaderMap, query: &Query, allows: Allows) -> Result<Outp
     ))
 }
 
+/// The form of discovery as one document, where that is what the client likes best.
+pub fn aggregated(headers: &HeaderMap, query: &Query) -> Option<Output> {
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok())?;
+    for clause in parse_accept(accept) {
+        let Some(format) = format_of(&clause) else { continue };
+        let given = |name: &str| clause.parameter(name);
+        let output = Output { format, pretty: is_pretty(headers, query), ..Output::JSON };
+        match (given("as"), given("g"), given("v")) {
+            (None, ..) => return None,
+            (Some("APIGroupDiscoveryList"), Some("apidiscovery.k8s.io"), Some("v2")) => return Some(output),
+            (Some("APIGroupDiscoveryList"), Some("apidiscovery.k8s.io"), Some("v2beta1")) => {
+                return Some(Output { beta: true, ..output });
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
 /// 406 where a route gives none of what the client takes, before anything else is looked at: only
 /// media types as a whole count here.
 pub fn routed(headers: &HeaderMap) -> Result<(), Status> {
+    routed_in(headers, &ACCEPTED.map(|(kind, subtype, _)| (kind, subtype)))
+}
+
+/// As [`routed`], where there is JSON only.
+pub fn routed_json(headers: &HeaderMap) -> Result<(), Status> {
+    routed_in(headers, &[("application", "json")])
+}
+
+fn routed_in(headers: &HeaderMap, given: &[(&str, &str)]) -> Result<(), Status> {
     let Some(accept) = headers.get(header::ACCEPT) else { return Ok(()) };
     if accept == "application/json" || accept == "*/*" || accept.is_empty() {
         return Ok(());
@@ -161,22 +205,69 @@ pub fn routed(headers: &HeaderMap) -> Result<(), Status> {
     let accept = accept.to_str().unwrap_or_default();
     let fits = |element: &str| {
         let media = element.split_once(';').map_or(element, |(media, _)| media).trim();
-        media == "*/*" || ACCEPTED.iter().any(|(kind, subtype, _)| media.split_once('/') == Some((*kind, *subtype)))
+        media == "*/*" || given.iter().any(|one| media.split_once('/') == Some(*one))
     };
     if accept.split(',').any(fits) {
         return Ok(());
     }
-    let all: Vec<String> = ACCEPTED.iter().map(|(kind, subtype, _)| format!("{kind}/{subtype}")).collect();
+    let all: Vec<String> = given.iter().map(|(kind, subtype)| format!("{kind}/{subtype}")).collect();
     let message = format!("406: Not Acceptable\n\nAvailable representations: {}", all.join(", "));
     let mut status = Status::not_acceptable(message);
     status.details = Some(Box::default());
     Err(status)
 }
 
-/// The form of an error to who sent this `Accept`: JSON where nothing else fits.
-pub fn error_format(accept: Option<HeaderValue>) -> Format {
-    let headers: HeaderMap = accept.into_iter().map(|accept| (header::ACCEPT, accept)).collect();
-    output(&headers, &Query::default(), Allows::Transforms).map_or(Format::Json, |output| output.format)
+/// Who asks: what the form of an error depends on, kept until there is one.
+pub struct Asker {
+    accept: Option<HeaderValue>,
+    agent: Option<HeaderValue>,
+    uri: http::Uri,
+}
+
+impl Asker {
+    pub fn of<B>(request: &http::Request<B>) -> Self {
+        let header = |name| request.headers().get(name).cloned();
+        Self { accept: header(header::ACCEPT), agent: header(header::USER_AGENT), uri: request.uri().clone() }
+    }
+
+    /// JSON for people where nothing fits.
+    pub fn output(self) -> Output {
+        let headers = [(header::ACCEPT, self.accept), (header::USER_AGENT, self.agent)];
+        let headers: HeaderMap = headers.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+        let found = output(&headers, &Query::parse(&self.uri), Allows::Metadata);
+        found.unwrap_or(Output { pretty: true, ..Output::JSON })
+    }
+}
+
+/// A page of the server about itself, for people or for programs.
+pub enum Page {
+    Text,
+    /// `config.k8s.io`, in the version.
+    Structured(Output, &'static str),
+}
+
+/// The form of a page whose structure is of the kind: text, unless the structure is asked for.
+pub fn page(headers: &HeaderMap, kind: &str) -> Result<Page, Status> {
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if accept.trim().is_empty() {
+        return Ok(Page::Text);
+    }
+    for clause in parse_accept(accept) {
+        let given = |name: &str| clause.parameter(name);
+        let version = ["v1beta1", "v1alpha1"].into_iter().find(|version| given("v") == Some(version));
+        let structured = given("as") == Some(kind) && given("g") == Some("config.k8s.io");
+        for (subtype, format) in [("json", Format::Json), ("yaml", Format::Yaml)] {
+            if let Some(version) = version.filter(|_| structured && clause.takes("application", subtype)) {
+                return Ok(Page::Structured(Output { format, ..Output::JSON }, version));
+            }
+        }
+        if given("as").is_none() && clause.takes("text", "plain") {
+            return Ok(Page::Text);
+        }
+    }
+    Err(Status::not_acceptable(
+        "only the following media types are accepted: application/json, application/yaml, text/plain",
+    ))
 }
 
 /// `?pretty`, or a reader of flesh and blood behind the user agent.

@@ -60,27 +60,19 @@ pub fn json(status: StatusCode, value: &impl serde::Serialize) -> Reply {
 
 /// An error, or the success of a deletion. Always understood, so it is never refused for its form.
 pub fn status(status: &Status) -> Reply {
-    status_in(status, Format::Json)
+    status_in(status, Output::JSON)
 }
 
 /// As [`status`], in the form that the client reads.
-pub fn status_in(status: &Status, format: Format) -> Reply {
+pub fn status_in(status: &Status, output: Output) -> Reply {
     let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     // A success carries no code where Kubernetes leaves it out: deletions.
-    let mut reply = match format {
-        Format::Json => json(code, status),
-        Format::Yaml => {
-            let value = serde_json::to_value(status).expect("a status prints");
-            bytes(code, YAML, yaml::print(&value))
-        }
+    let mut reply = match output.format {
         Format::Protobuf => {
             let value = serde_json::to_value(status).expect("a status prints");
-            let kind = schema::builtin_schema(&GroupVersionKind::new("", "v1", "Status"));
-            match kind.and_then(|kind| schema::protobuf::encode(&kind, &value)) {
-                Some(message) => bytes(code, PROTOBUF, message),
-                None => json(code, status),
-            }
+            api_machinery(code, output, &value)
         }
+        _ => meta_bytes(code, output, serde_json::to_vec(status).expect("a status prints")),
     };
     if let Some(details) = &status.details
         && details.retry_after_seconds > 0
@@ -189,6 +181,57 @@ pub fn object(code: StatusCode, output: Output, row: &Row, object: &Value) -> Re
             meta_bytes(code, output, serde_json::to_vec(&table).expect("a table prints"))
         }
     }
+}
+
+/// Objects that are not stored.
+pub fn list(output: Output, row: &Row, items: &[Value]) -> Reply {
+    let value = match output.transform {
+        Transform::Table => table::of(row, output, items.iter().map(|item| (item, None)), json!({})),
+        Transform::PartialMetadata => {
+            let partial = |item: &Value| {
+                let head = ("PartialObjectMetadata", output.meta_version());
+                json!({ "kind": head.0, "apiVersion": head.1, "metadata": metadata_of(row, item) })
+            };
+            json!({
+                "kind": "PartialObjectMetadataList",
+                "apiVersion": output.meta_version(),
+                "metadata": {},
+                "items": items.iter().map(partial).collect::<Vec<_>>(),
+            })
+        }
+        Transform::None => {
+            json!({ "kind": &row.list_kind, "apiVersion": row.api_version, "metadata": {}, "items": bare(items) })
+        }
+    };
+    api_machinery(StatusCode::OK, output, &value)
+}
+
+/// Items of a list say their kind in the list.
+fn bare(items: &[Value]) -> Vec<Value> {
+    let mut items = items.to_vec();
+    for item in items.iter_mut().filter_map(Value::as_object_mut) {
+        item.remove("kind");
+        item.remove("apiVersion");
+    }
+    items
+}
+
+/// A document of a kind that is built in and has no row: of discovery, or made for the reply.
+pub fn api_machinery(code: StatusCode, output: Output, value: &Value) -> Reply {
+    if output.format == Format::Protobuf {
+        let text = |field: &str| value.get(field).and_then(Value::as_str).unwrap_or_default();
+        let said = GroupVersionKind::from_api_version(text("apiVersion"), text("kind"));
+        // The oldest of them do not say their version.
+        let known = GroupVersionKind {
+            version: if said.version.is_empty() { "v1".into() } else { said.version.clone() },
+            ..said.clone()
+        };
+        let kind = schema::builtin_schema(&known);
+        if let Some(message) = kind.and_then(|kind| schema::protobuf::encode_message(&kind, value)) {
+            return bytes(code, PROTOBUF, schema::protobuf::envelope(&said, &message));
+        }
+    }
+    meta_bytes(code, output, serde_json::to_vec(value).expect("a document prints"))
 }
 
 /// The metadata of an object that is shown without the rest of it.

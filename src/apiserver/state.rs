@@ -9,16 +9,18 @@ use super::definitions::Definitions;
 use super::flow_control::{self, FlowControl};
 use super::metrics::{self, Metrics};
 use super::renderings::Renderings;
+use super::routes::health::{HealthCheck, Indicators};
 use super::{discovery, openapi, routes, services, subresources, traces, webhook};
 use crate::api::Status;
 use crate::resources::{Registry, Row};
 use crate::storage::{self, Entry, Key, Revision, Storage};
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// A named part of `/readyz` and `/livez`: the error says what is wrong.
+/// Whether something is well: the error says what is wrong.
 pub type Check = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 
 /// What an API server is composed of.
@@ -41,10 +43,22 @@ pub struct Config {
     pub aggregation: aggregation::Options,
     /// How many requests run at once.
     pub flow_control: flow_control::Options,
-    /// Asked by `/readyz`, in order.
-    pub ready: Vec<(&'static str, Check)>,
+    pub about: About,
     /// None: nothing is recorded.
     pub audit: Option<Audit>,
+}
+
+/// What the server knows of its process and of those around it.
+#[derive(Default)]
+pub struct About {
+    /// Asked by `/readyz`, and most of them by `/livez` and `/healthz`, in order. The store's is `etcd`.
+    pub checks: Vec<HealthCheck>,
+    /// The other components, as `componentstatuses` has them.
+    pub components: Vec<(&'static str, Check)>,
+    /// Where clients reach this server.
+    pub address: Option<Arc<dyn Fn() -> Option<SocketAddr> + Send + Sync>>,
+    /// The flags that it runs with, as `/flagz` shows them: nothing secret.
+    pub flags: Vec<(String, String)>,
 }
 
 /// See [`Config`].
@@ -61,7 +75,8 @@ pub struct State {
     pub definitions: Definitions,
     pub(super) aggregator: Arc<Aggregator>,
     pub(super) flow_control: Arc<FlowControl>,
-    pub(super) ready: Vec<(&'static str, Check)>,
+    pub(super) about: About,
+    pub(super) indicators: Indicators,
     pub(super) audit: Option<Arc<Audit>>,
     pub(super) renderings: Renderings,
     pub(super) metrics: Metrics,
@@ -93,7 +108,8 @@ impl State {
             webhooks: config.webhooks,
             definitions,
             aggregator: Aggregator::new(config.aggregation),
-            ready: config.ready,
+            about: config.about,
+            indicators: Indicators::default(),
             audit: config.audit.map(Arc::new),
             renderings: Renderings::default(),
             metrics,

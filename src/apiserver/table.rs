@@ -69,16 +69,7 @@ pub fn columns(row: &Row) -> Value {
         })
     };
     if row.columns.is_empty() {
-        return json!([
-            definition(&Column::name()),
-            {
-                "name": "Created At",
-                "type": "date",
-                "format": "",
-                "description": "",
-                "priority": 0,
-            }
-        ]);
+        return Column::of_any_kind().iter().map(definition).collect();
     }
     row.columns.iter().map(definition).collect()
 }

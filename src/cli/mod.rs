@@ -20,7 +20,7 @@ mod token;
 mod uninstall;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
@@ -95,7 +95,14 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let arguments = &merged.arguments;
     let is_kubectl = arguments.get(1).is_some_and(|command| command == KUBECTL);
-    let cli = match Cli::try_parse_from(arguments) {
+    let parsed = Cli::command().try_get_matches_from(arguments).and_then(|matches| {
+        let mut cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut Cli::command()))?;
+        if let (Command::Server(args), Some((_, matches))) = (&mut cli.command, matches.subcommand()) {
+            args.remember(matches);
+        }
+        Ok(cli)
+    });
+    let cli = match parsed {
         Ok(cli) => cli,
         Err(error) => {
             if let Some(refusal) = is_kubectl.then(|| kubectl::refusal(&error, arguments)).flatten() {

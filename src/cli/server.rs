@@ -10,6 +10,7 @@ use crate::cluster::options::{
 };
 use crate::cluster::snapshots::{self, When};
 use anyhow::{Context, Result};
+use clap::{ArgAction, ArgMatches};
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -125,6 +126,26 @@ pub(super) struct Args {
     kube_controller_manager_arg: Vec<String>,
     #[command(flatten)]
     node: NodeArguments,
+    #[arg(skip)]
+    flags: Vec<(String, String)>,
+}
+
+impl Args {
+    /// Remembers each flag and its value, given or not, but what is secret.
+    pub(super) fn remember(&mut self, matches: &ArgMatches) {
+        let command = <Self as clap::Args>::augment_args(clap::Command::new("server"));
+        let flag = |argument: &clap::Arg| {
+            let values = matches.try_get_raw(argument.get_id().as_str()).ok().flatten();
+            let values: Vec<_> = values.into_iter().flatten().map(|value| value.to_string_lossy()).collect();
+            let value = match (argument.get_action(), values.join(",")) {
+                (ArgAction::Append, values) => format!("[{values}]"),
+                (_, value) if !value.is_empty() && argument.is_hide_env_values_set() => "<hidden>".to_owned(),
+                (_, value) => value,
+            };
+            Some((argument.get_long()?.to_owned(), value))
+        };
+        self.flags = command.get_arguments().filter_map(flag).collect();
+    }
 }
 
 pub(super) fn run(args: Args) -> Result<ExitCode> {
@@ -179,9 +200,38 @@ pub(super) fn run(args: Args) -> Result<ExitCode> {
             .map(|text| parse_key_value("kube-controller-manager-arg", text))
             .collect::<Result<_>>()?,
         node: args.node.into_options()?,
+        flags: args.flags,
     };
     let flags = args.kube_apiserver_arg.iter().map(|text| parse_key_value("kube-apiserver-arg", text));
     api_server_flags::apply(&flags.collect::<Result<Vec<_>>>()?, &mut options)?;
     options.check()?;
     crate::cluster::server::run(options)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{Args as _, FromArgMatches};
+
+    #[test]
+    fn flags_are_remembered_with_their_values_but_secrets() {
+        let command = Args::augment_args(clap::Command::new("server"));
+        let given = ["server", "--token", "K10abc", "--tls-san", "a", "--tls-san=b", "--disable-agent", "-d", "/data"];
+        let matches = command.try_get_matches_from(given).expect("a command line");
+        let mut args = Args::from_arg_matches(&matches).expect("arguments");
+        args.remember(&matches);
+        let flag = |name: &str| args.flags.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
+        for (name, value) in [
+            ("token", "<hidden>"),
+            ("tls-san", "[a,b]"),
+            ("disable-agent", "true"),
+            ("disable-scheduler", "false"),
+            ("data-dir", "/data"),
+            ("https-listen-port", "6443"),
+            ("advertise-address", ""),
+            ("kube-apiserver-arg", "[]"),
+        ] {
+            assert_eq!(flag(name), Some(value), "{name}");
+        }
+    }
 }

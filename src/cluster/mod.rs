@@ -9,6 +9,7 @@ pub mod api_server_flags;
 mod controller_flags;
 pub mod encryption;
 pub mod files;
+mod health;
 pub mod join;
 mod kubelet_access;
 mod kubelet_flags;

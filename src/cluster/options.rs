@@ -196,6 +196,8 @@ pub struct ServerOptions {
     pub encryption: EncryptionOptions,
     /// A TracingConfiguration; None: nothing is recorded.
     pub tracing: Option<PathBuf>,
+    /// What was asked for, by the names of the flags, without what is secret.
+    pub flags: Vec<(String, String)>,
     /// The controllers' flags by name.
     pub controllers: BTreeMap<String, String>,
     pub node: NodeOptions,

@@ -4,6 +4,7 @@ use super::agent::serving_names;
 use super::controller_flags;
 use super::encryption;
 use super::files::{self, Layout};
+use super::health::Parts;
 use super::join::AUTHORITIES_PATH;
 use super::join::ClusterNetwork;
 use super::join::server::{self as join, JOINERS, JoinAuthorizer};
@@ -19,7 +20,7 @@ use super::supervisor::Supervisor;
 use super::token::{Role, Token};
 use crate::api::UserInfo;
 use crate::api::ip::Cidr;
-use crate::apiserver::{self, Limits, Server, admission, audit, authn, authz, bootstrap, subresources, traces};
+use crate::apiserver::{self, About, Limits, Server, admission, audit, authn, authz, bootstrap, subresources, traces};
 use crate::client::dialer::{Direct, Kubelet as KubeletDialer};
 use crate::client::in_process;
 use crate::net::addresses::{self, MachineAddresses};
@@ -72,7 +73,9 @@ async fn serve(options: ServerOptions, shutdown: CancellationToken) -> Result<()
         api_port: options.port,
         disabled: options.disable.clone(),
     };
-    let server = api_server(&options, &pki, &store, &tokens, &network)?;
+    let parts = Parts::default();
+    let about = parts.about(&options, &store, advertised(&options, &node_addresses));
+    let server = api_server(&options, &pki, &store, &tokens, &network, about)?;
     if let Some(path) = &options.tracing {
         server.trace(tracer(path, &options)?);
     }
@@ -93,10 +96,10 @@ async fn serve(options: ServerOptions, shutdown: CancellationToken) -> Result<()
         let kept = snapshots::keep(store.clone(), layout.clone(), when, options.snapshots.clone(), shutdown.clone());
         supervisor.spawn("snapshots", kept);
     }
-    bootstrap::reconcile(server.clone()).await.context("write the cluster's default objects")?;
+    bootstrap::reconcile(server.clone(), &parts.defaults).await.context("write the cluster's default objects")?;
     write_kubeconfig(&options, &pki)?;
     start_manifests(&mut supervisor, &options, &layout, &server).await?;
-    start_control(&mut supervisor, &options, node_lifecycle, &pki, &server, &node_addresses);
+    start_control(&mut supervisor, &options, node_lifecycle, &pki, &server, &node_addresses, &parts);
     if !options.disable_agent {
         start_node(&mut supervisor, options.clone(), &layout, &pki, &server, network, node_addresses, machine).await?;
     }
@@ -250,6 +253,7 @@ fn api_server(
     store: &Arc<SqliteStorage>,
     tokens: &[(String, UserInfo)],
     network: &ClusterNetwork,
+    about: About,
 ) -> Result<Server> {
     let storage: Arc<dyn Storage> = store.clone();
     let issuer = format!("https://kubernetes.default.svc.{}", options.cluster_domain);
@@ -275,11 +279,6 @@ fn api_server(
     let registry = Arc::new(match options.is_disabled(METRICS) {
         true => Registry::built_in(),
         false => Registry::built_in_and(crate::resources::metrics::RESOURCES),
-    });
-    let readiness = store.clone();
-    let health: apiserver::Check = Arc::new(move || match readiness.health() {
-        Health::Good | Health::Full(_) => Ok(()),
-        Health::ReadOnly(reason) | Health::Failed(reason) => Err(reason),
     });
     let sources = admission::Sources {
         storage: storage.clone(),
@@ -323,7 +322,7 @@ fn api_server(
             authentication: extension_authentication(pki),
         },
         flow_control: options.flow_control,
-        ready: vec![("storage", health)],
+        about,
         audit,
     }))
 }
@@ -476,10 +475,12 @@ fn start_control(
     pki: &Arc<Pki>,
     server: &Server,
     node: &watch::Receiver<Vec<IpAddr>>,
+    parts: &Parts,
 ) {
     // One set of caches for all; writes carry each component's own identity.
     let reader = in_process(server.clone(), UserInfo::new("system:apiserver", &["system:masters"]));
     let informers = Informers::new(reader);
+    let informers = parts.informers.get_or_init(|| informers);
     let config = controllers::Config {
         cluster_cidrs: vec![Cidr { address: options.cluster_cidr.address.into(), prefix: options.cluster_cidr.prefix }],
         node_cidr_masks: (24, 64),
@@ -498,7 +499,9 @@ fn start_control(
         controllers::Context { informers: informers.clone(), client_of: Arc::new(client_of), config: Arc::new(config) };
     if !options.disable_controllers {
         let shutdown = supervisor.shutdown();
+        let component = parts.controllers.clone();
         supervisor.spawn("controllers", async move {
+            let _run = component.run();
             controllers::run(context, shutdown).await;
             Ok(())
         });
@@ -507,8 +510,10 @@ fn start_control(
         return;
     }
     let client = in_process(server.clone(), UserInfo::new("system:kube-scheduler", &[]));
-    let shutdown = supervisor.shutdown();
+    let (shutdown, informers) = (supervisor.shutdown(), informers.clone());
+    let component = parts.scheduler.clone();
     supervisor.spawn("scheduler", async move {
+        let _run = component.run();
         scheduler::run(scheduler::Context { informers, client }, shutdown).await;
         Ok(())
     });

@@ -27,6 +27,7 @@ pub mod autoscaling;
 pub mod batch;
 pub mod cells;
 pub mod certificates;
+pub mod columns;
 pub mod conditions;
 pub mod coordination;
 pub mod core;
@@ -47,6 +48,7 @@ pub mod storage;
 /// The built-in rows, in the order of discovery.
 pub const RESOURCES: &[fn() -> Resource] = &[
     core::binding::resource,
+    core::component_status::resource,
     core::config_map::resource,
     core::endpoints::resource,
     core::event::resource,
@@ -392,6 +394,16 @@ impl Column {
     /// The first column of every kind.
     pub fn name() -> Self {
         Self { format: "name".into(), ..Self::new("Name", "string") }
+    }
+
+    /// The columns of a kind that has none of its own.
+    pub fn of_any_kind() -> [Self; 2] {
+        [Self::name(), Self::new("Created At", "date")].map(Self::described)
+    }
+
+    fn described(self) -> Self {
+        let description = columns::description("*", &self.name);
+        Self { description, ..self }
     }
 
     pub fn string(name: &'static str) -> Self {

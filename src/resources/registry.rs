@@ -3,7 +3,7 @@
 //! A reader takes a [`Rows`] (one atomic load) and sees one consistent state; [`Registry::register`]
 //! and [`Registry::unregister`] publish a new one. Lookups borrow their keys: no allocation.
 
-use super::{RESOURCES, Resource};
+use super::{RESOURCES, Resource, columns};
 use crate::api::{GroupResource, GroupVersionKind, GroupVersionResource};
 use crate::schema::{Schema, builtin_schema};
 use arc_swap::ArcSwap;
@@ -44,7 +44,10 @@ impl std::ops::Deref for Row {
 }
 
 impl Row {
-    fn new_built_in(resource: Resource) -> Self {
+    fn new_built_in(mut resource: Resource) -> Self {
+        for column in resource.columns.iter_mut().filter(|column| column.description.is_empty()) {
+            column.description = columns::description(&resource.plural, &column.name);
+        }
         let schema = builtin_schema(&resource.gvk());
         Self::new(resource, schema, false)
     }

@@ -72,7 +72,7 @@ impl Api {
             services: services::Ranges::default(),
             aggregation: orch::apiserver::aggregation::Options::default(),
             flow_control: orch::apiserver::flow_control::Options::default(),
-            ready: Vec::new(),
+            about: Default::default(),
             audit: None,
         };
         change(&mut config);

@@ -153,7 +153,7 @@ fn api_server(storage: &Arc<dyn Storage>, pki: &Pki, composed: Composed) -> Serv
         webhooks,
         aggregation: apiserver::aggregation::Options::default(),
         flow_control: apiserver::flow_control::Options::default(),
-        ready: Vec::new(),
+        about: Default::default(),
         audit: None,
     };
     (composed.change)(&mut config);
@@ -176,7 +176,7 @@ pub async fn control_plane_with(composed: Composed) -> Server {
 pub async fn control_plane_of(pki: &Pki, composed: Composed) -> Server {
     let storage: Arc<dyn Storage> = SqliteStorage::in_memory().await;
     let server = api_server(&storage, pki, composed);
-    bootstrap::reconcile(server.clone()).await.expect("the default objects are written");
+    bootstrap::reconcile(server.clone(), &Default::default()).await.expect("the default objects are written");
     server
 }
 
@@ -205,7 +205,7 @@ impl TestCluster {
             Pki::open_or_create(directory.path(), PkiOptions::new(address, "cluster.local")).expect("certificates");
         let pki = Arc::new(pki);
         let server = api_server(&shared, &pki, Composed::default());
-        bootstrap::reconcile(server.clone()).await.expect("the default objects are written");
+        bootstrap::reconcile(server.clone(), &Default::default()).await.expect("the default objects are written");
         let requests: Arc<AtomicU64> = Arc::default();
         let counted = Counted { server: server.clone(), requests: requests.clone() };
         let masters = |name: &str| in_process(counted.clone(), UserInfo::new(name, &["system:masters"]));

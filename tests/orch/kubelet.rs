@@ -53,7 +53,7 @@ impl TestNode {
             },
             aggregation: orch::apiserver::aggregation::Options::default(),
             flow_control: orch::apiserver::flow_control::Options::default(),
-            ready: Vec::new(),
+            about: Default::default(),
             audit: None,
         });
         let client = in_process(server, UserInfo::new("system:admin", &["system:masters"]));

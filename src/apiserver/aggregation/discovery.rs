@@ -38,7 +38,7 @@ fn add_aggregated(groups: &mut Vec<Value>, remote: &Remote) {
             }
         }
         None => groups.push(json!({
-            "metadata": { "name": remote.group, "creationTimestamp": null },
+            "metadata": { "name": remote.group },
             "versions": [version],
         })),
     }

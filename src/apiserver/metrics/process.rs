@@ -7,6 +7,17 @@ fn family(out: &mut String, name: &str, kind: &str, help: &str, value: f64) {
     write!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n").expect("a String takes it");
 }
 
+/// When the process began, in seconds since the epoch.
+pub fn started() -> Option<i64> {
+    let stat = procfs::process::Process::myself().and_then(|process| process.stat()).ok()?;
+    Some(began(&stat)? as i64)
+}
+
+fn began(stat: &procfs::process::Stat) -> Option<f64> {
+    let boot = procfs::boot_time_secs().ok()?;
+    Some(boot as f64 + stat.starttime as f64 / procfs::ticks_per_second() as f64)
+}
+
 pub fn write(out: &mut String) {
     let (version, major, minor) = (version::KUBERNETES, version::MAJOR, version::MINOR);
     write!(
@@ -24,8 +35,7 @@ pub fn write(out: &mut String) {
         let resident = (stat.rss * procfs::page_size()) as f64;
         family(out, "process_resident_memory_bytes", "gauge", "Resident memory size in bytes.", resident);
         family(out, "process_virtual_memory_bytes", "gauge", "Virtual memory size in bytes.", stat.vsize as f64);
-        if let Ok(boot) = procfs::boot_time_secs() {
-            let started = boot as f64 + seconds(stat.starttime);
+        if let Some(started) = began(&stat) {
             let help = "Start time of the process since unix epoch in seconds.";
             family(out, "process_start_time_seconds", "gauge", help, started);
         }

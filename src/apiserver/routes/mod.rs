@@ -3,12 +3,13 @@
 
 pub mod health;
 pub mod openid;
+mod pages;
 pub mod websocket;
 
 use super::request::{Query, RequestInfo};
 use super::respond::{self, Reply};
 use super::state::State;
-use super::{discovery, no_such_verb, openapi};
+use super::{discovery, metrics, negotiate, no_such_verb, openapi};
 use crate::api::{Status, UserInfo, version};
 use async_trait::async_trait;
 use axum::body::Body;
@@ -54,7 +55,8 @@ pub async fn serve(
 fn is_open(path: &str) -> bool {
     let mut parts = path.trim_matches('/').split('/');
     match (parts.next(), parts.next(), parts.next()) {
-        (Some("" | "apis" | "healthz" | "livez" | "readyz"), _, None) => true,
+        (Some("" | "apis" | "healthz" | "livez" | "readyz" | "statusz" | "flagz"), _, None) => true,
+        (Some("metrics"), None | Some("slis"), None) => true,
         (Some("healthz" | "livez" | "readyz"), ..) => true,
         _ => false,
     }
@@ -63,12 +65,17 @@ fn is_open(path: &str) -> bool {
 fn answer(state: &Arc<State>, query: &Query, request: &Request<Body>, path: &str) -> Option<Result<Reply, Status>> {
     match path {
         "/" => return Some(Ok(respond::json(StatusCode::OK, &json!({ "paths": paths(state) })))),
-        "/version" | "/version/" => return Some(Ok(respond::json(StatusCode::OK, &version::info()))),
+        "/version" | "/version/" => {
+            let version = || respond::json(StatusCode::OK, &version::info());
+            return Some(negotiate::routed_json(request.headers()).map(|()| version()));
+        }
         "/metrics" => {
             state.flow_control.measure();
-            let content_type = http::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-            return Some(Ok(respond::bytes(StatusCode::OK, content_type, state.metrics.text(state))));
+            return Some(Ok(measures(state.metrics.text(state))));
         }
+        "/metrics/slis" => return Some(Ok(measures(state.indicators.text()))),
+        "/statusz" => return Some(pages::status(request.headers(), &paths(state))),
+        "/flagz" => return Some(pages::flags(state, request.headers())),
         _ => {}
     }
     if let Some(reply) = health::serve(state, query, path) {
@@ -77,12 +84,23 @@ fn answer(state: &Arc<State>, query: &Query, request: &Request<Body>, path: &str
     if path.starts_with("/api") {
         let rows = state.registry.rows();
         let remotes = state.aggregator.remotes();
-        return discovery::serve(&state.discovery, &rows, &remotes, request.headers(), query, path);
+        let address = state.about.address.as_ref().and_then(|address| address());
+        return discovery::serve(&state.discovery, &rows, &remotes, request.headers(), query, path, address);
     }
     if path.starts_with("/openapi/") && !path.ends_with('/') {
         return openapi::serve(state, request.headers(), query.get("hash"), path);
     }
     None
+}
+
+/// What a scraper reads, and since when it counts.
+fn measures(text: String) -> Reply {
+    let form = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores";
+    let mut reply = respond::bytes(StatusCode::OK, http::HeaderValue::from_static(form), text);
+    if let Some(started) = metrics::started() {
+        reply.headers_mut().insert("process-start-time-unix", started.into());
+    }
+    reply
 }
 
 /// What `GET /` lists.
@@ -101,7 +119,10 @@ fn paths(state: &State) -> Vec<String> {
         paths.extend([format!("/apis/{}", remote.group), format!("/apis/{}/{}", remote.group, remote.version)]);
     }
     paths.extend(health::paths(state));
-    paths.extend(["/metrics", "/openapi/v2", "/openapi/v3", "/version"].map(str::to_owned));
+    paths.extend(
+        ["/flagz", "/metrics", "/metrics/slis", "/openapi/v2", "/openapi/v3", "/statusz", "/version"]
+            .map(str::to_owned),
+    );
     paths.extend(state.routes.keys().map(|path| (*path).to_owned()));
     paths.sort_unstable();
     paths.dedup();

@@ -2,6 +2,7 @@
 //! `<plural>/<subresource>`, or by `<plural>` alone for a resource that is not stored.
 
 mod binding;
+mod component_status;
 pub mod connect;
 mod eviction;
 pub mod reviews;
@@ -36,6 +37,7 @@ pub trait Handler: Send + Sync + 'static {
 /// Those that need nothing but the store; composition adds others.
 pub const SUBRESOURCES: &[(&str, fn() -> Arc<dyn Handler>)] = &[
     ("bindings", || Arc::new(binding::Binding)),
+    ("componentstatuses", || Arc::new(component_status::ComponentStatuses)),
     ("pods/binding", || Arc::new(binding::Binding)),
     ("pods/eviction", || Arc::new(eviction::Eviction)),
 ];

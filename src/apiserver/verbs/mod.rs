@@ -5,7 +5,7 @@ pub mod delete;
 mod get;
 mod list;
 pub mod patch;
-mod selection;
+pub mod selection;
 pub mod update;
 pub mod watch;
 pub mod write;
@@ -102,6 +102,9 @@ async fn dispatch(call: Call<'_>) -> Result<Reply, Status> {
     let verb = served_verb(info.verb).filter(|_| is_routed(&call)).ok_or_else(no_such_verb)?;
     let handler = call.row.strategy.handler().unwrap_or(&call.row.plural);
     if let Some(handler) = call.state.handlers.get(handler).cloned() {
+        if verb == Verb::Watch && !info.watch_prefix && !call.row.verbs.contains(&verb) {
+            return Err(Status::method_not_supported(&call.row.group_resource, "watch"));
+        }
         if !call.row.verbs.contains(&verb) {
             return Err(no_such_verb());
         }

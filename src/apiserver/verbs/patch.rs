@@ -84,7 +84,7 @@ pub async fn patch(call: Call<'_>) -> Result<Reply, Status> {
     match writer.update(None, create, change).await {
         Ok(written) => Ok(writer.reply(output, &written)),
         Err(status) => {
-            let mut reply = respond::status_in(&status, output.format);
+            let mut reply = respond::status_in(&status, output);
             respond::warn(&mut reply, &writer.warnings);
             Ok(reply)
         }

@@ -1,6 +1,7 @@
 //! The core group, `v1`.
 
 pub mod binding;
+pub mod component_status;
 pub mod config_map;
 pub mod endpoint_address;
 pub mod endpoints;

@@ -17,7 +17,13 @@ pub const VERSION: &str = "v1beta1";
 const VERBS: &[Verb] = &[Verb::Get, Verb::List];
 
 fn columns() -> Vec<Column> {
-    Column::strings(&["cpu", "memory", "Window"])
+    let quantity = |name| Column { format: "quantity".into(), ..Column::string(name) };
+    vec![
+        Column { description: "Name of the resource".into(), ..Column::name() },
+        quantity("cpu"),
+        quantity("memory"),
+        Column { format: "duration".into(), ..Column::string("Window") },
+    ]
 }
 
 fn cells(object: &Value, cpu: Value, memory: Value) -> Vec<Value> {

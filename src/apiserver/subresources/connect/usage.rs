@@ -9,16 +9,15 @@ mod scrape;
 use super::location::Locator;
 use super::relay::relay;
 use crate::api::quantity::{Format, Quantity};
-use crate::api::{Fields, GroupResource, GroupVersionKind, Status, time};
-use crate::apiserver::negotiate::{self, Allows, Output, Transform};
+use crate::api::{Fields, GroupResource, Status, time};
+use crate::apiserver::negotiate::{self, Allows, Output};
+use crate::apiserver::no_such_resource;
 use crate::apiserver::options::ListOptions;
 use crate::apiserver::request::{Query, RequestInfo};
 use crate::apiserver::respond::{self, Reply};
 use crate::apiserver::subresources::Handler;
 use crate::apiserver::verbs::Call;
-use crate::apiserver::{codec, no_such_resource, table};
 use crate::resources::Row;
-use crate::schema;
 use crate::storage::Prefix;
 use async_trait::async_trait;
 use axum::body::Body;
@@ -270,25 +269,7 @@ impl Metrics {
         });
         let looks = self.usage.look_at(self.nodes(&objects)).await;
         let items: Vec<Value> = objects.iter().filter_map(|object| self.measured(object, &looks)).collect();
-        if output.transform == Transform::Table {
-            let rows = items.iter().map(|item| (item, None));
-            let table = table::of(row, output, rows, json!({}));
-            return Ok(respond::meta_bytes(StatusCode::OK, output, table.to_string()));
-        }
-        let list = json!({
-            "kind": &row.list_kind,
-            "apiVersion": row.api_version,
-            "metadata": {},
-            "items": items,
-        });
-        let json = list.to_string();
-        let schema = schema::builtin_schema(&GroupVersionKind::new(&row.group, &row.version, &row.list_kind));
-        match codec::protobuf(schema.as_ref(), json.as_bytes()) {
-            Some(protobuf) if output.format == negotiate::Format::Protobuf => {
-                Ok(respond::bytes(StatusCode::OK, respond::PROTOBUF, protobuf))
-            }
-            _ => Ok(respond::meta_bytes(StatusCode::OK, output, json)),
-        }
+        Ok(respond::list(output, row, &items))
     }
 }
 

@@ -2,8 +2,8 @@
 
 use crate::api::Fields;
 use crate::api::jsonpath::{Expression, to_text};
-use crate::resources::Column;
 use crate::resources::cells::{Clock, since};
+use crate::resources::{Column, columns};
 use serde_json::Value;
 
 /// One column of a definition.
@@ -12,16 +12,13 @@ pub struct Cell {
     path: Expression,
 }
 
-/// What the API says of names and times of making.
-const NAME_TEXT: &str = "Name must be unique within a namespace. Is required when creating resources, although some resources may allow a client to request the generation of an appropriate name automatically. Name is primarily intended for creation idempotence and configuration definition. Cannot be updated. More info: https://kubernetes.io/docs/concepts/overview/working-with-objects/names#names";
-const AGE_TEXT: &str = "CreationTimestamp is a timestamp representing the server time when this object was created. It is not guaranteed to be set in happens-before order across separate operations. Clients may not set this value. It is represented in RFC3339 form and is in UTC.\n\nPopulated by the system. Read-only. Null for lists. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata";
-
 /// The columns of a version, the name before them, and the cells of all but the name. A path that
 /// does not read leaves the name alone, as Kubernetes does.
 pub fn columns(version: &Value) -> (Vec<Column>, Vec<Cell>) {
-    let name = Column { description: NAME_TEXT.into(), ..Column::name() };
+    let name = Column { description: columns::description("*", "Name"), ..Column::name() };
     let made = if version.list_at("additionalPrinterColumns").is_empty() {
-        let age = Column { kind: "date".into(), description: AGE_TEXT.into(), ..Column::string("Age") };
+        let age =
+            Column { kind: "date".into(), description: columns::description("*", "Age"), ..Column::string("Age") };
         one(age, ".metadata.creationTimestamp").map(|one| vec![one])
     } else {
         version.list_at("additionalPrinterColumns").iter().map(declared).collect()
