@@ -99,7 +99,7 @@ async fn serve(options: ServerOptions, shutdown: CancellationToken) -> Result<()
     bootstrap::reconcile(server.clone(), &parts.defaults).await.context("write the cluster's default objects")?;
     write_kubeconfig(&options, &pki)?;
     start_manifests(&mut supervisor, &options, &layout, &server).await?;
-    start_control(&mut supervisor, &options, node_lifecycle, &pki, &server, &node_addresses, &parts);
+    start_control(&mut supervisor, &options, node_lifecycle, &pki, &server, &node_addresses, &parts)?;
     if !options.disable_agent {
         start_node(&mut supervisor, options.clone(), &layout, &pki, &server, network, node_addresses, machine).await?;
     }
@@ -476,7 +476,7 @@ fn start_control(
     server: &Server,
     node: &watch::Receiver<Vec<IpAddr>>,
     parts: &Parts,
-) {
+) -> Result<()> {
     // One set of caches for all; writes carry each component's own identity.
     let reader = in_process(server.clone(), UserInfo::new("system:apiserver", &["system:masters"]));
     let informers = Informers::new(reader);
@@ -490,6 +490,7 @@ fn start_control(
         secure_port: options.port,
         signer: Some(Arc::new(ClusterSigner { pki: pki.clone() })),
         node_lifecycle,
+        server_node: (!options.disable_agent).then(|| node::name(&options.node)).transpose()?.map(Into::into),
     };
     let client_of = {
         let server = server.clone();
@@ -507,7 +508,7 @@ fn start_control(
         });
     }
     if options.disable_scheduler {
-        return;
+        return Ok(());
     }
     let client = in_process(server.clone(), UserInfo::new("system:kube-scheduler", &[]));
     let (shutdown, informers) = (supervisor.shutdown(), informers.clone());
@@ -517,6 +518,7 @@ fn start_control(
         scheduler::run(scheduler::Context { informers, client }, shutdown).await;
         Ok(())
     });
+    Ok(())
 }
 
 /// A controller acts as its own service account, with the rights of `system:controller:<name>`.

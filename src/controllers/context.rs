@@ -40,6 +40,8 @@ pub struct Config {
     /// None: nobody signs here.
     pub signer: Option<Arc<dyn Signer>>,
     pub node_lifecycle: NodeLifecycle,
+    /// The node that this server is, too.
+    pub server_node: Option<Arc<str>>,
 }
 
 /// How fast a lost node is noticed and given up.
@@ -113,6 +115,7 @@ impl Context {
         Objects::new((self.client_of)(controller), AGENT)
     }
 
+    /// For a controller whose events name it as its account does: another account may not write them.
     pub fn recorder(&self, controller: &str) -> Recorder {
         Recorder::new(self.objects(controller), controller, "")
     }

@@ -24,6 +24,7 @@ mod kubernetes_service;
 mod namespace;
 mod node_ipam;
 mod node_lifecycle;
+mod node_role;
 mod ownership;
 mod pod_control;
 mod pod_gc;
@@ -73,6 +74,7 @@ pub const CONTROLLERS: &[Row] = &[
     Row { name: "node-lifecycle-controller", start: node_lifecycle::start },
     Row { name: "taint-eviction-controller", start: taint_eviction::start },
     Row { name: "node-ipam-controller", start: node_ipam::start },
+    Row { name: "node-role-controller", start: node_role::start },
     Row { name: "pod-garbage-collector-controller", start: pod_gc::start },
     Row { name: "certificate-controller", start: certificates::start },
     Row { name: "kubernetes-service-controller", start: kubernetes_service::start },

@@ -13,7 +13,10 @@ use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-const NAME: &str = "node-controller";
+const ACCOUNT: &str = "node-controller";
+
+/// As its events name it.
+const EVENT_SOURCE: &str = "cidrAllocator";
 
 pub fn start(context: &Context) -> Running {
     let queue = Arc::new(WorkQueue::default());
@@ -25,9 +28,10 @@ pub fn start(context: &Context) -> Running {
         .iter()
         .map(|cidr| (*cidr, if cidr.address.is_ipv4() { config.node_cidr_masks.0 } else { config.node_cidr_masks.1 }))
         .collect();
+    let objects = context.objects(ACCOUNT);
     let controller = NodeIpam {
-        objects: context.objects(NAME),
-        recorder: context.recorder("cidrAllocator"),
+        recorder: Recorder::new(objects.clone(), EVENT_SOURCE, ""),
+        objects,
         ranges,
         nodes: nodes.clone(),
         given: Mutex::default(),

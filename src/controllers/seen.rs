@@ -26,6 +26,23 @@ pub async fn modify(
     Ok(found.filter(|_| same))
 }
 
+/// The same where only this counts: whether it was changed.
+pub async fn change(
+    objects: &Objects,
+    kind: &Kind,
+    seen: &Meta,
+    subresource: &str,
+    mut change: impl FnMut(&mut Value) -> bool,
+) -> anyhow::Result<bool> {
+    let mut changed = false;
+    let change = |live: &mut Value| {
+        changed = change(live);
+        changed
+    };
+    let found = modify(objects, kind, seen, subresource, change).await?;
+    Ok(found.is_some() && changed)
+}
+
 /// The whole status, if it is another than before.
 pub async fn write_status(objects: &Objects, kind: &Kind, seen: &Meta, status: &Value) -> anyhow::Result<()> {
     let replace = |live: &mut Value| std::mem::replace(&mut live["status"], status.clone()) != *status;

@@ -14,6 +14,17 @@ pub enum Change<C> {
     Delete(Arc<EndpointSlice>),
 }
 
+impl<C> Change<C> {
+    /// What the cache will show of it: so many new slices, the UID of one that goes.
+    fn expected(&self) -> (usize, Option<Arc<str>>) {
+        match self {
+            Self::Create(_) => (1, None),
+            Self::Update(..) => (0, None),
+            Self::Delete(slice) => (0, Some(slice.meta.uid.clone())),
+        }
+    }
+}
+
 pub struct Slices {
     pub objects: Objects,
     pub store: Arc<Store<EndpointSlice>>,
@@ -52,16 +63,17 @@ impl Slices {
         if changes.is_empty() {
             return Ok(());
         }
-        let created = changes.iter().filter(|change| matches!(change, Change::Create(_))).count();
-        let deleted = changes.iter().filter_map(|change| match change {
-            Change::Delete(slice) => Some(slice.meta.uid.clone()),
-            _ => None,
-        });
-        self.expectations.expect(service, created, deleted);
-        for change in changes {
+        let created = changes.iter().map(|change| change.expected().0).sum();
+        self.expectations.expect(service, created, changes.iter().filter_map(|change| change.expected().1));
+        let mut left = changes.into_iter();
+        while let Some(change) = left.next() {
+            let expected = change.expected();
             if let Err(error) = self.write_one(service, change).await {
-                // What was not written will not be seen; the next try plans anew.
-                self.expectations.forget(service);
+                // What was not written will not be seen. What was must be, before the next try plans anew.
+                for (created, deleted) in std::iter::once(expected).chain(left.map(|change| change.expected())) {
+                    self.expectations.created(service, created);
+                    deleted.iter().for_each(|uid| self.expectations.deleted(service, uid));
+                }
                 return Err(error);
             }
         }
@@ -88,5 +100,36 @@ impl Slices {
                 Ok(())
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::body::Body;
+    use std::convert::Infallible;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// A try after one that failed midway would make again what the cache does not show yet.
+    #[tokio::test]
+    async fn what_was_made_before_a_failure_must_be_seen() {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let answer = move |_: http::Request<kube::client::Body>| {
+            let first = calls.fetch_add(1, Ordering::Relaxed) == 0;
+            let code = if first { http::StatusCode::CREATED } else { http::StatusCode::FORBIDDEN };
+            async move {
+                Ok::<_, Infallible>(http::Response::builder().status(code).body(Body::from("{}")).expect("an answer"))
+            }
+        };
+        let client = kube::Client::new(tower::service_fn(answer), "default");
+        let store = Arc::new(Store::default());
+        let objects = Objects::new(client, "test");
+        let slices = Slices { objects, store, manager: "test", expectations: Arc::default() };
+        let service = ObjectKey::new("default", "web");
+        let create = || Change::Create(serde_json::json!({}));
+        slices.write(&service, vec![create(), create(), create()]).await.expect_err("forbidden");
+        assert!(!slices.are_settled(&service), "one was made");
+        slices.expectations.created(&service, 1);
+        assert!(slices.are_settled(&service), "the others were not");
     }
 }

@@ -16,7 +16,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-const NAME: &str = "node-controller";
+const ACCOUNT: &str = "node-controller";
+
+/// As it names itself, also in its events.
+const NAME: &str = "taint-eviction-controller";
 
 pub fn start(context: &Context) -> Running {
     let queue = Arc::new(WorkQueue::default());
@@ -42,9 +45,10 @@ pub fn start(context: &Context) -> Running {
             }
         }
     });
+    let objects = context.objects(ACCOUNT);
     let controller = TaintEviction {
-        objects: context.objects(NAME),
-        recorder: context.recorder("taint-eviction-controller"),
+        recorder: Recorder::new(objects.clone(), NAME, ""),
+        objects,
         nodes: nodes.clone(),
         pods: pods.clone(),
         since: Mutex::default(),
@@ -101,7 +105,7 @@ impl Controller for TaintEviction {
     type Key = ObjectKey;
 
     fn name(&self) -> &'static str {
-        "taint-eviction-controller"
+        NAME
     }
 
     async fn reconcile(&self, key: &ObjectKey) -> anyhow::Result<Action> {

@@ -1,7 +1,7 @@
 //! The loop around a reconcile function.
 
 use super::queue::WorkQueue;
-use crate::client::{is_conflict, is_namespace_terminating};
+use crate::client::{is_already_exists, is_conflict, is_namespace_terminating};
 use async_trait::async_trait;
 use std::fmt::Display;
 use std::hash::Hash;
@@ -84,8 +84,8 @@ async fn work<C: Controller>(controller: &C, queue: &WorkQueue<C::Key>, key: &C:
                 // What was to be made ends with the namespace.
                 return queue.forget(key);
             }
-            // A conflict only says that the cache is behind; it is no news.
-            if says(is_conflict) {
+            // These only say that the cache is behind; it is no news.
+            if says(is_conflict) || says(is_already_exists) {
                 tracing::debug!(controller = controller.name(), %key, "{error:#}");
             } else {
                 tracing::warn!(controller = controller.name(), %key, "{error:#}");

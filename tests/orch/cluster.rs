@@ -25,15 +25,23 @@ use tokio_util::sync::CancellationToken;
 /// Nothing takes so long; it only bounds a test that fails.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// The node that the server would be.
+pub const SERVER_NODE: &str = "server";
+
 /// How a test's cluster differs.
 pub struct Setup {
     pub grace_period: Duration,
     pub addresses: Vec<IpAddr>,
+    pub pod_range: &'static str,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { grace_period: Duration::from_secs(50), addresses: vec![[192, 0, 2, 1].into()] }
+        Self {
+            grace_period: Duration::from_secs(50),
+            addresses: vec![[192, 0, 2, 1].into()],
+            pod_range: "10.42.0.0/16",
+        }
     }
 }
 
@@ -220,7 +228,7 @@ impl TestCluster {
             informers: informers.clone(),
             client_of: Arc::new(client_of),
             config: Arc::new(controllers::Config {
-                cluster_cidrs: vec![cidr("10.42.0.0/16")],
+                cluster_cidrs: vec![cidr(setup.pod_range)],
                 node_cidr_masks: (24, 64),
                 service_cidrs: vec![cidr("10.43.0.0/16")],
                 root_ca: "the root".into(),
@@ -228,6 +236,7 @@ impl TestCluster {
                 secure_port: 6443,
                 signer: Some(Arc::new(ClusterSigner(pki))),
                 node_lifecycle: NodeLifecycle { grace_period: setup.grace_period },
+                server_node: Some(SERVER_NODE.into()),
             }),
         };
         let mut tasks = JoinSet::new();

@@ -1,6 +1,6 @@
 //! Namespaces, nodes, Services, certificates: what keeps a cluster together.
 
-use crate::cluster::{Setup, TestCluster, condition, deployment, is_rolled_out, service};
+use crate::cluster::{SERVER_NODE, Setup, TestCluster, condition, deployment, is_rolled_out, service};
 use base64::Engine;
 use orch::api::UserInfo;
 use orch::client::{DeleteOptions, Kind, Objects, Propagation, in_process, kinds};
@@ -148,6 +148,8 @@ async fn a_replication_controller_keeps_its_pods() {
         .await;
     cluster.patch(kind, "default", "web", json!({ "spec": { "replicas": 1 } })).await;
     cluster.until_object(kind, "default", "web", "has one", has(1)).await;
+    let text = cluster.event("default", "web", "SuccessfulDelete").await;
+    assert!(text.starts_with("Deleted pod: web-") || text == "Deleted pod: orphan", "{text}");
     assert_eq!(cluster.reconcile_again().await, Vec::<&str>::new());
     // Its pods go with it, and stay when it is said so.
     cluster.create(kind, "default", replication_controller("kept", 2)).await;
@@ -271,10 +273,19 @@ async fn endpoints_kept_by_hand_are_mirrored() {
     assert_eq!(slice["endpoints"][0]["conditions"], json!({ "ready": true }));
     assert_eq!(slice["metadata"]["ownerReferences"][0]["uid"], made["metadata"]["uid"]);
     let moved = json!({ "subsets": [{ "addresses": [{ "ip": "192.0.2.10" }], "ports": [{ "port": 5432 }] }] });
-    cluster.patch(&kinds::ENDPOINTS, "default", "db", moved).await;
+    cluster.patch(&kinds::ENDPOINTS, "default", "db", moved.clone()).await;
     let again = until("192.0.2.10").await;
     assert_eq!(again["metadata"]["uid"], slice["metadata"]["uid"]);
     assert_eq!(cluster.reconcile_again().await, Vec::<&str>::new());
+    let many: Vec<Value> =
+        (0..=1000).map(|at| json!({ "ip": format!("10.9.{}.{}", at / 250, at % 250 + 1) })).collect();
+    let many = json!({ "subsets": [{ "addresses": many, "ports": [{ "port": 5432 }] }] });
+    cluster.patch(&kinds::ENDPOINTS, "default", "db", many).await;
+    let text =
+        "A max of 1000 addresses can be mirrored to EndpointSlices per Endpoints subset. 1 addresses were skipped";
+    assert_eq!(cluster.event("default", "db", "TooManyAddressesToMirror").await, text);
+    cluster.patch(&kinds::ENDPOINTS, "default", "db", moved).await;
+    until("192.0.2.10").await;
     // Who says that it is not to be mirrored, or selects pods, has no mirror.
     let skip = |value: Value| json!({ "metadata": { "labels": { "endpointslice.kubernetes.io/skip-mirror": value } } });
     let gone = || async { slices().await.is_empty().then_some(()) };
@@ -318,6 +329,74 @@ async fn nodes_get_pod_ranges_of_their_own() {
 }
 
 #[tokio::test]
+async fn a_node_waits_for_a_range_of_pods() {
+    let mut cluster = TestCluster::start_with(Setup { pod_range: "10.42.0.0/24", ..Setup::default() }).await;
+    let has_range = |node: &Value| node["spec"]["podCIDR"] == "10.42.0.0/24";
+    cluster.add_node("n1").await;
+    cluster.until_object(&kinds::NODES, "", "n1", "has the range", has_range).await;
+    cluster.add_node("n2").await;
+    let text = "Node n2 status is now: CIDRNotAvailable";
+    assert_eq!(cluster.event("default", "n2", "CIDRNotAvailable").await, text);
+    cluster.delete(&kinds::NODES, "", "n1", DeleteOptions::default()).await;
+    cluster.until_object(&kinds::NODES, "", "n2", "has the range", has_range).await;
+}
+
+#[tokio::test]
+async fn slices_that_cannot_be_written_are_told_of() {
+    let cluster = TestCluster::start().await;
+    let count = "count/endpointslices.discovery.k8s.io";
+    cluster.create(&kinds::NAMESPACES, "", json!({ "metadata": { "name": "shop" } })).await;
+    let quota = json!({ "metadata": { "name": "none" }, "spec": { "hard": { count: "0" } } });
+    cluster.create(&kinds::RESOURCE_QUOTAS, "shop", quota).await;
+    cluster
+        .until_object(&kinds::RESOURCE_QUOTAS, "shop", "none", "is counted", |live| {
+            live["status"]["hard"][count] == "0"
+        })
+        .await;
+    cluster.create(&kinds::SERVICES, "shop", service("web")).await;
+    let text = cluster.event("shop", "web", "FailedToUpdateEndpointSlices").await;
+    let start = "Error updating Endpoint Slices for Service shop/web: ";
+    assert!(text.starts_with(start) && text.contains("exceeded quota: none"), "{text}");
+    let events = cluster.list(&kinds::EVENTS, "shop", "").await;
+    let event = events.iter().find(|event| event["message"] == text.as_str()).expect("as it was found");
+    assert_eq!(event["source"]["component"], "endpoint-slice-controller");
+    cluster.delete(&kinds::RESOURCE_QUOTAS, "shop", "none", DeleteOptions::default()).await;
+    cluster
+        .until("there is a slice", || async {
+            let slices = cluster.list(&kinds::ENDPOINT_SLICES, "shop", "kubernetes.io/service-name=web").await;
+            (slices.len() == 1).then_some(())
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn the_server_s_own_node_has_a_role() {
+    const ROLE: &str = "node-role.kubernetes.io/control-plane";
+    let mut cluster = TestCluster::start().await;
+    cluster.add_node("other").await;
+    cluster.add_node(SERVER_NODE).await;
+    let has = |value: &'static str| move |node: &Value| node["metadata"]["labels"][ROLE] == value;
+    let node = cluster.until_object(&kinds::NODES, "", SERVER_NODE, "has the role", has("true")).await;
+    let mut taints = node["spec"]["taints"].as_array().into_iter().flatten();
+    assert!(taints.all(|taint| taint["key"] != ROLE), "pods run there: {node}");
+    let text = "Node server event: Registered Node server in Controller";
+    assert_eq!(cluster.event("default", SERVER_NODE, "RegisteredNode").await, text);
+    // The role of another spelling is left as it is; one that was taken away comes back.
+    let set = |value: Value| json!({ "metadata": { "labels": { ROLE: value } } });
+    cluster.patch(&kinds::NODES, "", SERVER_NODE, set("".into())).await;
+    assert_eq!(cluster.reconcile_again().await, Vec::<&str>::new());
+    let node = cluster.find(&kinds::NODES, "", SERVER_NODE).await.expect("it is there");
+    assert!(has("")(&node), "{node}");
+    cluster.patch(&kinds::NODES, "", SERVER_NODE, set(Value::Null)).await;
+    cluster.until_object(&kinds::NODES, "", SERVER_NODE, "has the role again", has("true")).await;
+    let other = cluster.find(&kinds::NODES, "", "other").await.expect("it is there");
+    assert!(other["metadata"]["labels"].get(ROLE).is_none(), "{other}");
+    cluster.delete(&kinds::NODES, "", "other", DeleteOptions::default()).await;
+    let text = "Node other event: Removing Node other from Controller";
+    assert_eq!(cluster.event("default", "other", "RemovingNode").await, text);
+}
+
+#[tokio::test]
 async fn a_lost_node_loses_its_pods_and_comes_back() {
     let setup = Setup { grace_period: Duration::from_millis(1500), ..Setup::default() };
     let mut cluster = TestCluster::start_with(setup).await;
@@ -349,7 +428,15 @@ async fn a_lost_node_loses_its_pods_and_comes_back() {
             taints.filter(|taint| taint["key"] == "node.kubernetes.io/unreachable").count() == 2
         })
         .await;
+    let text = "Node n2 status is now: NodeNotReady";
+    assert_eq!(cluster.event("default", "n2", "NodeNotReady").await, text);
     // Its pods are marked for deletion, and replaced where there is a kubelet.
+    let pods = cluster.list(&kinds::PODS, "default", "app=web").await;
+    let there = pods.iter().find(|pod| pod["spec"]["nodeName"] == "n2").expect("one was spread to it");
+    let there = there["metadata"]["name"].as_str().expect("a name");
+    assert_eq!(cluster.event("default", there, "NodeNotReady").await, "Node is not ready");
+    let text = format!("Marking for deletion Pod default/{there}");
+    assert_eq!(cluster.event("default", there, "TaintManagerEviction").await, text);
     cluster
         .until("two pods run on the healthy node", || async {
             let pods = cluster.list(&kinds::PODS, "default", "app=web").await;

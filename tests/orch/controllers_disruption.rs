@@ -87,7 +87,13 @@ async fn shares_are_of_what_owners_ask_for() {
     let mut other = budget("other", json!({ "maxUnavailable": 1 }));
     other["spec"]["selector"] = json!({ "matchLabels": { "own": "no" } });
     cluster.create(BUDGET, "default", other).await;
+    assert_eq!(cluster.event("default", "other", "NoPods").await, "No matching pods found");
     cluster.create(&kinds::PODS, "default", alone).await;
+    let text = cluster.event("default", "alone", "MultiplePodDisruptionBudgets").await;
+    let chosen = |name: &str| {
+        format!("Pod \"default\"/\"alone\" matches multiple PodDisruptionBudgets.  Chose \"{name}\" arbitrarily.")
+    };
+    assert!(text == chosen("web") || text == chosen("other"), "{text}");
     let text = cluster.event("default", "other", "UnmanagedPods").await;
     let selector = "(selector: &LabelSelector{MatchLabels:map[string]string{own: no,},MatchExpressions:[]LabelSelectorRequirement{},})";
     assert!(text.contains(selector), "{text}");
@@ -96,6 +102,8 @@ async fn shares_are_of_what_owners_ask_for() {
     let live = cluster.until_object(BUDGET, "default", "other", "failed", failed).await;
     let message = "configmaps does not implement the scale subresource";
     assert_eq!(live["status"]["conditions"][0]["message"], message);
+    let text = format!("Failed to calculate the number of expected pods: {message}");
+    assert_eq!(cluster.event("default", "other", "CalculateExpectedPodCountFailed").await, text);
     assert_eq!(live["status"]["disruptionsAllowed"], 0);
 }
 

@@ -1,7 +1,7 @@
 //! Jobs and CronJobs.
 
 use crate::cluster::{TestCluster, deployment};
-use orch::client::{DeleteOptions, Propagation, kinds};
+use orch::client::{DeleteOptions, Patch, Propagation, kinds, status_code};
 use serde_json::{Value, json};
 
 fn job(name: &str, spec: Value) -> Value {
@@ -152,6 +152,7 @@ async fn a_job_at_each_time() {
     end(&cluster, &pods[0], "Succeeded").await;
     // It is over, told of, and removed.
     cluster.until_gone(&kinds::JOBS, "default", &name).await;
+    assert_eq!(cluster.event("default", "tick", "SuccessfulDelete").await, format!("Deleted job {name}"));
     cluster
         .until_object(&kinds::CRON_JOBS, "default", "tick", "has seen a success", |live| {
             live["status"]["lastSuccessfulTime"].is_string()
@@ -193,4 +194,113 @@ async fn what_is_wrong_with_a_cron_job_is_told() {
     cluster.create(&kinds::JOBS, "default", stray).await;
     let text = "Saw a job that the controller did not create or forgot: stray";
     assert_eq!(cluster.event("default", "never", "UnexpectedJob").await, text);
+}
+
+#[tokio::test]
+async fn what_a_cron_job_missed_is_told() {
+    let cluster = TestCluster::with_node("n1").await;
+    let make = async |name: &str, spec: Value, status: Value| {
+        let mut cron = cron_job(name, json!({ "schedule": "* * * * *", "suspend": true }));
+        for (field, value) in spec.as_object().expect("fields") {
+            cron["spec"][field] = value.clone();
+        }
+        cluster.create(&kinds::CRON_JOBS, "default", cron).await;
+        cluster.patch_status(&kinds::CRON_JOBS, "default", name, status).await;
+        cluster.patch(&kinds::CRON_JOBS, "default", name, json!({ "spec": { "suspend": false } })).await;
+    };
+    let ago = |minutes: i64| {
+        (jiff::Timestamp::now() - jiff::SignedDuration::from_mins(minutes)).strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+    };
+    // Of more than a hundred times the last is made up for.
+    make("late", json!({}), json!({ "lastScheduleTime": ago(180) })).await;
+    let text = "too many missed start times. Set or decrease .spec.startingDeadlineSeconds or check clock skew";
+    assert_eq!(cluster.event("default", "late", "TooManyMissedTimes").await, text);
+    let made = cluster.event("default", "late", "SuccessfulCreate").await;
+    // What is listed as running and is no more.
+    let gone = json!({ "apiVersion": "batch/v1", "kind": "Job", "namespace": "default", "name": "gone", "uid": "g" });
+    make("lost", json!({}), json!({ "active": [gone], "lastScheduleTime": ago(2) })).await;
+    assert_eq!(cluster.event("default", "lost", "MissingJob").await, "Active job went missing: gone");
+    // One that still runs keeps the next one away, where the policy says so.
+    let running = made.strip_prefix("Created job ").expect("it is named");
+    let job = cluster.find(&kinds::JOBS, "default", running).await.expect("it runs");
+    let running = json!({ "apiVersion": "batch/v1", "kind": "Job", "namespace": "default", "name": running,
+                          "uid": job["metadata"]["uid"] });
+    let forbid = json!({ "concurrencyPolicy": "Forbid" });
+    make("busy", forbid, json!({ "active": [running], "lastScheduleTime": ago(2) })).await;
+    let text = "Not starting job because prior execution is running and concurrency policy is Forbid";
+    assert_eq!(cluster.event("default", "busy", "JobAlreadyActive").await, text);
+    let name = job["metadata"]["name"].as_str().expect("a name");
+    end(&cluster, &until_running(&cluster, name, 1).await[0], "Succeeded").await;
+    let text = format!("Saw completed job: {name}, condition: Complete");
+    assert_eq!(cluster.event("default", "late", "SawCompletedJob").await, text);
+}
+
+fn selecting_by_hand(name: &str, spec: Value) -> Value {
+    let mut job = job(name, spec);
+    job["spec"]["manualSelector"] = true.into();
+    job["spec"]["selector"] = json!({ "matchLabels": { "for": name } });
+    job["spec"]["template"]["metadata"] = json!({ "labels": { "for": name } });
+    job
+}
+
+/// Without a replacement that would have to go again.
+#[tokio::test]
+async fn an_orphan_that_has_ended_counts() {
+    let cluster = TestCluster::start().await;
+    let job = selecting_by_hand("pi", json!({ "completions": 1, "parallelism": 1 }));
+    let mut orphan = job["spec"]["template"].clone();
+    orphan["metadata"]["name"] = "orphan".into();
+    cluster.create(&kinds::PODS, "default", orphan).await;
+    cluster.patch_status(&kinds::PODS, "default", "orphan", json!({ "phase": "Succeeded" })).await;
+    cluster.settle().await;
+    cluster.create(&kinds::JOBS, "default", job).await;
+    let live = cluster.until_object(&kinds::JOBS, "default", "pi", "is complete", has("Complete")).await;
+    assert_eq!(live["status"]["succeeded"], 1);
+    cluster.settle().await;
+    let said = cluster.list(&kinds::EVENTS, "default", "").await;
+    assert!(said.iter().all(|event| event["reason"] != "SuccessfulCreate"), "{said:#?}");
+}
+
+/// A pod that keeps the finalizer would be counted again.
+#[tokio::test]
+async fn a_pod_counts_when_its_finalizer_is_gone() {
+    const POLICIES: &orch::client::Kind = &kinds::VALIDATING_ADMISSION_POLICIES;
+    const BINDINGS: &orch::client::Kind = &orch::client::Kind::cluster(
+        "admissionregistration.k8s.io",
+        "v1",
+        "ValidatingAdmissionPolicyBinding",
+        "validatingadmissionpolicybindings",
+    );
+    let cluster = TestCluster::with_node("n1").await;
+    cluster.create(&kinds::JOBS, "default", job("pi", json!({}))).await;
+    let pods = until_running(&cluster, "pi", 1).await;
+    let rule = json!({ "apiGroups": [""], "apiVersions": ["v1"], "operations": ["UPDATE"], "resources": ["pods"] });
+    let policy = json!({ "metadata": { "name": "keep" }, "spec": {
+        "matchConstraints": { "resourceRules": [rule] },
+        "validations": [{ "expression": "has(object.metadata.finalizers)", "reason": "Invalid" }] } });
+    cluster.create(POLICIES, "", policy).await;
+    let binding =
+        json!({ "metadata": { "name": "keep" }, "spec": { "policyName": "keep", "validationActions": ["Deny"] } });
+    cluster.create(BINDINGS, "", binding).await;
+    // It holds as soon as it is seen: another pod shows that.
+    let mut other = job("other", json!({}))["spec"]["template"].clone();
+    other["metadata"]["name"] = "other".into();
+    cluster.create(&kinds::PODS, "default", other).await;
+    let tries = std::sync::atomic::AtomicU32::new(0);
+    let is_refused = || async {
+        let count = tries.fetch_add(1, std::sync::atomic::Ordering::Relaxed).to_string();
+        let patch = json!({ "metadata": { "labels": { "tries": count } } });
+        let patched = cluster.admin.patch(&kinds::PODS, "default", "other", "", Patch::Merge, &patch).await;
+        patched.is_err_and(|error| status_code(&error) == Some(422)).then_some(())
+    };
+    cluster.until("the policy holds", is_refused).await;
+    end(&cluster, &pods[0], "Succeeded").await;
+    let listed = |live: &Value| live["status"]["uncountedTerminatedPods"]["succeeded"][0].is_string();
+    cluster.until_object(&kinds::JOBS, "default", "pi", "has seen the end", listed).await;
+    cluster.settle().await;
+    let live = cluster.find(&kinds::JOBS, "default", "pi").await.expect("it is there");
+    assert!(listed(&live) && live["status"].get("succeeded").is_none(), "{live}");
+    cluster.delete(POLICIES, "", "keep", Default::default()).await;
+    let live = cluster.until_object(&kinds::JOBS, "default", "pi", "is complete", has("Complete")).await;
+    assert_eq!(live["status"]["succeeded"], 1);
 }

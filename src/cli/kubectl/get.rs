@@ -8,13 +8,12 @@ use super::objects::{ALL_NAMESPACES, FIELD_SELECTOR, SELECTOR, Selection};
 use super::output::table::{self, TableOptions, TablePrinter};
 use super::output::{self, Format, list_of, take_items, without_managed_fields};
 use super::session::{JSON, Query, Session, TABLE, object_path};
+use super::sort::Sort;
 use super::targets::{self, Target};
-use crate::api::jsonpath::Expression;
-use crate::api::{Fields, Quantity, Status};
+use crate::api::{Fields, Status};
 use anyhow::Context;
 use futures::AsyncBufReadExt;
 use serde_json::Value;
-use std::cmp::Ordering;
 
 pub(super) const VERB: Verb = Verb {
     name: "get",
@@ -117,7 +116,7 @@ async fn run(arguments: &Arguments, session: &Session) -> Outcome<()> {
         return Err(Failure::local(format!("--show-labels option cannot be used with {name} printer")));
     }
     let sort = arguments.text("sort-by").filter(|path| !path.is_empty());
-    let sort = sort.map(Expression::parse_relaxed).transpose().map_err(Failure::local)?;
+    let sort = sort.map(Sort::of).transpose()?;
     if args.arguments.is_empty() && args.files.is_empty() {
         session
             .say("You must specify the type of resource to get. Use \"kubectl api-resources\" for a complete list of supported resources.\n")
@@ -194,7 +193,7 @@ struct Get<'a> {
     args: &'a Args,
     session: &'a Session,
     format: &'a Format,
-    sort: Option<&'a Expression>,
+    sort: Option<&'a Sort>,
 }
 
 impl Get<'_> {
@@ -259,10 +258,11 @@ impl Get<'_> {
                 Err(failure) => self.keep(failure, &mut failures),
             }
         }
-        if let Some(path) = self.sort {
+        if let Some(sort) = self.sort {
             join_same_kinds(&mut tables);
             for (_, table) in &mut tables {
-                sort_rows(table, path);
+                let Some(Value::Array(rows)) = table.get_mut("rows") else { continue };
+                sort.apply(rows, |row| row.at("object"), "[][][]reflect.Value")?;
             }
         }
         let mut out = String::new();
@@ -297,8 +297,8 @@ impl Get<'_> {
                 Err(failure) => self.keep(failure, &mut failures),
             }
         }
-        if let Some(path) = self.sort {
-            objects.sort_by(|a, b| by_value(path.select(a).first(), path.select(b).first()));
+        if let Some(sort) = self.sort.filter(|_| !wanted.single) {
+            sort.apply(&mut objects, |object| object, "*unstructured.Unstructured")?;
         }
         if !self.args.show_managed_fields {
             objects.iter_mut().for_each(without_managed_fields);
@@ -447,77 +447,4 @@ fn join_same_kinds(tables: &mut Vec<(&Item, Value)>) {
         }
     }
     *tables = joined;
-}
-
-fn sort_rows(table: &mut Value, path: &Expression) {
-    if let Some(Value::Array(rows)) = table.get_mut("rows") {
-        rows.sort_by(|a, b| by_value(path.select(a.at("object")).first(), path.select(b.at("object")).first()));
-    }
-}
-
-/// Numbers by value, quantities and times by what they say, other texts naturally; what is absent
-/// first.
-fn by_value(a: Option<&Value>, b: Option<&Value>) -> Ordering {
-    match (a, b) {
-        (Some(Value::Number(a)), Some(Value::Number(b))) => {
-            a.as_f64().partial_cmp(&b.as_f64()).unwrap_or(Ordering::Equal)
-        }
-        (Some(Value::String(a)), Some(Value::String(b))) => match (Quantity::parse(a), Quantity::parse(b)) {
-            (Ok(a), Ok(b)) => a.cmp(&b),
-            _ => natural(a, b),
-        },
-        (Some(Value::Bool(a)), Some(Value::Bool(b))) => a.cmp(b),
-        (a, b) => a.is_some().cmp(&b.is_some()),
-    }
-}
-
-/// `web-9` stands before `web-10`.
-fn natural(a: &str, b: &str) -> Ordering {
-    let (mut left, mut right) = (a.chars().peekable(), b.chars().peekable());
-    loop {
-        match (left.peek().copied(), right.peek().copied()) {
-            (Some(l), Some(r)) if l.is_ascii_digit() && r.is_ascii_digit() => {
-                let number = |chars: &mut std::iter::Peekable<std::str::Chars>| {
-                    let mut digits = String::new();
-                    while let Some(digit) = chars.next_if(char::is_ascii_digit) {
-                        digits.push(digit);
-                    }
-                    digits.trim_start_matches('0').to_owned()
-                };
-                let (l, r) = (number(&mut left), number(&mut right));
-                let order = l.len().cmp(&r.len()).then_with(|| l.cmp(&r));
-                if order != Ordering::Equal {
-                    return order;
-                }
-            }
-            (Some(l), Some(r)) if l != r => return l.cmp(&r),
-            (None, None) => return a.cmp(b),
-            (None, _) => return Ordering::Less,
-            (_, None) => return Ordering::Greater,
-            _ => {
-                left.next();
-                right.next();
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn values_are_sorted_by_what_they_mean() {
-        let mut values =
-            [json!("web-10"), json!("web-9"), json!("web-09a"), json!("100Mi"), json!("1Gi"), json!("2000k")];
-        values[..3].sort_by(|a, b| by_value(Some(a), Some(b)));
-        values[3..].sort_by(|a, b| by_value(Some(a), Some(b)));
-        assert_eq!(
-            values,
-            [json!("web-9"), json!("web-09a"), json!("web-10"), json!("2000k"), json!("100Mi"), json!("1Gi")]
-        );
-        assert_eq!(by_value(None, Some(&json!(1))), Ordering::Less);
-        assert_eq!(by_value(Some(&json!(10)), Some(&json!(9))), Ordering::Greater);
-    }
 }

@@ -61,6 +61,7 @@ mod run;
 mod scale;
 mod session;
 mod set;
+mod sort;
 mod suffix;
 mod suggestions;
 mod tab_writer;

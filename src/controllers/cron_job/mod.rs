@@ -9,7 +9,6 @@ mod plan;
 use super::context::{Context, Running};
 use super::ownership::{controller_reference, owner_key};
 use super::pod_control::message;
-use crate::api::cron::Schedule;
 use crate::api::time::seconds;
 use crate::client::{DeleteOptions, Objects, Propagation, is_already_exists, is_namespace_terminating, kinds};
 use crate::runtime::clock_steps::ClockSteps;
@@ -137,16 +136,13 @@ impl CronJobs {
             return Ok(None);
         }
         let text = &*cron.spec.schedule;
-        if text.contains("TZ") {
-            let text = format!(
-                "CRON_TZ or TZ used in schedule {text:?} is not officially supported, see https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/ for more details"
-            );
-            self.warn(cron, "UnsupportedSchedule", text);
+        if let Some(unsupported) = plan::unsupported(text) {
+            self.warn(cron, "UnsupportedSchedule", unsupported);
         }
-        let schedule = match Schedule::parse(text) {
+        let schedule = match plan::schedule(text) {
             Ok(schedule) => schedule,
-            Err(error) => {
-                self.warn(cron, "UnparseableSchedule", format!("unparseable schedule: {text:?} : {error}"));
+            Err(unparseable) => {
+                self.warn(cron, "UnparseableSchedule", unparseable);
                 return Ok(None);
             }
         };
@@ -311,9 +307,11 @@ impl CronJobs {
     async fn delete(&self, cron: &CronJob, name: &str, uid: &str, status: &mut CronJobStatus) -> bool {
         let options = DeleteOptions::of(uid).propagation(Propagation::Background);
         match self.objects.delete_as_seen(&kinds::JOBS, &cron.meta.namespace, name, &options).await {
-            Ok(_) => {
+            Ok(deleted) => {
                 status.active.retain(|reference| reference["uid"] != uid);
-                self.event(cron, EventType::Normal, "SuccessfulDelete", format!("Deleted job {name}"));
+                if deleted {
+                    self.event(cron, EventType::Normal, "SuccessfulDelete", format!("Deleted job {name}"));
+                }
                 true
             }
             Err(error) => {

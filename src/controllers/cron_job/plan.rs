@@ -30,8 +30,8 @@ pub struct Due {
 pub fn due(cron: &CronJob, schedule: &Schedule, zone: &TimeZone, now: Timestamp) -> Result<Due, String> {
     let next = next(cron, schedule, zone, now);
     let deadline = cron.spec.starting_deadline_seconds;
-    let (time, many_missed) = last_missed(cron, schedule, zone, now, deadline)?;
-    Ok(Due { time, many_missed, next })
+    let (time, missed) = last_missed(cron, schedule, zone, now, deadline)?;
+    Ok(Due { time, many_missed: missed > MANY, next })
 }
 
 /// Whether a time is past its deadline.
@@ -47,36 +47,43 @@ fn since(cron: &CronJob, now: Timestamp, deadline: Option<i64>) -> Timestamp {
     limit.map_or(earliest, |limit| earliest.max(limit))
 }
 
-/// The last time up to now, and whether very many have passed.
+/// What is wrong with a schedule that says a zone of its own. The API takes no new ones.
+pub fn unsupported(schedule: &str) -> Option<String> {
+    let see = "https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/";
+    let text = || {
+        format!("CRON_TZ or TZ used in schedule {schedule:?} is not officially supported, see {see} for more details")
+    };
+    schedule.contains("TZ").then(text)
+}
+
+pub fn schedule(text: &str) -> Result<Schedule, String> {
+    Schedule::parse(text).map_err(|error| format!("unparseable schedule: {text:?} : {error}"))
+}
+
+/// The last time up to now, and about how many have passed besides. Of those that come at unequal intervals none may
+/// be found though some have passed: they are not made up for.
 fn last_missed(
     cron: &CronJob,
     schedule: &Schedule,
     zone: &TimeZone,
     now: Timestamp,
     deadline: Option<i64>,
-) -> Result<(Option<Timestamp>, bool), String> {
+) -> Result<(Option<Timestamp>, i64), String> {
     let never = || "time difference between two schedules is less than 1 second".to_owned();
     let first = schedule.next(since(cron, now, deadline), zone).ok_or_else(never)?;
     if now < first {
-        return Ok((None, false));
+        return Ok((None, 0));
     }
     let second = schedule.next(first, zone).ok_or_else(never)?;
     if now < second {
-        return Ok((Some(first), false));
+        return Ok((Some(first), 0));
     }
-    // A guess by the first interval, from which the schedule itself goes on; where the intervals differ it may
-    // be too late, and half of it is tried.
+    // A guess by the first interval, from which the schedule itself goes on.
     let interval = second.duration_since(first).as_secs().max(1);
     let missed = now.duration_since(first).as_secs() / interval + 1;
-    let mut guess = (missed - 2).max(0) * interval;
-    let mut last = first;
-    while last == first && guess > 0 {
-        let start = first.saturating_add(SignedDuration::from_secs(guess)).unwrap_or(first);
-        last = up_to(schedule, start, now, zone).unwrap_or(first);
-        guess /= 2;
-    }
-    let last = if last == first { up_to(schedule, first, now, zone).unwrap_or(first) } else { last };
-    Ok((Some(last), missed > MANY))
+    let guess = SignedDuration::from_secs((missed - 2).saturating_mul(interval));
+    let start = first.saturating_add(guess).unwrap_or(first);
+    Ok((up_to(schedule, start, now, zone), missed))
 }
 
 /// The last time of the schedule after one time, up to another.
@@ -88,8 +95,8 @@ fn up_to(schedule: &Schedule, after: Timestamp, now: Timestamp, zone: &TimeZone)
 fn next(cron: &CronJob, schedule: &Schedule, zone: &TimeZone, now: Timestamp) -> Option<Duration> {
     let last = match last_missed(cron, schedule, zone, now, None) {
         Ok((Some(last), _)) => last,
-        Ok((None, _)) => since(cron, now, None),
-        Err(_) => now,
+        Ok((None, 0)) => since(cron, now, None),
+        Ok((None, _)) | Err(_) => now,
     };
     let next = schedule.next(last, zone)?;
     Some(Duration::try_from(next.duration_since(now)).unwrap_or_default() + MARGIN)
@@ -159,8 +166,28 @@ mod tests {
         assert_eq!(check(&fresh, "* * * * *", "01T12:00:30"), (Some(at("01T12:00:00")), true, 30));
         let done = cron(json!({}), Some("2026-01-01T10:15:00Z"));
         assert_eq!(check(&done, "*/5 * * * *", "01T10:17:00"), (None, false, 180));
-        // Not at equal intervals.
-        assert_eq!(check(&fresh, "0 11,12,20 * * *", "01T21:00:00"), (Some(at("01T20:00:00")), false, 14 * 3600));
+        // Not at equal intervals: the first one says how far back the last is looked for.
+        assert_eq!(check(&fresh, "0 11,12,20 * * *", "01T20:00:00"), (Some(at("01T20:00:00")), false, 15 * 3600));
+        assert_eq!(
+            check(&fresh, "0 11,12,20 * * *", "01T20:30:00"),
+            (Some(at("01T20:00:00")), false, 14 * 3600 + 1800)
+        );
+        assert_eq!(check(&fresh, "0 11,12,20 * * *", "01T21:00:00"), (None, false, 14 * 3600));
+        let weekly = "30 6-16/4 * * 1-5";
+        assert_eq!(check(&fresh, weekly, "05T06:30:00").0, Some(at("05T06:30:00")), "a Monday");
+        assert_eq!(check(&fresh, weekly, "04T12:00:00"), (None, false, 18 * 3600 + 1800), "a Sunday");
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_schedule() {
+        let text = "CRON_TZ or TZ used in schedule \"CRON_TZ=Asia/Kolkata 0 * * * *\" is not officially supported, see https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/ for more details";
+        assert_eq!(unsupported("CRON_TZ=Asia/Kolkata 0 * * * *").as_deref(), Some(text));
+        assert_eq!(unsupported("TZ=UTC 0 * * * *").map(|text| text.contains("\"TZ=UTC 0 * * * *\"")), Some(true));
+        assert_eq!(unsupported("0 * * * *"), None);
+        let text = "unparseable schedule: \"TZ=No/Where 0 * * * *\" : provided bad location No/Where: unknown time zone No/Where";
+        assert_eq!(schedule("TZ=No/Where 0 * * * *").expect_err("no zone"), text);
+        let error = zone(&cron(json!({ "timeZone": "No/Where" }), None)).expect_err("no zone");
+        assert_eq!(error, "unknown time zone No/Where");
     }
 
     #[test]

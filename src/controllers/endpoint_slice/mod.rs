@@ -19,6 +19,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 const NAME: &str = "endpointslice-controller";
+
+/// As its events name it.
+const EVENT_SOURCE: &str = "endpoint-slice-controller";
 const MANAGED_BY: &str = "endpointslice-controller.k8s.io";
 
 pub fn start(context: &Context) -> Running {
@@ -33,11 +36,11 @@ pub fn start(context: &Context) -> Running {
         move |change| pod_changed(change, &services, &queue)
     });
     let objects = context.objects(NAME);
+    let recorder = Recorder::new(objects.clone(), EVENT_SOURCE, "");
     let slices = Slices { objects, store: slices, manager: MANAGED_BY, expectations: Arc::default() };
     slices.feed(&queue);
     let synced = [services.until_synced(), pods.until_synced(), slices.store.until_synced(), nodes.until_synced()];
-    let controller =
-        EndpointSlices { recorder: context.recorder(NAME), services: services.clone(), pods, slices, nodes };
+    let controller = EndpointSlices { recorder, services: services.clone(), pods, slices, nodes };
     Running::new(controller, queue, 4, synced, move || services.keys())
 }
 

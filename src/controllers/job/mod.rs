@@ -207,6 +207,7 @@ impl Jobs {
             is_member: &|_| true,
         };
         let pods = claim_with(&self.control.objects, &claims, &job.meta, &self.pods, |_| true).await?;
+        let pods: Vec<Arc<Pod>> = pods.into_iter().map(adopted).collect();
         let round = Round::new(&job, &pods, known.backoff, Timestamp::now());
         let decision = round.decide();
         let (outcome, failed) = self.apply(key, &job, &decision.pods).await;
@@ -340,11 +341,16 @@ impl Jobs {
 
     /// One that is gone has none.
     async fn remove_finalizer(&self, pod: &Pod) -> Result<(), kube::Error> {
-        let meta = &pod.meta;
+        let (objects, meta) = (&self.control.objects, &pod.meta);
         let patch = json!({ "metadata": { "uid": &*meta.uid, "$deleteFromPrimitiveList/finalizers": [FINALIZER] } });
-        match self.control.objects.patch(&kinds::PODS, &meta.namespace, &meta.name, "", Patch::Strategic, &patch).await
-        {
-            Err(error) if is_not_found(&error) || is_conflict(&error) || is_invalid(&error) => Ok(()),
+        match objects.patch(&kinds::PODS, &meta.namespace, &meta.name, "", Patch::Strategic, &patch).await {
+            Err(error) if is_not_found(&error) => Ok(()),
+            Err(error) if is_conflict(&error) || is_invalid(&error) => {
+                // Another pod may have the name by now. Of this one nothing is counted that still holds it.
+                let live = objects.find(&kinds::PODS, &meta.namespace, &meta.name).await?;
+                let is_there = live.is_some_and(|live| live["metadata"]["uid"] == *meta.uid);
+                if is_there { Err(error) } else { Ok(()) }
+            }
             result => result.map(drop),
         }
     }
@@ -362,6 +368,16 @@ impl Jobs {
         self.known.lock().insert(meta.key(), Known { uid: meta.uid.clone(), backoff, written });
         Ok(Some(written))
     }
+}
+
+/// One that was an orphan has the finalizer by now, and counts; the cache shows it without.
+fn adopted(pod: Arc<Pod>) -> Arc<Pod> {
+    if pod.meta.controller().is_some() || plan::has_finalizer(&pod) {
+        return pod;
+    }
+    let mut adopted = Pod::clone(&pod);
+    adopted.meta.finalizers.push(FINALIZER.to_owned());
+    Arc::new(adopted)
 }
 
 /// Revisions are numbers, in the order of the writes.

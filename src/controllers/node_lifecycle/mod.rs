@@ -8,7 +8,7 @@ mod plan;
 pub use plan::{NOT_READY, UNREACHABLE};
 
 use super::context::{Context, NodeLifecycle, Running};
-use super::seen::modify;
+use super::seen::change;
 use crate::api::time::seconds;
 use crate::client::{self, Objects, kinds};
 use crate::runtime::views::{Lease, Node, Pod};
@@ -234,12 +234,11 @@ impl NodeHealth {
         self.objects
             .modify(&kinds::NODES, "", &meta.name, "status", |live| {
                 // A kubelet that wrote meanwhile is not silent.
-                if live["metadata"]["resourceVersion"].as_str() != Some(&*meta.resource_version) {
-                    return false;
+                written = live["metadata"]["resourceVersion"].as_str() == Some(&*meta.resource_version);
+                if written {
+                    live["status"]["conditions"] = conditions.iter().map(Condition::wire).collect();
                 }
-                live["status"]["conditions"] = conditions.iter().map(Condition::wire).collect();
-                written = true;
-                true
+                written
             })
             .await?;
         Ok(written)
@@ -269,7 +268,7 @@ impl NodeHealth {
             }
             let meta = &pod.meta;
             let now = Timestamp::now();
-            let change = |live: &mut Value| {
+            let unready = |live: &mut Value| {
                 let conditions = live["status"]["conditions"].as_array_mut();
                 let ready = conditions.and_then(|all| all.iter_mut().find(|own| own["type"] == "Ready"));
                 let Some(ready) = ready.filter(|ready| ready["status"] == "True") else { return false };
@@ -277,8 +276,7 @@ impl NodeHealth {
                 ready["lastTransitionTime"] = seconds(now).into();
                 true
             };
-            let written = modify(&self.objects, &kinds::PODS, meta, "status", change).await?;
-            if written.is_some() {
+            if change(&self.objects, &kinds::PODS, meta, "status", unready).await? {
                 let subject = Subject::of(&kinds::PODS, meta);
                 self.recorder.event(&subject, EventType::Warning, "NodeNotReady", "Node is not ready");
             }

@@ -151,6 +151,14 @@ pub fn owners(set: &StatefulSet, ordinal: i32, pod: Option<&Meta>, claim: &Meta)
     Some(Need::Owners { references, conflict })
 }
 
+/// Give a claim the owners that the policy asks for. Whether it had others.
+pub fn give_owners(set: &StatefulSet, ordinal: i32, pod: Option<&Meta>, claim: &mut Value) -> bool {
+    let Ok(meta) = serde_json::from_value::<Meta>(claim["metadata"].clone()) else { return false };
+    let Some(Need::Owners { references, .. }) = owners(set, ordinal, pod, &meta) else { return false };
+    claim["metadata"]["ownerReferences"] = references.into();
+    true
+}
+
 fn reference(owner: &OwnerReference) -> Value {
     let mut reference =
         json!({ "apiVersion": owner.api_version, "kind": owner.kind, "name": owner.name, "uid": &*owner.uid });

@@ -260,7 +260,9 @@ impl StatefulSets {
                 if !matches!(deleted, Ok(true)) {
                     self.expectations.deleted(&set.key(), &pod.meta.uid);
                 }
-                self.tell(set, "Delete", &pod.meta.name, deleted.as_ref().err().map(message));
+                if !matches!(deleted, Ok(false)) {
+                    self.tell(set, "Delete", &pod.meta.name, deleted.as_ref().err().map(message));
+                }
                 Ok(deleted.map(drop)?)
             }
         }
@@ -301,7 +303,8 @@ impl StatefulSets {
         Ok(owned || !is_itself)
     }
 
-    /// Make the claims that are missing. Each is tried; the error tells of all that are not there.
+    /// Make the claims that are missing. Each is tried; the error tells of all that are not there, or not yet seen:
+    /// one that exists may be on its way out.
     async fn make_claims(&self, set: &StatefulSet, pod: &str, ordinal: i32) -> anyhow::Result<()> {
         let (mut texts, mut first) = (Vec::new(), None);
         for (template, need) in claims::needs(set, ordinal, None, &*self.claims) {
@@ -341,21 +344,20 @@ impl StatefulSets {
                 );
                 self.event(set, EventType::Warning, "ConflictingController", text);
             }
-            let Some(Need::Owners { references, .. }) = claims::owners(set, ordinal, pod, &claim.meta) else {
+            if claims::owners(set, ordinal, pod, &claim.meta).is_none() {
                 continue;
-            };
-            let references = Value::from(references);
+            }
+            let mut written = false;
             let change = |live: &mut Value| {
-                let owners = &mut live["metadata"]["ownerReferences"];
-                let differ = std::mem::replace(owners, references.clone()) != references;
-                changed |= differ;
-                differ
+                written = claims::give_owners(set, ordinal, pod, live);
+                written
             };
             let kind = &kinds::PERSISTENT_VOLUME_CLAIMS;
-            let written = self.objects.modify(kind, namespace, &name, "", change).await;
-            written.map_err(|error| {
+            let result = self.objects.modify(kind, namespace, &name, "", change).await;
+            result.map_err(|error| {
                 saying(error, |why| format!("could not update claim {name} for delete policy ownerRefs: {why}"))
             })?;
+            changed |= written;
         }
         Ok(changed)
     }
@@ -368,7 +370,7 @@ impl StatefulSets {
                 self.event(set, EventType::Normal, "SuccessfulCreate", text);
                 Ok(())
             }
-            Err(error) if is_already_exists(&error) => Ok(()),
+            Err(error) if is_already_exists(&error) => Err(error),
             Err(error) => {
                 let told = message(&error);
                 let text = format!("Create Claim {name} for Pod {pod} in StatefulSet {owner} failed error: {told}");

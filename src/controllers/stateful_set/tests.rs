@@ -1,9 +1,9 @@
 //! Rounds played through by hand: plan, apply to the model, let pods become ready, plan again.
 
-use super::claims::{Claims, Need, claim, is_contested, is_of, needs};
+use super::claims::{Claims, Need, claim, give_owners, is_contested, is_of, needs};
 use super::identity::{is_member, ordinal, pod};
 use super::plan::{Plan, Revisions, Step, plan};
-use super::{history, status_of};
+use super::{History, NAME, Objects, Recorder, StatefulSets, history, kinds, status_of};
 use crate::runtime::views::{PersistentVolumeClaim, Pod, StatefulSet};
 use crate::runtime::{Meta, Projection};
 use jiff::Timestamp;
@@ -343,6 +343,14 @@ fn who_owns_a_claim_is_the_policy_s() {
     assert_eq!(check("Delete", "Retain", 0, json!([other])), None);
     let expected = Need::Owners { references: vec![other.clone()], conflict: true };
     assert_eq!(check("Delete", "Retain", 0, json!([other, set])), Some(expected));
+    // Who has come to own it since the cache saw it stays.
+    let mut live = json!({ "metadata": { "name": "data-web-0", "ownerReferences": [{ "apiVersion": "v1",
+        "kind": "Widget", "name": "w", "uid": "w" }] } });
+    let wants = with_claims(json!({ "whenDeleted": "Delete" })).set();
+    assert!(give_owners(&wants, 0, None, &mut live));
+    let owners = live["metadata"]["ownerReferences"].as_array().expect("a list");
+    assert_eq!(owners.iter().map(|owner| owner["uid"].as_str().expect("a uid")).collect::<Vec<_>>(), ["w", "set"]);
+    assert!(!give_owners(&wants, 0, None, &mut live), "nothing is left to do");
     // Which is told of, as is an earlier set; not where the policy wants nothing.
     let contested = |deleted: &str, owners: Value| {
         let claim = serde_json::from_value(json!({ "ownerReferences": owners })).expect("metadata");
@@ -374,6 +382,33 @@ fn a_new_pod_waits_for_the_end_of_the_old_one_s_claim() {
     );
     let set = model.set();
     assert_eq!(needs(&set, 0, None, &model.claims).pop().map(|(_, need)| need), Some(Need::Gone));
+}
+
+/// A claim that exists and is not in the cache yet may be on its way out: the pod waits for what the cache will say.
+#[tokio::test]
+async fn a_claim_that_is_not_yet_seen_stops_its_pod() {
+    let answer = |_: http::Request<kube::client::Body>| async {
+        let status = json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 409,
+            "reason": "AlreadyExists", "message": "persistentvolumeclaims \"data-web-0\" already exists" });
+        let body = axum::body::Body::from(status.to_string());
+        Ok::<_, std::convert::Infallible>(http::Response::builder().status(409).body(body).expect("an answer"))
+    };
+    let objects = Objects::new(kube::Client::new(tower::service_fn(answer), "default"), "test");
+    let history =
+        History { objects: objects.clone(), revisions: Arc::default(), kind: kinds::STATEFUL_SETS, label: "hash" };
+    let controller = StatefulSets {
+        recorder: Recorder::new(objects.clone(), NAME, ""),
+        history,
+        objects,
+        expectations: Arc::default(),
+        sets: Arc::default(),
+        pods: Arc::default(),
+        claims: Arc::default(),
+    };
+    let set = with_claims(json!({})).set();
+    let error = controller.make_claims(&set, "web-0", 0).await.expect_err("it is not there to be seen");
+    let text = "failed to create PVC data-web-0: persistentvolumeclaims \"data-web-0\" already exists";
+    assert_eq!(error.to_string(), text);
 }
 
 #[test]
