@@ -152,7 +152,9 @@ impl Sink {
             if let Err(error) = self.write(record).await {
                 // A namespace on its way out takes no events, and an event is never worth a retry
                 // storm: the next one of its kind says the same.
-                if !is_namespace_terminating(&error) && status_code(&error) != Some(403) {
+                if status_code(&error) == Some(403) && !is_namespace_terminating(&error) {
+                    tracing::warn!(component = %self.component, "may not write an event: {error}");
+                } else {
                     tracing::debug!(component = %self.component, "event not written: {error}");
                 }
             }

@@ -26,6 +26,12 @@ struct Expected {
     since: Instant,
 }
 
+impl Expected {
+    fn is_met(&self) -> bool {
+        self.creations == 0 && self.deletions.is_empty()
+    }
+}
+
 impl Expectations {
     /// Whether the cache shows all that was done for this owner.
     pub fn satisfied(&self, owner: &ObjectKey) -> bool {
@@ -35,30 +41,40 @@ impl Expectations {
     fn satisfied_at(&self, owner: &ObjectKey, now: Instant) -> bool {
         match self.owners.lock().get(owner) {
             None => true,
-            Some(expected) => {
-                (expected.creations == 0 && expected.deletions.is_empty())
-                    || now.duration_since(expected.since) > TIMEOUT
-            }
+            Some(expected) => now.duration_since(expected.since) > TIMEOUT,
         }
     }
 
     /// Before the writes: an event may be there before the reply.
     pub fn expect(&self, owner: &ObjectKey, creations: usize, deletions: impl IntoIterator<Item = Arc<str>>) {
-        let deletions = deletions.into_iter().collect();
-        self.owners.lock().insert(owner.clone(), Expected { creations, deletions, since: Instant::now() });
+        let expected = Expected { creations, deletions: deletions.into_iter().collect(), since: Instant::now() };
+        let mut owners = self.owners.lock();
+        if expected.is_met() {
+            owners.remove(owner)
+        } else {
+            owners.insert(owner.clone(), expected)
+        };
     }
 
     /// A creation was seen, or failed.
     pub fn created(&self, owner: &ObjectKey, count: usize) {
-        if let Some(expected) = self.owners.lock().get_mut(owner) {
-            expected.creations = expected.creations.saturating_sub(count);
-        }
+        self.seen(owner, |expected| expected.creations = expected.creations.saturating_sub(count));
     }
 
     /// A deletion was seen (or its start: a deletion timestamp), or failed.
     pub fn deleted(&self, owner: &ObjectKey, uid: &str) {
-        if let Some(expected) = self.owners.lock().get_mut(owner) {
+        self.seen(owner, |expected| {
             expected.deletions.remove(uid);
+        });
+    }
+
+    /// What is met is forgotten: not every owner is told of when it goes.
+    fn seen(&self, owner: &ObjectKey, change: impl FnOnce(&mut Expected)) {
+        let mut owners = self.owners.lock();
+        let Some(expected) = owners.get_mut(owner) else { return };
+        change(expected);
+        if expected.is_met() {
+            owners.remove(owner);
         }
     }
 
@@ -93,6 +109,7 @@ mod tests {
         assert!(!expectations.satisfied(&owner));
         expectations.created(&owner, 1);
         assert!(expectations.satisfied(&owner));
+        assert!(expectations.owners.lock().is_empty(), "nothing is kept of what is met");
         expectations.expect(&owner, 0, [Arc::from("uid-2")]);
         assert!(!expectations.satisfied(&owner));
         assert!(expectations.satisfied_at(&owner, Instant::now() + TIMEOUT + Duration::from_secs(1)));

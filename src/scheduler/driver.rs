@@ -9,7 +9,7 @@ use super::queue::Queue;
 use super::selectors::AllOf;
 use crate::api::time::seconds;
 use crate::client::{DeleteOptions, Objects, Patch, is_conflict, is_not_found, kinds};
-use crate::runtime::views::{Namespace, Node, Pod, ReplicaSet, Service};
+use crate::runtime::views::{Namespace, Node, Pod, PodDisruptionBudget, ReplicaSet, Service};
 use crate::runtime::{Condition, EventType, Informers, Projection, Recorder, Store, Subject};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -40,6 +40,7 @@ pub struct Driver {
     nodes: Arc<Store<Node>>,
     services: Arc<Store<Service>>,
     sets: Arc<Store<ReplicaSet>>,
+    budgets: Arc<Store<PodDisruptionBudget>>,
     notices: mpsc::UnboundedReceiver<Notice>,
     queue: Queue,
     cache: Cache,
@@ -70,6 +71,7 @@ impl Driver {
             nodes,
             services: informers.of(),
             sets: informers.of(),
+            budgets: informers.of(),
             notices,
             queue: Queue::default(),
             cache: Cache::default(),
@@ -84,6 +86,7 @@ impl Driver {
         self.nodes.synced().await;
         self.services.synced().await;
         self.sets.synced().await;
+        self.budgets.synced().await;
         loop {
             while let Ok(notice) = self.notices.try_recv() {
                 self.notice(notice);
@@ -209,7 +212,7 @@ impl Driver {
         match schedule(&cycle, rand::random()) {
             Ok(node) => self.bind(pod, node),
             Err(mut misfit) => {
-                let found = preemption::find(pod, &snapshot, &around, &misfit);
+                let found = preemption::find(pod, &snapshot, &around, &misfit, &self.budgets.all());
                 let candidate = match found {
                     Ok(candidate) => Some(candidate),
                     Err(text) => {

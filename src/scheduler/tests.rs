@@ -5,7 +5,7 @@ use super::cycle::{Cycle, Misfit, Surroundings, schedule};
 use super::plugins::PLUGINS;
 use super::preemption;
 use crate::runtime::Projection;
-use crate::runtime::views::{Node, Pod};
+use crate::runtime::views::{Node, Pod, PodDisruptionBudget};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -224,16 +224,58 @@ fn preemption_takes_the_least_important() {
     let snapshot = snapshot(&nodes, &running);
     let high = pod("high", with(10, "1"));
     let misfit = decide(&snapshot, &high).expect_err("both are full");
-    let candidate = preemption::find(&high, &snapshot, &Surroundings::default(), &misfit).expect("a place");
+    let candidate = preemption::find(&high, &snapshot, &Surroundings::default(), &misfit, &[]).expect("a place");
     assert_eq!(&*candidate.node, "n1");
     let victims: Vec<&str> = candidate.victims.iter().map(|pod| &*pod.meta.name).collect();
     assert_eq!(victims, ["lower"]);
     let equal = pod("equal", with(0, "1"));
     let misfit = decide(&snapshot, &equal).expect_err("both are full");
     assert_eq!(
-        preemption::find(&equal, &snapshot, &Surroundings::default(), &misfit).expect_err("nobody is less important"),
+        preemption::find(&equal, &snapshot, &Surroundings::default(), &misfit, &[])
+            .expect_err("nobody is less important"),
         "0/2 nodes are available: 2 No preemption victims found for incoming pod."
     );
+}
+
+#[test]
+fn preemption_keeps_budgets_where_it_can() {
+    let with = |priority: i32, label: &'static str| {
+        move |pod: &mut Value| {
+            pod["metadata"]["labels"] = json!({ "app": label });
+            pod["spec"]["priority"] = priority.into();
+            asks("1")(pod);
+        }
+    };
+    let budget = |selector: Value, status: Value| {
+        let budget = json!({ "metadata": { "name": "b", "namespace": "default" }, "spec": { "selector": selector },
+                             "status": status });
+        Arc::new(serde_json::from_value::<PodDisruptionBudget>(budget).expect("a budget"))
+    };
+    let check = |nodes: &[&str], budgets: &[Arc<PodDisruptionBudget>]| {
+        let nodes: Vec<_> = nodes.iter().map(|name| node(name, |_| {})).collect();
+        let running = [
+            ("n1", pod("low", with(0, "kept"))),
+            ("n1", pod("lower", with(0, "kept"))),
+            ("n2", pod("middle", with(5, "free"))),
+            ("n2", pod("other", with(5, "kept"))),
+        ];
+        let snapshot = snapshot(&nodes, &running[..2 * nodes.len()]);
+        let high = pod("high", with(10, "high"));
+        let misfit = decide(&snapshot, &high).expect_err("it is full");
+        let found = preemption::find(&high, &snapshot, &Surroundings::default(), &misfit, budgets).expect("a place");
+        let victims: Vec<&str> = found.victims.iter().map(|pod| &*pod.meta.name).collect();
+        victims.join(" ")
+    };
+    let kept = json!({ "matchLabels": { "app": "kept" } });
+    let none = json!({ "disruptionsAllowed": 0 });
+    assert!(["low", "lower"].contains(&&*check(&["n1", "n2"], &[])), "the least important");
+    assert_eq!(check(&["n1", "n2"], &[budget(kept.clone(), none.clone())]), "middle", "whom no budget protects");
+    let one = json!({ "disruptionsAllowed": 1 });
+    assert!(["low", "lower"].contains(&&*check(&["n1", "n2"], &[budget(kept.clone(), one)])), "one may go");
+    assert!(["low", "lower"].contains(&&*check(&["n1"], &[budget(kept.clone(), none.clone())])), "there is no other");
+    assert!(["low", "lower"].contains(&&*check(&["n1", "n2"], &[budget(json!({}), none)])), "it protects nobody");
+    let allowed = json!({ "disruptionsAllowed": 0, "disruptedPods": { "lower": "2026-01-01T00:00:00Z" } });
+    assert_eq!(check(&["n1", "n2"], &[budget(kept, allowed)]), "lower", "it was let go before");
 }
 
 #[test]

@@ -29,6 +29,11 @@ fn two_nodes_are_one_cluster() {
     for node in ["n1", "n2"] {
         wait(&format!("{node} is ready"), || first.is_ready(node));
     }
+    wait("the server's node has a role, and the other none", || {
+        let nodes = first.kubectl(&["get", "nodes", "--no-headers"]);
+        let role = |node: &str| nodes.lines().find(|line| line.starts_with(node))?.split_whitespace().nth(2);
+        (role("n1"), role("n2")) == (Some("control-plane"), Some("<none>"))
+    });
     let space = Space::new(&first, "default-of-two");
     for (name, node) in [("one", "n1"), ("two", "n2")] {
         let spec = json!({ "nodeSelector": { "kubernetes.io/hostname": node } }).to_string();
