@@ -4,6 +4,7 @@
 use super::decode::{DecodeError, zero_object};
 use super::fields::FieldSet;
 use super::managed::{self, Manager, Operation, Write};
+use super::owned::Fields;
 use super::patch::decode_changed;
 use super::scalars::format_time;
 use super::table::Schema;
@@ -12,7 +13,7 @@ use crate::api::field::go_quote;
 use crate::api::status::StatusCause;
 use crate::api::value::json_kind;
 use crate::api::{GroupVersionKind, Status};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// The annotation of client-side apply.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -116,7 +117,7 @@ pub fn apply(
 }
 
 /// Whether an entry is that of this applier, in whatever version.
-fn is_own(manager: &Manager, write: &Write) -> bool {
+fn is_own(manager: &Manager<'_>, write: &Write) -> bool {
     manager.is(write.manager, Operation::Apply, "", write.subresource)
 }
 
@@ -160,27 +161,35 @@ struct Applied<'a> {
 }
 
 /// What an apply makes of an object, before it is decoded.
-struct Outcome {
+struct Outcome<'v> {
     /// Without managers.
     object: Value,
-    managers: Vec<Manager>,
+    managers: Vec<Manager<'v>>,
     /// Whether a field differs from the live object, or the order of elements.
     changed: bool,
 }
 
 /// Who owns what of the fields that would change.
-struct Conflicts(Vec<(Manager, FieldSet)>);
+struct Conflicts<'v>(Vec<(Manager<'v>, FieldSet)>);
 
 impl Applied<'_> {
-    fn run(&self, live: &Value, mut managers: Vec<Manager>, force: bool) -> Result<Outcome, Conflicts> {
+    fn run<'v>(&self, live: &Value, mut managers: Vec<Manager<'v>>, force: bool) -> Result<Outcome<'v>, Conflicts<'v>> {
         let (typed, root, write) = (self.typed, self.schema.root, self.write);
         let api_version = self.schema.gvk.api_version();
         let ignored = FieldSet::from_paths(write.ignored);
-        let own = typed.field_set(root, self.configuration).recursive_difference(&ignored);
         let at = managers.iter().position(|m| m.is(write.manager, Operation::Apply, &api_version, write.subresource));
-        let last = at.map(|at| managers.remove(at).set).unwrap_or_default();
-        let merged = typed.merge_without(root, live, self.configuration, MANAGED_FIELDS);
-        let merged = self.prune(merged, &managers, &own, &last);
+        let last = at.map(|at| managers.remove(at).fields);
+        let mut merged = typed.merge_without(root, live, self.configuration, MANAGED_FIELDS);
+        let fields = match last {
+            // Mostly a configuration comes again with other values and the same fields.
+            Some(Fields::Stored(last)) if self.sets_just(last) => Fields::Stored(last),
+            last => {
+                let last = last.map(Fields::into_set).unwrap_or_default();
+                let own = typed.field_set(root, self.configuration).recursive_difference(&ignored);
+                merged = self.prune(merged, &managers, &own, &last);
+                Fields::Set(own.difference(managed::stripped()))
+            }
+        };
         let mut comparison = typed.compare(root, live, &merged);
         let differs = !comparison.is_empty() || !same_fields(live, &merged);
         for set in [&mut comparison.added, &mut comparison.removed, &mut comparison.modified] {
@@ -190,30 +199,36 @@ impl Applied<'_> {
         if !force {
             let conflicts: Vec<_> = managers
                 .iter()
-                .map(|manager| (manager.clone(), manager.set.intersection(&changed)))
+                .map(|manager| (manager.clone(), manager.fields.intersection(&changed)))
                 .filter(|(_, set)| !set.is_empty())
                 .collect();
             if !conflicts.is_empty() {
                 return Err(Conflicts(conflicts));
             }
         }
-        managed::take_from(&mut managers, &changed, &comparison.removed);
-        let own = own.difference(managed::stripped());
+        managed::take_from(managers.iter_mut(), &changed);
+        managed::take_from(managers.iter_mut(), &comparison.removed);
         managers.push(Manager {
             name: write.manager.to_owned(),
             operation: Operation::Apply,
             api_version,
             subresource: write.subresource.to_owned(),
             time: format_time(write.now),
-            set: own,
+            fields,
         });
-        managers.retain(|manager| !manager.set.is_empty());
+        managers.retain(|manager| !manager.fields.is_empty());
         Ok(Outcome { object: merged, managers, changed: differs })
     }
 
+    /// Whether the configuration sets the very fields of an entry.
+    fn sets_just(&self, fields: &Map<String, Value>) -> bool {
+        let names = |path: &str| path.split('.').try_fold(self.configuration, |at, step| at.get(step)).is_some();
+        !self.write.ignored.iter().any(|path| names(path))
+            && self.typed.sets_just(self.schema.root, self.configuration, fields, managed::stripped())
+    }
+
     /// Remove what this manager applied last time, not this time, and nobody else owns.
-    fn prune(&self, merged: Value, managers: &[Manager], own: &FieldSet, last: &FieldSet) -> Value {
-        // Mostly a configuration comes again with other values and the same fields.
+    fn prune(&self, merged: Value, managers: &[Manager<'_>], own: &FieldSet, last: &FieldSet) -> Value {
         if last.is_subset(own) {
             return merged;
         }
@@ -223,7 +238,7 @@ impl Applied<'_> {
             Some(value) => named(&typed.field_set(root, value)),
             None => FieldSet::default(),
         };
-        let owned = managers.iter().fold(own.clone(), |owned, manager| owned.union(manager.set.clone()));
+        let owned = managers.iter().fold(own.clone(), |owned, manager| owned.union(manager.fields.clone().into_set()));
         let merged_set = named(&typed.field_set(root, &merged));
         let pruned = typed.remove(root, &merged, &named(last));
         // What others own, or the new configuration, comes back.
@@ -279,7 +294,7 @@ fn not_typed(configuration: &Value, gvk: &GroupVersionKind, errors: &[String]) -
     Status::failure(500, "", format!("failed to create typed patch object ({object}): {what}"))
 }
 
-fn print_manager(manager: &Manager) -> String {
+fn print_manager(manager: &Manager<'_>) -> String {
     let mut text = go_quote(&manager.name);
     if !manager.subresource.is_empty() {
         text.push_str(&format!(" with subresource {}", go_quote(&manager.subresource)));
@@ -291,7 +306,7 @@ fn print_manager(manager: &Manager) -> String {
 }
 
 /// 409 with a cause per field.
-fn conflict(conflicts: &[(Manager, FieldSet)]) -> Status {
+fn conflict(conflicts: &[(Manager<'_>, FieldSet)]) -> Status {
     let mut by_manager: Vec<(String, Vec<String>)> =
         conflicts.iter().map(|(manager, set)| (print_manager(manager), set.paths())).collect();
     by_manager.sort();
@@ -380,6 +395,59 @@ mod tests {
 
     fn containers(list: Value) -> Value {
         json!({"template": {"spec": {"containers": list}}})
+    }
+
+    #[test]
+    fn the_same_fields_are_known_again() {
+        let schema = deployment();
+        let spec = containers(json!([
+            {"name": "c", "image": "1", "args": ["a"], "ports": [{"containerPort": 1}, {"containerPort": 1, "protocol": "UDP"}]},
+            {"name": "d", "resources": {"limits": {}}, "env": []},
+        ]));
+        let base = json!({"apiVersion": "apps/v1", "kind": "Deployment", "spec": spec, "metadata": {
+            "name": "d", "labels": {"a": "1"}, "finalizers": ["x/y"], "annotations": {}}});
+        let live = apply(&schema, None, &base, false, &write("a")).expect("created");
+        let entry = |object: &Value| object["metadata"]["managedFields"][0]["fieldsV1"].clone();
+        let stored = entry(&live);
+        let applied = |configuration: &Value| {
+            let write = write("a");
+            Applied { schema: &schema, typed: Typed { table: &schema.table }, configuration, write: &write }
+                .sets_just(stored.as_object().expect("a map"))
+        };
+        assert!(applied(&base));
+        // Each change is one value at a path, and whether the fields are still the same.
+        let cases = [
+            ("/metadata/labels/a", json!("2"), true),
+            ("/metadata/labels", json!({"b": "1"}), false),
+            ("/metadata/labels", json!({"a": "1", "b": "1"}), false),
+            ("/metadata/annotations", json!({"a": "1"}), false),
+            ("/metadata/finalizers", json!(["x/z"]), false),
+            ("/metadata", json!({"name": "d"}), false),
+            ("/metadata", json!({}), false),
+            ("/spec/template/spec/containers/0/image", json!("2"), true),
+            ("/spec/template/spec/containers/0/args", json!(["b", "c"]), true),
+            ("/spec/template/spec/containers/0/ports/1/protocol", json!("SCTP"), false),
+            ("/spec/template/spec/containers/0/ports", json!([]), false),
+            ("/spec/template/spec/containers/1/env", json!([{"name": "e"}]), false),
+            ("/spec/template/spec/containers/1/resources", json!({}), false),
+            ("/spec/template/spec/containers/1/resources/limits", json!({"cpu": "1"}), false),
+            ("/spec/replicas", json!(1), false),
+            ("/status", json!({"replicas": 1}), false),
+        ];
+        for (path, value, same) in cases {
+            let mut configuration = base.clone();
+            let (at, name) = path.rsplit_once('/').expect("a path");
+            match configuration.pointer_mut(at).expect("a place") {
+                Value::Array(list) => list[name.parse::<usize>().expect("an index")] = value,
+                map => map[name] = value,
+            }
+            assert_eq!(applied(&configuration), same, "{path}");
+            // And what comes of it is what comes of the sets.
+            let next = apply(&schema, Some(&live), &configuration, false, &write("a")).expect("applied");
+            let set = Typed { table: &schema.table }.field_set(schema.root, &configuration);
+            let set = set.recursive_difference(&FieldSet::from_paths(&["status"])).difference(managed::stripped());
+            assert_eq!(entry(&next), set.into_value(), "{path}");
+        }
     }
 
     #[test]

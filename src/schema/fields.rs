@@ -3,6 +3,7 @@
 //! A set is a tree of path elements in their wire form: `f:<field>`, `k:<keys of a list element>`,
 //! `v:<value in a set>`, `i:<index>`. A node may be a member itself, have members below it, or both.
 
+use super::owned::is_member;
 use serde_json::{Map, Value};
 use std::cmp::Ordering;
 
@@ -30,21 +31,29 @@ impl Node {
 impl FieldSet {
     /// From `fieldsV1`. None: it is not of that form.
     pub fn from_value(value: &Value) -> Option<Self> {
-        let map = value.as_object()?;
+        Self::from_map(value.as_object()?)
+    }
+
+    pub(super) fn from_map(map: &Map<String, Value>) -> Option<Self> {
         let mut nodes = Vec::with_capacity(map.len());
         // They come in order.
         for (element, below) in map.iter().filter(|(element, _)| *element != ".") {
-            match element.as_bytes() {
-                [b'f' | b'v' | b'k' | b'i', b':', ..] => {}
-                // Of a version to come.
-                [_, b':', ..] => continue,
-                _ => return None,
+            if is_known(element)? {
+                let map = below.as_object()?;
+                let below = Self::from_map(map)?;
+                nodes.push((element.as_str().into(), Node { member: is_member(map), below }));
             }
-            let map = below.as_object()?;
-            let below = Self::from_value(below)?;
-            nodes.push((element.as_str().into(), Node { member: map.is_empty() || map.contains_key("."), below }));
         }
         Some(Self(nodes))
+    }
+
+    /// Whether [`Self::from_map`] reads it.
+    pub(super) fn is_form_of(map: &Map<String, Value>) -> bool {
+        map.iter().filter(|(element, _)| *element != ".").all(|(element, below)| match is_known(element) {
+            Some(true) => below.as_object().is_some_and(Self::is_form_of),
+            Some(false) => true,
+            None => false,
+        })
     }
 
     /// To `fieldsV1`.
@@ -197,6 +206,16 @@ impl FieldSet {
         for (element, node) in self.0.iter().filter(|(_, node)| !node.below.is_empty()) {
             node.below.collect(&format!("{prefix}{}", print_element(element)), paths);
         }
+    }
+}
+
+/// Whether an element is of a kind that this version knows. None: it is none at all.
+fn is_known(element: &str) -> Option<bool> {
+    match element.as_bytes() {
+        [b'f' | b'v' | b'k' | b'i', b':', ..] => Some(true),
+        // Of a version to come.
+        [_, b':', ..] => Some(false),
+        _ => None,
     }
 }
 

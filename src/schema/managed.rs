@@ -7,6 +7,7 @@
 
 use super::decode::zero_object;
 use super::fields::FieldSet;
+use super::owned::Fields;
 use super::scalars::format_time;
 use super::table::Schema;
 use super::typed::{Comparison, Typed};
@@ -70,18 +71,18 @@ impl Operation {
 }
 
 /// One entry of managedFields.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Manager {
+#[derive(Clone, Debug)]
+pub(super) struct Manager<'v> {
     pub name: String,
     pub operation: Operation,
     pub api_version: String,
     pub subresource: String,
     /// RFC 3339; empty: none.
     pub time: String,
-    pub set: FieldSet,
+    pub fields: Fields<'v>,
 }
 
-impl Manager {
+impl Manager<'_> {
     /// Whether an entry is this writer's: appliers are one over all versions.
     pub fn is(&self, name: &str, operation: Operation, api_version: &str, subresource: &str) -> bool {
         self.name == name
@@ -91,12 +92,27 @@ impl Manager {
     }
 }
 
-/// The entries of an object. None: they do not read.
-pub(super) fn read(object: &Value) -> Option<Vec<Manager>> {
+/// The entries of a stored object. None: they do not read.
+pub(super) fn read(object: &Value) -> Option<Vec<Manager<'_>>> {
+    read_with(object, |fields| match fields {
+        Some(fields) => Fields::stored(fields),
+        None => Some(Fields::Set(FieldSet::default())),
+    })
+}
+
+/// The entries that a client sent: in our form, and apart from the object.
+fn read_sent(object: &Value) -> Option<Vec<Manager<'static>>> {
+    read_with(object, |fields| fields.map_or(Some(FieldSet::default()), FieldSet::from_value).map(Fields::Set))
+}
+
+fn read_with<'v, 'f>(
+    object: &'v Value,
+    fields: impl Fn(Option<&'v Value>) -> Option<Fields<'f>>,
+) -> Option<Vec<Manager<'f>>> {
     let Some(list) = object.pointer("/metadata/managedFields").and_then(Value::as_array) else {
         return Some(Vec::new());
     };
-    let managers: Option<Vec<Manager>> = list
+    let managers: Option<Vec<Manager<'f>>> = list
         .iter()
         .map(|entry| {
             let text = |key: &str| entry.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -105,14 +121,13 @@ pub(super) fn read(object: &Value) -> Option<Vec<Manager>> {
                 "Update" => Operation::Update,
                 _ => return None,
             };
-            let empty = Value::Object(Map::new());
             Some(Manager {
                 name: text("manager"),
                 operation,
                 api_version: text("apiVersion"),
                 subresource: text("subresource"),
                 time: text("time"),
-                set: FieldSet::from_value(entry.get("fieldsV1").unwrap_or(&empty))?,
+                fields: fields(entry.get("fieldsV1"))?,
             })
         })
         .collect();
@@ -139,25 +154,25 @@ pub(super) fn remove(object: &mut Value) {
 }
 
 /// Put the entries into an object, in Kubernetes's order.
-pub(super) fn write(object: &mut Value, mut managers: Vec<Manager>) {
+pub(super) fn write(object: &mut Value, mut managers: Vec<Manager<'_>>) {
     let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) else { return };
     if managers.is_empty() {
         metadata.remove("managedFields");
         return;
     }
-    managers.sort_by(|a, b| {
-        let key = |m: &Manager| (m.operation, m.time.clone(), m.name.clone(), m.api_version.clone());
-        key(a).cmp(&key(b)).then_with(|| a.subresource.cmp(&b.subresource))
-    });
+    fn order<'m>(m: &'m Manager<'_>) -> (Operation, [&'m str; 4]) {
+        (m.operation, [&m.time, &m.name, &m.api_version, &m.subresource])
+    }
+    managers.sort_by(|a, b| order(a).cmp(&order(b)));
     let list = managers.into_iter().map(entry_value).collect();
     metadata.insert("managedFields".to_owned(), Value::Array(list));
 }
 
-fn entry_value(manager: Manager) -> Value {
+fn entry_value(manager: Manager<'_>) -> Value {
     let mut entry = Map::new();
     entry.insert("apiVersion".to_owned(), manager.api_version.into());
     entry.insert("fieldsType".to_owned(), "FieldsV1".into());
-    entry.insert("fieldsV1".to_owned(), manager.set.into_value());
+    entry.insert("fieldsV1".to_owned(), manager.fields.into_value());
     entry.insert("manager".to_owned(), manager.name.into());
     entry.insert("operation".to_owned(), manager.operation.as_str().into());
     if !manager.subresource.is_empty() {
@@ -188,7 +203,7 @@ pub fn track(schema: &Schema, live: Option<&Value>, new: &mut Value, write: &Wri
     } else if is_reset(new) {
         Vec::new()
     } else {
-        match read(new) {
+        match read_sent(new) {
             Some(managers) if !managers.is_empty() => managers,
             _ => from_live(),
         }
@@ -218,9 +233,16 @@ pub fn track_scale(schema: &Schema, live: &Value, new: &mut Value, path: &str, w
     let mut managers = read(live).unwrap_or_default();
     let field = FieldSet::from_paths(&[path]);
     let at = |object: &Value| object.pointer(&format!("/{}", path.replace('.', "/"))).and_then(Value::as_i64);
-    let owns = |manager: &Manager| !manager.set.intersection(&field).is_empty();
-    let of_scale = |manager: &Manager| Manager { set: field.clone(), time: String::new(), ..manager.clone() };
-    let mut owners: Vec<Manager> = managers.iter().filter(|manager| owns(manager)).map(of_scale).collect();
+    let owns = |manager: &Manager<'_>| !manager.fields.intersection(&field).is_empty();
+    let of_scale = |manager: &Manager<'_>| Manager {
+        name: manager.name.clone(),
+        operation: manager.operation,
+        api_version: manager.api_version.clone(),
+        subresource: manager.subresource.clone(),
+        time: String::new(),
+        fields: Fields::Set(field.clone()),
+    };
+    let mut owners: Vec<Manager<'_>> = managers.iter().filter(|manager| owns(manager)).map(of_scale).collect();
     if !owners.is_empty() && at(live).unwrap_or_default() != at(new).unwrap_or_default() {
         owners.clear();
         if at(new).unwrap_or_default() != 0 {
@@ -230,27 +252,27 @@ pub fn track_scale(schema: &Schema, live: &Value, new: &mut Value, path: &str, w
                 api_version: schema.gvk.api_version(),
                 subresource: write.subresource.to_owned(),
                 time: String::new(),
-                set: field.clone(),
+                fields: Fields::Set(field.clone()),
             });
         }
     }
     for manager in managers.iter_mut().filter(|manager| owns(manager)) {
-        let same = |owner: &Manager| {
+        let same = |owner: &Manager<'_>| {
             owner.operation == Operation::Apply
                 && manager.is(&owner.name, Operation::Apply, &owner.api_version, &owner.subresource)
         };
         match owners.iter().position(same) {
             Some(at) => drop(owners.swap_remove(at)),
-            None => manager.set = std::mem::take(&mut manager.set).difference(&field),
+            None => manager.fields.subtract(&field),
         }
     }
-    managers.retain(|manager| !manager.set.is_empty());
+    managers.retain(|manager| !manager.fields.is_empty());
     managers.extend(owners);
     self::write(new, managers);
 }
 
 /// Move what changed to the writer.
-pub(super) fn update(managers: &mut Vec<Manager>, mut comparison: Comparison, api_version: &str, write: &Write) {
+pub(super) fn update(managers: &mut Vec<Manager<'_>>, mut comparison: Comparison, api_version: &str, write: &Write) {
     if !write.ignored.is_empty() {
         let ignored = FieldSet::from_paths(write.ignored);
         for set in [&mut comparison.added, &mut comparison.removed, &mut comparison.modified] {
@@ -258,16 +280,16 @@ pub(super) fn update(managers: &mut Vec<Manager>, mut comparison: Comparison, ap
         }
     }
     let changed = comparison.modified.union(comparison.added);
-    take_from(managers, &changed, &comparison.removed);
+    let is_own = |manager: &Manager<'_>| manager.is(write.manager, Operation::Update, api_version, write.subresource);
+    // Its own entry gets all of it below.
+    take_from(managers.iter_mut().filter(|manager| !is_own(manager)), &changed);
+    take_from(managers.iter_mut(), &comparison.removed);
     let own = changed.difference(stripped());
     if !own.is_empty() {
         let time = format_time(write.now);
-        match managers
-            .iter_mut()
-            .find(|manager| manager.is(write.manager, Operation::Update, api_version, write.subresource))
-        {
+        match managers.iter_mut().find(|manager| is_own(manager)) {
             Some(manager) => {
-                manager.set = std::mem::take(&mut manager.set).union(own);
+                manager.fields.add(own);
                 manager.time = time;
             }
             None => managers.push(Manager {
@@ -276,19 +298,16 @@ pub(super) fn update(managers: &mut Vec<Manager>, mut comparison: Comparison, ap
                 api_version: api_version.to_owned(),
                 subresource: write.subresource.to_owned(),
                 time,
-                set: own,
+                fields: Fields::Set(own),
             }),
         }
     }
-    managers.retain(|manager| !manager.set.is_empty());
+    managers.retain(|manager| !manager.fields.is_empty());
     cap(managers);
 }
 
-/// Everybody loses what is changed or removed.
-pub(super) fn take_from(managers: &mut [Manager], changed: &FieldSet, removed: &FieldSet) {
-    for manager in managers {
-        manager.set = std::mem::take(&mut manager.set).difference(changed).difference(removed);
-    }
+pub(super) fn take_from<'m, 'v: 'm>(managers: impl Iterator<Item = &'m mut Manager<'v>>, set: &FieldSet) {
+    managers.for_each(|manager| manager.fields.subtract(set));
 }
 
 pub(super) fn stripped() -> &'static FieldSet {
@@ -297,13 +316,13 @@ pub(super) fn stripped() -> &'static FieldSet {
 }
 
 /// Merge the oldest updates of each version while there are more than [`MAX_UPDATE_ENTRIES`].
-fn cap(managers: &mut Vec<Manager>) {
-    let updates = |managers: &[Manager]| managers.iter().filter(|m| m.operation == Operation::Update).count();
+fn cap(managers: &mut Vec<Manager<'_>>) {
+    let updates = |managers: &[Manager<'_>]| managers.iter().filter(|m| m.operation == Operation::Update).count();
     if updates(managers) <= MAX_UPDATE_ENTRIES {
         return;
     }
     managers.sort_by(|a, b| (&a.time, &a.name).cmp(&(&b.time, &b.name)));
-    let bucket_of = |managers: &[Manager], version: &str| {
+    let bucket_of = |managers: &[Manager<'_>], version: &str| {
         managers.iter().position(|m| m.is(ANCIENT, Operation::Update, version, ""))
     };
     // The first of each version waits for a second one to be merged with.
@@ -330,7 +349,7 @@ fn cap(managers: &mut Vec<Manager>) {
         managers.remove(at);
         if let Some(bucket) = bucket_of(managers, &version) {
             let bucket = &mut managers[bucket];
-            bucket.set = std::mem::take(&mut bucket.set).union(manager.set);
+            bucket.fields.add(manager.fields.into_set());
             bucket.time = manager.time;
         }
     }

@@ -14,6 +14,7 @@ mod go_print;
 mod internal;
 pub mod managed;
 pub mod openapi;
+mod owned;
 pub mod patch;
 pub mod protobuf;
 pub mod scalars;

@@ -4,9 +4,10 @@
 //! with keys and sets have a field for each element, everything else goes down to scalars.
 
 use super::fields::{FieldSet, Node, print_element};
+use super::owned::is_member;
 use super::table::{ListType, Shape, TypeId, TypeTable};
 use serde_json::{Map, Value};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::{self, Write};
 
 /// The path of an element is seldom longer.
@@ -300,6 +301,12 @@ impl Typed<'_> {
 
     /// The path element of a list's item.
     fn element(&self, element: TypeId, list: ListType, item: &Value) -> Result<String, String> {
+        let mut out = String::with_capacity(ELEMENT);
+        self.write_element(&mut out, element, list, item).map(|()| out)
+    }
+
+    /// Behind what is there.
+    fn write_element(&self, out: &mut String, element: TypeId, list: ListType, item: &Value) -> Result<(), String> {
         match list {
             ListType::Map { keys } => {
                 let Some(map) = item.as_object() else {
@@ -310,14 +317,13 @@ impl Typed<'_> {
                     });
                 };
                 let declared = self.table.keys(keys).iter().map(|&key| self.table.name(key));
-                let mut names: Vec<&str> = declared.clone().collect();
-                names.sort_unstable();
-                let mut out = String::with_capacity(ELEMENT);
+                let next = |last: &&str| declared.clone().filter(|name| name > last).min();
                 out.push_str("k:{");
-                for name in &names {
+                let before = out.len();
+                for name in std::iter::successors(declared.clone().min(), next) {
                     let default;
                     // An item without a key is another one than an item with it.
-                    let value = match map.get(*name) {
+                    let value = match map.get(name) {
                         Some(value) => value,
                         None => match self.key_default(element, name) {
                             Some(value) => {
@@ -327,12 +333,12 @@ impl Typed<'_> {
                             None => continue,
                         },
                     };
-                    if out.len() > 3 {
+                    if out.len() > before {
                         out.push(',');
                     }
                     write!(out, "\"{name}\":{value}").expect("a string takes what is written");
                 }
-                if out.len() == 3 && !names.is_empty() {
+                if out.len() == before && declared.len() > 0 {
                     let names: Vec<String> = declared.map(|name| format!("\"{name}\"")).collect();
                     return Err(format!(
                         "associative list with keys has an element that omits all key fields [{}] (and doesn't have default values for any key fields)",
@@ -340,13 +346,13 @@ impl Typed<'_> {
                     ));
                 }
                 out.push('}');
-                Ok(out)
+                Ok(())
             }
             ListType::Set | ListType::Atomic => match item {
                 Value::Null => Err("associative list without keys has an element that's an explicit null".to_owned()),
                 Value::Object(_) => Err("associative list without keys has an element that's a map type".to_owned()),
                 Value::Array(_) => Err("not supported: associative list with lists as elements".to_owned()),
-                item => Ok(format!("v:{item}")),
+                item => write!(out, "v:{item}").map_err(|error| error.to_string()),
             },
         }
     }
@@ -386,14 +392,74 @@ impl Typed<'_> {
                 for (name, value) in value.as_object().into_iter().flatten() {
                     let Some((kind, declared)) = self.entry(kind, name) else { continue };
                     let mut below = self.set_node(kind, value);
-                    let empty = value.is_null() || value.as_object().is_some_and(Map::is_empty);
-                    below.member |= empty || !declared;
+                    below.member |= is_empty(value) || !declared;
                     node.below.put(format!("f:{name}"), below);
                 }
             }
             _ => node.member = true,
         }
         node
+    }
+
+    /// Whether the fields that are set are just those of a stored set, but for what is `stripped` of it.
+    ///
+    /// As [`Self::field_set`] would make it, and without making it.
+    pub fn sets_just(&self, kind: TypeId, value: &Value, fields: &Map<String, Value>, stripped: &FieldSet) -> bool {
+        self.is_below(kind, value, fields, stripped, &mut String::with_capacity(ELEMENT))
+    }
+
+    /// `path`: room for an element's.
+    fn is_below(
+        &self,
+        kind: TypeId,
+        value: &Value,
+        fields: &Map<String, Value>,
+        stripped: &FieldSet,
+        path: &mut String,
+    ) -> bool {
+        let mut found = usize::from(fields.contains_key("."));
+        match self.kind(kind, &[Some(value)]) {
+            Kind::List(element, list) => {
+                for item in value.as_array().into_iter().flatten() {
+                    path.clear();
+                    if self.write_element(path, element, list, item).is_err() {
+                        continue;
+                    }
+                    let Some(Value::Object(below)) = fields.get(path.as_str()) else { return false };
+                    if !is_member(below) || !self.is_below(element, item, below, &FieldSet::default(), path) {
+                        return false;
+                    }
+                    found += 1;
+                }
+            }
+            Kind::Map => {
+                for (name, value) in value.as_object().into_iter().flatten() {
+                    let Some((kind, declared)) = self.entry(kind, name) else { continue };
+                    path.clear();
+                    path.push_str("f:");
+                    path.push_str(name);
+                    let none = Node::default();
+                    let stripped = stripped.get(path).unwrap_or(&none);
+                    let member = |leaf: bool| !stripped.member && (leaf || !declared || is_empty(value));
+                    let Some(Value::Object(below)) = fields.get(path.as_str()) else {
+                        let mut node = self.set_node(kind, value);
+                        node.member = member(node.member);
+                        node.below = node.below.difference(&stripped.below);
+                        if node.is_empty() {
+                            continue;
+                        }
+                        return false;
+                    };
+                    let leaf = matches!(self.kind(kind, &[Some(value)]), Kind::Leaf);
+                    if is_member(below) != member(leaf) || !self.is_below(kind, value, below, &stripped.below, path) {
+                        return false;
+                    }
+                    found += 1;
+                }
+            }
+            Kind::Leaf => {}
+        }
+        found == fields.len()
     }
 
     /// What keeps a value from being applied, as `path: message`.
@@ -427,19 +493,27 @@ impl Typed<'_> {
                 let Some(items) = value.as_array() else {
                     return wrong(format!("expected list, got &{{{}}}", shown()));
                 };
-                let mut seen = std::collections::HashSet::new();
-                for (index, item) in items.iter().enumerate() {
-                    if matches!(list, ListType::Atomic) {
+                if matches!(list, ListType::Atomic) {
+                    for (index, item) in items.iter().enumerate() {
                         self.check(element, item, &path.then(Step::Index(index)), errors);
-                        continue;
                     }
-                    match self.element(element, list, item) {
+                    return;
+                }
+                // All in one text: there may be many, and they are seldom printed.
+                let mut text = String::with_capacity(ELEMENT * items.len());
+                let mut write = |item| {
+                    let start = text.len();
+                    self.write_element(&mut text, element, list, item).map(|()| start..text.len())
+                };
+                let steps: Vec<Result<_, String>> = items.iter().map(&mut write).collect();
+                let mut seen = HashSet::with_capacity(items.len());
+                for (index, (item, step)) in items.iter().zip(steps).enumerate() {
+                    match step.map(|step| &text[step]) {
                         Ok(step) => {
-                            if seen.contains(&step) {
-                                errors.push(format!("{path}: duplicate entries for key {}", print_element(&step)));
+                            if !seen.insert(step) {
+                                errors.push(format!("{path}: duplicate entries for key {}", print_element(step)));
                             }
-                            self.check(element, item, &path.then(Step::Element(&step)), errors);
-                            seen.insert(step);
+                            self.check(element, item, &path.then(Step::Element(step)), errors);
                         }
                         Err(error) => errors.push(format!("{path}: element {index}: {error}")),
                     }
@@ -686,6 +760,11 @@ fn copy_without(value: &Value, hidden: &[&str]) -> Value {
         Some((name.clone(), copy_without(value, below)))
     });
     Value::Object(kept.collect())
+}
+
+/// Null, or a map without entries.
+fn is_empty(value: &Value) -> bool {
+    value.is_null() || value.as_object().is_some_and(Map::is_empty)
 }
 
 /// Absent, null or without anything in it.
