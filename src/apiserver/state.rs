@@ -8,6 +8,7 @@ use super::authz::Authorizer;
 use super::definitions::Definitions;
 use super::flow_control::{self, FlowControl};
 use super::metrics::{self, Metrics};
+use super::parsed::Parsed;
 use super::renderings::Renderings;
 use super::routes::health::{HealthCheck, Indicators};
 use super::{discovery, openapi, routes, services, subresources, traces, webhook};
@@ -79,6 +80,7 @@ pub struct State {
     pub(super) indicators: Indicators,
     pub(super) audit: Option<Arc<Audit>>,
     pub(super) renderings: Renderings,
+    pub(super) parsed: Parsed,
     pub(super) metrics: Metrics,
     /// Set once, if at all.
     pub(super) tracer: OnceLock<Arc<traces::Tracer>>,
@@ -112,6 +114,7 @@ impl State {
             indicators: Indicators::default(),
             audit: config.audit.map(Arc::new),
             renderings: Renderings::default(),
+            parsed: Parsed::default(),
             metrics,
             tracer: OnceLock::new(),
             admission: config.admission,

@@ -89,7 +89,7 @@ async fn assign(
     let key = State::key(pods, namespace, name);
     loop {
         let entry = state.storage.get(&key).ok_or_else(|| Status::not_found(&pods.group_resource, name))?;
-        let mut pod = codec::parse(pods, &entry.body);
+        let mut pod = state.parsed.take(pods, &entry);
         let conflict = |detail: String| Err(Status::conflict(&GroupResource::new("", "pods/binding"), name, &detail));
         let (uid, version) = (metadata_str(binding, "uid"), metadata_str(binding, "resourceVersion"));
         let own = metadata_str(&pod, "uid");
@@ -122,7 +122,10 @@ async fn assign(
         }
         let body = codec::encode(state, pods, &pod).await?;
         match state.storage.update(key.clone(), entry.revision, body, Durability::Durable).await {
-            Ok(_) => return Ok(()),
+            Ok(entry) => {
+                state.parsed.put(pods, &entry, pod);
+                return Ok(());
+            }
             Err(Error::Conflict { .. } | Error::NotFound) => {}
             Err(error) => return Err(storage_status(error)),
         }

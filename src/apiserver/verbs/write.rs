@@ -171,6 +171,10 @@ impl Writer<'_> {
         let body = codec::encode(self.state, self.row, &object).await?;
         match self.state.storage.create(key.clone(), body, self.durability(None)).await {
             Ok(entry) => {
+                // Somebody is about to say how it goes.
+                if self.row.status {
+                    self.state.parsed.put(self.row, &entry, object);
+                }
                 let entry = codec::converted(self.row, entry).await?;
                 Ok(Written::Stored { entry, created: true })
             }
@@ -271,7 +275,7 @@ impl Writer<'_> {
         entry: &Arc<Entry>,
         change: &mut Change<'_>,
     ) -> Result<Written, Failure> {
-        let mut old = codec::parse(self.row, &entry.body);
+        let mut old = self.state.parsed.take(self.row, entry);
         let version = entry.revision.0.to_string();
         metadata(&mut old).insert("resourceVersion".to_owned(), Value::String(version.clone()));
         let mut object = change(Some(&old), &mut self.warnings)?;
@@ -304,6 +308,9 @@ impl Writer<'_> {
         }
         let result = self.update_prepared(key, entry, object, &old, &options, admitted).await;
         undo.finish(self.state, result.is_ok()).await;
+        if matches!(&result, Ok(Written::Stored { entry: stored, .. }) if stored.revision == entry.revision) {
+            self.state.parsed.put(self.row, entry, old);
+        }
         result
     }
 
@@ -350,6 +357,7 @@ impl Writer<'_> {
         let body = codec::encode(self.state, self.row, &object).await?;
         match self.state.storage.update(key.clone(), entry.revision, body, durability).await {
             Ok(entry) => {
+                self.state.parsed.put(self.row, &entry, object);
                 let entry = codec::converted(self.row, entry).await?;
                 Ok(Written::Stored { entry, created: false })
             }
