@@ -25,7 +25,7 @@ impl<B: http_body::Body<Data = Bytes, Error: std::fmt::Display> + Unpin> Lines<B
     /// None: the stream ended. Cancel-safe.
     pub async fn next(&mut self) -> Result<Option<Bytes>, WatchError> {
         loop {
-            if let Some(offset) = self.buffer[self.scanned..].iter().position(|&byte| byte == b'\n') {
+            if let Some(offset) = memchr::memchr(b'\n', &self.buffer[self.scanned..]) {
                 let line = self.buffer.split_to(self.scanned + offset + 1).freeze();
                 self.scanned = 0;
                 return Ok(Some(line));
@@ -38,9 +38,12 @@ impl<B: http_body::Body<Data = Bytes, Error: std::fmt::Display> + Unpin> Lines<B
                 None => return Ok(None),
                 Some(Err(error)) => return Err(WatchError::Body(error.to_string())),
                 Some(Ok(frame)) => {
-                    if let Ok(data) = frame.into_data() {
-                        self.buffer.extend_from_slice(&data);
+                    let Ok(data) = frame.into_data() else { continue };
+                    // Mostly it is one line, and need not be put together.
+                    if self.buffer.is_empty() && memchr::memchr(b'\n', &data).is_some_and(|end| end + 1 == data.len()) {
+                        return Ok(Some(data));
                     }
+                    self.buffer.extend_from_slice(&data);
                 }
             }
         }
@@ -97,16 +100,33 @@ struct VersionedMeta {
 
 impl<O: serde::de::DeserializeOwned> Event<O> {
     pub fn parse(line: &[u8]) -> Result<Self, WatchError> {
+        if let Some((kind, object)) = split(line)
+            && let Ok(event) = Self::of(kind, object)
+        {
+            return Ok(event);
+        }
         let frame: Frame = serde_json::from_slice(line)?;
-        let object = frame.object.get();
-        match frame.kind {
-            "ADDED" | "MODIFIED" => Ok(Self::Applied(serde_json::from_str(object)?)),
-            "DELETED" => Ok(Self::Deleted(serde_json::from_str(object)?)),
-            "BOOKMARK" => Ok(Self::Bookmark(serde_json::from_str::<Versioned>(object)?.metadata.resource_version)),
-            "ERROR" => Err(WatchError::Status(serde_json::from_str(object)?)),
+        Self::of(frame.kind, frame.object.get().as_bytes())
+    }
+
+    fn of(kind: &str, object: &[u8]) -> Result<Self, WatchError> {
+        match kind {
+            "ADDED" | "MODIFIED" => Ok(Self::Applied(serde_json::from_slice(object)?)),
+            "DELETED" => Ok(Self::Deleted(serde_json::from_slice(object)?)),
+            "BOOKMARK" => Ok(Self::Bookmark(serde_json::from_slice::<Versioned>(object)?.metadata.resource_version)),
+            "ERROR" => Err(WatchError::Status(serde_json::from_slice(object)?)),
             other => Err(WatchError::Unknown(other.to_owned())),
         }
     }
+}
+
+/// The two members of a frame as API servers write them, so that the object is read once. None: it is
+/// written in another way.
+fn split(line: &[u8]) -> Option<(&str, &[u8])> {
+    let rest = line.strip_prefix(br#"{"type":""#)?;
+    let (kind, rest) = rest.split_at(memchr::memchr(b'"', rest)?);
+    let object = rest.strip_prefix(br#"","object":"#)?.trim_ascii_end().strip_suffix(b"}")?;
+    Some((std::str::from_utf8(kind).ok()?, object))
 }
 
 #[cfg(test)]
@@ -116,7 +136,7 @@ mod tests {
 
     #[tokio::test]
     async fn lines_are_put_together_from_pieces() {
-        let pieces = ["{\"a\"", ":1}\n{\"b\":2}\n{\"c", "\":3}\n", "half"];
+        let pieces = ["{\"a\"", ":1}\n{\"b\":2}\n{\"c", "\":3}\n", "", "{\"d\":4}\n", "{\"e\":5}\n{\"f\":6}\n", "half"];
         let stream = futures::stream::iter(pieces).map(|piece| {
             Ok::<_, std::convert::Infallible>(http_body::Frame::data(Bytes::from_static(piece.as_bytes())))
         });
@@ -125,13 +145,26 @@ mod tests {
         while let Some(line) = lines.next().await.expect("reads") {
             got.push(String::from_utf8(line.to_vec()).expect("text"));
         }
-        assert_eq!(got, ["{\"a\":1}\n", "{\"b\":2}\n", "{\"c\":3}\n"]);
+        let lines = [("a", 1), ("b", 2), ("c", 3), ("d", 4), ("e", 5), ("f", 6)];
+        assert_eq!(got, lines.map(|(name, number)| format!("{{\"{name}\":{number}}}\n")));
     }
 
     #[test]
     fn events() {
         let parse = |line: &str| Event::<serde_json::Value>::parse(line.as_bytes());
-        assert!(matches!(parse(r#"{"type":"ADDED","object":{"x":1}}"#), Ok(Event::Applied(_))));
+        for applied in [
+            r#"{"type":"ADDED","object":{"x":1}}"#,
+            r#"{"type":"MODIFIED","object":{"x":1}}"#,
+            r#"{"object": {"x": 1}, "type": "ADDED"}"#,
+            r#"{"type":"ADDED","object":{"x":1},"more":{"y":2}}"#,
+        ] {
+            let event = parse(&format!("{applied}\n"));
+            assert!(matches!(event, Ok(Event::Applied(object)) if object == serde_json::json!({"x": 1})), "{applied}");
+        }
+        for broken in [r#"{"type":"ADDED","object":{"x":1}"#, r#"{"type":"ADDED","object":}"#, r#"{"type":"A"#] {
+            assert!(matches!(parse(broken), Err(WatchError::Parse(_))), "{broken}");
+        }
+        assert!(matches!(parse(r#"{"type":"OTHER","object":{}}"#), Err(WatchError::Unknown(kind)) if kind == "OTHER"));
         assert!(matches!(
             parse(r#"{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"7"}}}"#),
             Ok(Event::Bookmark(revision)) if revision == "7"

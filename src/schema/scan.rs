@@ -18,6 +18,8 @@ pub type Scan<T> = Result<T, Syntax>;
 
 pub struct Scanner<'a> {
     bytes: &'a [u8],
+    /// All of it, if it is UTF-8: strings need not be looked at one by one.
+    text: Option<&'a str>,
     at: usize,
     depth: u32,
 }
@@ -35,7 +37,7 @@ pub enum Token {
 
 impl<'a> Scanner<'a> {
     pub fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0, depth: 0 }
+        Self { bytes, text: std::str::from_utf8(bytes).ok(), at: 0, depth: 0 }
     }
 
     fn space(&mut self) {
@@ -122,17 +124,17 @@ impl<'a> Scanner<'a> {
             return Err(Syntax);
         }
         let start = self.at + 1;
-        let mut at = start;
-        loop {
-            match self.bytes.get(at).ok_or(Syntax)? {
-                b'"' => break,
-                b'\\' => return self.escaped(start, at),
-                0..0x20 => return Err(Syntax),
-                _ => at += 1,
-            }
+        let at = plain_end(self.bytes, start);
+        match self.bytes.get(at).ok_or(Syntax)? {
+            b'"' => {}
+            b'\\' => return self.escaped(start, at),
+            _ => return Err(Syntax),
         }
         self.at = at + 1;
-        Ok(String::from_utf8_lossy(&self.bytes[start..at]))
+        Ok(match self.text {
+            Some(text) => text[start..at].into(),
+            None => String::from_utf8_lossy(&self.bytes[start..at]),
+        })
     }
 
     fn escaped(&mut self, start: usize, mut at: usize) -> Scan<Cow<'a, str>> {
@@ -267,12 +269,7 @@ impl<'a> Scanner<'a> {
         self.any(token, &mut Vec::new(), duplicate)
     }
 
-    fn any(
-        &mut self,
-        token: Token,
-        path: &mut Vec<Cow<'a, str>>,
-        duplicate: &mut dyn FnMut(&[Cow<str>]),
-    ) -> Scan<Value> {
+    fn any(&mut self, token: Token, path: &mut Vec<Step<'a>>, duplicate: &mut dyn FnMut(&[Cow<str>])) -> Scan<Value> {
         Ok(match token {
             Token::Null => Value::Null,
             Token::Bool(value) => Value::Bool(value),
@@ -282,7 +279,7 @@ impl<'a> Scanner<'a> {
                 let mut list = Vec::new();
                 while self.element(list.is_empty())? {
                     let token = self.token()?;
-                    path.push(format!("[{}]", list.len()).into());
+                    path.push(Step::Index(list.len()));
                     list.push(self.any(token, path, duplicate)?);
                     path.pop();
                 }
@@ -294,10 +291,10 @@ impl<'a> Scanner<'a> {
                 while let Some(key) = self.key(first)? {
                     first = false;
                     let token = self.token()?;
-                    path.push(key.clone());
+                    path.push(Step::Key(key.clone()));
                     let value = self.any(token, path, duplicate)?;
                     if map.insert(key.into_owned(), value).is_some() {
-                        duplicate(path);
+                        duplicate(&path.iter().map(Step::shown).collect::<Vec<_>>());
                     }
                     path.pop();
                 }
@@ -311,6 +308,42 @@ impl<'a> Scanner<'a> {
         self.space();
         if self.at == self.bytes.len() { Ok(()) } else { Err(Syntax) }
     }
+}
+
+/// A step of the way to a value.
+enum Step<'a> {
+    Key(Cow<'a, str>),
+    Index(usize),
+}
+
+impl Step<'_> {
+    fn shown(&self) -> Cow<'_, str> {
+        match self {
+            Self::Key(key) => key.as_ref().into(),
+            Self::Index(index) => format!("[{index}]").into(),
+        }
+    }
+}
+
+/// Where the first byte is, from `at` on, that is no plain part of a string: a quote, a backslash, a control
+/// character, or the end.
+fn plain_end(bytes: &[u8], mut at: usize) -> usize {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGH: u64 = ONES << 7;
+    let zero = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
+    let equal = |word: u64, byte: u8| zero(word ^ (ONES * u64::from(byte)));
+    let is_less = |word: u64, byte: u8| word.wrapping_sub(ONES * u64::from(byte)) & !word & HIGH;
+    while let Some(word) = bytes.get(at..).and_then(|rest| rest.first_chunk()) {
+        // The lowest byte is the first; what it borrows from those above it comes after it.
+        let word = u64::from_le_bytes(*word);
+        let found = equal(word, b'"') | equal(word, b'\\') | is_less(word, 0x20);
+        if found != 0 {
+            return at + found.trailing_zeros() as usize / 8;
+        }
+        at += 8;
+    }
+    let is_plain = |byte: &u8| !matches!(byte, b'"' | b'\\' | 0..0x20);
+    at + bytes.get(at..).unwrap_or_default().iter().take_while(|byte| is_plain(byte)).count()
 }
 
 /// Whole numbers stay whole; others are floating point.
@@ -517,6 +550,7 @@ fn quote(byte: u8) -> String {
 mod tests {
     use super::*;
     use expect_test::{Expect, expect};
+    use serde_json::json;
 
     fn check(texts: &[&str], expect: Expect) {
         let lines: Vec<String> = texts
@@ -528,6 +562,31 @@ mod tests {
             })
             .collect();
         expect.assert_eq(&lines.concat());
+    }
+
+    #[test]
+    fn strings_end_where_they_end() {
+        for length in 0..20 {
+            for end in 0..=u8::MAX {
+                let mut text = vec![b'x'; length];
+                // Neighbours of what ends a string, which a borrow must not make one.
+                text.extend([end, b'#', b'!', 0x80, b']', b'[', 0x20, 0xff, end]);
+                let plain = |byte: &u8| *byte != b'"' && *byte != b'\\' && *byte >= 0x20;
+                let wanted = text.iter().position(|byte| !plain(byte)).unwrap_or(text.len());
+                assert_eq!(plain_end(&text, 0), wanted, "{length} and {end}");
+                assert_eq!(plain_end(&text, text.len() + 1), text.len() + 1);
+            }
+        }
+    }
+
+    #[test]
+    fn texts_that_are_not_utf8_are_mended_as_go_does() {
+        for (text, value) in [
+            (b"[\"a\xffb\",\"\xc3\xa9\"]".as_slice(), json!(["a\u{fffd}b", "\u{e9}"])),
+            (b"[\"\xc3\xa9\\n\"]", json!(["\u{e9}\n"])),
+        ] {
+            assert_eq!(parse(text), Ok(value));
+        }
     }
 
     #[test]
