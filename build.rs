@@ -138,15 +138,16 @@ fn as_documentation(description: &str) -> String {
     for line in description.lines() {
         let line = line.trim_end();
         if line.is_empty() {
-            text.truncate(text.trim_end_matches(' ').len());
-            text.push_str("\\n\\n");
+            text.pop();
+            text.push_str("\n\n");
         } else if line.starts_with([' ', '\t']) {
-            text.truncate(text.trim_end_matches(' ').len());
-            text.push_str(&format!("\\n{line}\\n"));
+            // Its own line: in the place of the blank or the end of the line before.
+            text.pop();
+            text.push_str(&format!("\n{line}\n"));
         } else {
             text.push_str(line);
             text.push(' ');
         }
     }
-    text.trim_end().to_owned()
+    text.trim_end().replace('\n', "\\n")
 }

@@ -29,6 +29,10 @@ const RBAC: &str = include_str!("bootstrap/rbac.jsonl");
 /// Flow schemas, priority levels and the local APIServices: `collection` and `object`.
 const OBJECTS: &str = include_str!("bootstrap/objects.jsonl");
 
+const FLOW_CONTROL: &str = "/apis/flowcontrol.apiserver.k8s.io/";
+/// Whose its objects are, as in Kubernetes.
+const FLOW_CONTROL_MANAGER: &str = "?fieldManager=api-priority-and-fairness-config-producer-v1";
+
 const NAMESPACES: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
 
 /// Writes under way at once: they share commits.
@@ -244,6 +248,7 @@ where
         let mut request = Request::builder()
             .method(method.clone())
             .uri(path)
+            .header("user-agent", "kube-apiserver")
             .header("content-type", "application/json")
             .body(body.map_or_else(Body::empty, |body| Body::from(body.to_string())))?;
         request.extensions_mut().insert(UserInfo::new("system:apiserver", &[SYSTEM_MASTERS]));
@@ -298,7 +303,8 @@ where
                 (Method::POST, collection.to_owned(), object)
             }
         };
-        let (code, reply) = self.call(method.clone(), &path, Some(body)).await?;
+        let manager = if path.starts_with(FLOW_CONTROL) { FLOW_CONTROL_MANAGER } else { "" };
+        let (code, reply) = self.call(method.clone(), &format!("{path}{manager}"), Some(body)).await?;
         // Another server of the cluster may be doing the same.
         if code.is_success() || code == StatusCode::CONFLICT {
             Ok(())

@@ -192,6 +192,12 @@ pub fn routed(headers: &HeaderMap) -> Result<(), Status> {
     routed_in(headers, &ACCEPTED.map(|(kind, subtype, _)| (kind, subtype)))
 }
 
+/// As [`routed`], where what changes can be told, too.
+pub fn routed_list(headers: &HeaderMap) -> Result<(), Status> {
+    let streams = [("application", "json;stream=watch"), ("application", "vnd.kubernetes.protobuf;stream=watch")];
+    routed_in(headers, &[&ACCEPTED.map(|(kind, subtype, _)| (kind, subtype))[..], &streams].concat())
+}
+
 /// As [`routed`], where there is JSON only.
 pub fn routed_json(headers: &HeaderMap) -> Result<(), Status> {
     routed_in(headers, &[("application", "json")])

@@ -75,6 +75,14 @@ pub fn parse_version(text: &str) -> Result<AtVersion, Status> {
     }
 }
 
+/// As [`parse_version`], where Kubernetes's cache looks at it first: an error of its own.
+pub fn cached_version(text: &str) -> Result<AtVersion, Status> {
+    parse_version(text).map_err(|status| {
+        let message = status.message.trim_start_matches("invalid resource version: ");
+        Status::failure(500, "", message)
+    })
+}
+
 /// `ListOptions` of list, watch and deletecollection.
 #[derive(Clone, Debug)]
 pub struct ListOptions {
@@ -103,7 +111,7 @@ impl ListOptions {
         let labels = labels.map_err(Status::bad_request)?;
         let fields = fields.map_err(Status::bad_request)?;
         let errors = if watch {
-            check_watch(matching, send_initial_events, &continue_token)
+            check_watch(version, matching, send_initial_events, &continue_token)
         } else {
             check_list(version, matching, send_initial_events, &continue_token)
         };
@@ -112,7 +120,7 @@ impl ListOptions {
             Token::decode(&continue_token)?;
             return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
         }
-        let at = parse_version(version)?;
+        let at = if watch { cached_version(version)? } else { parse_version(version)? };
         Ok(Self {
             labels,
             fields,
@@ -160,7 +168,7 @@ fn check_list(version: &str, matching: &str, send_initial_events: Option<bool>, 
     errors
 }
 
-fn check_watch(matching: &str, send_initial_events: Option<bool>, continue_token: &str) -> ErrorList {
+fn check_watch(version: &str, matching: &str, send_initial_events: Option<bool>, continue_token: &str) -> ErrorList {
     let path = Path::new("resourceVersionMatch");
     let mut errors = ErrorList::new();
     if send_initial_events.is_some() && matching != "NotOlderThan" {
@@ -175,9 +183,11 @@ fn check_watch(matching: &str, send_initial_events: Option<bool>, continue_token
         if matching != "NotOlderThan" {
             errors.push(FieldError::not_supported(&path, matching, &["NotOlderThan"]));
         }
-        if !continue_token.is_empty() {
-            errors.push(FieldError::forbidden(&path, "resourceVersionMatch is forbidden when continue is provided"));
-        }
+    }
+    // A watch from anywhere is one with the initial events, that are not older than what there is.
+    let initial = send_initial_events.is_none() && matches!(version, "" | "0");
+    if (!matching.is_empty() || initial) && !continue_token.is_empty() {
+        errors.push(FieldError::forbidden(&path, "resourceVersionMatch is forbidden when continue is provided"));
     }
     errors
 }

@@ -1,7 +1,9 @@
 //! `meta.k8s.io` Tables: what `kubectl get` shows, made by the row's columns and cells.
 
-use super::negotiate::Output;
+use super::negotiate::{Output, Transform};
 use super::renderings::Renderings;
+use super::request::Query;
+use crate::api::Status;
 use crate::resources::cells::Clock;
 use crate::resources::pipeline::metadata_str;
 use crate::resources::{Column, Row};
@@ -19,11 +21,19 @@ pub enum Include {
 }
 
 impl Include {
-    pub fn parse(text: Option<&str>) -> Self {
-        match text {
-            Some("None") => Self::None,
-            Some("Object") => Self::Object,
-            _ => Self::Metadata,
+    /// Of a reply: only a Table has rows that objects go along with.
+    pub fn of(output: Output, query: &Query) -> Result<Self, Status> {
+        if output.transform != Transform::Table {
+            return Ok(Self::default());
+        }
+        match query.get("includeObject").unwrap_or_default() {
+            "None" => Ok(Self::None),
+            "Object" => Ok(Self::Object),
+            "" | "Metadata" => Ok(Self::Metadata),
+            text => Err(Status::bad_request(format!(
+                "Unable to convert to Table as requested: includeObject: Invalid value: {}: must be 'Metadata', 'Object', 'None', or empty",
+                crate::api::field::go_quote(text)
+            ))),
         }
     }
 }

@@ -80,6 +80,8 @@ pub mod kinds {
     pub const LIMIT_RANGES: Kind = Kind::namespaced("", "v1", "LimitRange", "limitranges");
     pub const NAMESPACES: Kind = Kind::cluster("", "v1", "Namespace", "namespaces");
     pub const NODES: Kind = Kind::cluster("", "v1", "Node", "nodes");
+    pub const VOLUME_ATTRIBUTES_CLASSES: Kind =
+        Kind::cluster("storage.k8s.io", "v1", "VolumeAttributesClass", "volumeattributesclasses");
     pub const PERSISTENT_VOLUMES: Kind = Kind::cluster("", "v1", "PersistentVolume", "persistentvolumes");
     pub const PERSISTENT_VOLUME_CLAIMS: Kind =
         Kind::namespaced("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims");

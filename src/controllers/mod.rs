@@ -44,6 +44,7 @@ mod taint_eviction;
 mod template_hash;
 mod token_cleaner;
 mod ttl_after_finished;
+mod vac_protection;
 
 pub use context::{Config, Context, NodeLifecycle, Running, SignRequest, Signer};
 
@@ -88,6 +89,7 @@ pub const CONTROLLERS: &[Row] = &[
     Row { name: "serviceaccount-controller", start: service_account::start },
     Row { name: "persistentvolumeclaim-protection-controller", start: pvc_protection::start },
     Row { name: "persistentvolume-protection-controller", start: pv_protection::start },
+    Row { name: "volumeattributesclass-protection-controller", start: vac_protection::start },
     Row { name: "root-ca-certificate-publisher-controller", start: root_ca::start },
     Row { name: "validatingadmissionpolicy-status-controller", start: policy_type_check::start },
 ];

@@ -32,6 +32,8 @@ mod tests {
         // Lines of the API's text run on, paragraphs stay.
         let age = description("*", "Age");
         assert!(age.contains("this object was created. It is not") && age.contains("in UTC.\n\nPopulated"), "{age}");
+        // Lines that are set in are lines of their own, without a paragraph between them.
+        assert!(description("csidrivers", "TokenRequests").contains("{\n  \"<audience>\": {\n    \"token\""));
         assert!(description("certificatesigningrequests", "SignerName").contains("defaulted:\n 1. If"));
     }
 

@@ -259,6 +259,11 @@ pub trait Strategy: Send + Sync + 'static {
         named(names::dns_subdomain, name, prefix)
     }
 
+    /// As [`Strategy::validate_name`], of a kind whose name is made of its fields.
+    fn validate_name_of(&self, _object: &Value, name: &str, prefix: bool) -> Messages {
+        self.validate_name(name, prefix)
+    }
+
     /// The kind looks at its metadata itself, as most do. False: nothing but what is asked of all metadata
     /// is asked of it, once all else is right.
     fn validates_metadata(&self) -> bool {

@@ -70,6 +70,9 @@ async fn forms_of_requests_and_replies() {
     let api = Api::new().await;
     let none = api.get_as(CONFIG_MAPS, "application/*").await;
     let told = "406: Not Acceptable\n\nAvailable representations: application/json, application/yaml, application/vnd.kubernetes.protobuf";
+    let streams = "application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch";
+    assert_eq!(none.refused(), (406, format!("{told}, {streams}")));
+    let none = api.get_as(&format!("{CONFIG_MAPS}/none"), "application/*").await;
     assert_eq!(none.refused(), (406, told.to_owned()));
     let missing = api.get_as(&format!("{CONFIG_MAPS}/none"), "application/yaml").await;
     assert_eq!(
@@ -121,6 +124,34 @@ async fn parameters_of_lists_and_reads() {
     assert_eq!(api.get("/apis/batch/v1/jobs?fieldSelector=spec.foo%3Dx").await.refused(), (400, told));
     let told = "resourceVersion: Invalid value: \"x\": strconv.ParseUint: parsing \"x\": invalid syntax".to_owned();
     assert_eq!(api.get(&format!("{CONFIG_MAPS}/a?resourceVersion=x")).await.refused(), (500, told));
+    // What is in no cache is looked at by the store.
+    let told = "invalid resource version: resourceVersion: Invalid value: \"x\": strconv.ParseUint: parsing \"x\": invalid syntax";
+    let event = api.get("/api/v1/namespaces/default/events/a?resourceVersion=x").await;
+    assert_eq!(event.refused(), (400, told.to_owned()));
+    let list = api.get(&format!("{CONFIG_MAPS}?resourceVersion=x")).await;
+    assert_eq!(list.refused(), (400, told.to_owned()));
+    let watch = api.get(&format!("{CONFIG_MAPS}?watch=true&resourceVersion=x")).await;
+    let told = told.strip_prefix("invalid resource version: ").expect("a prefix");
+    assert_eq!(watch.refused(), (500, told.to_owned()));
+    let told = "ListOptions.meta.k8s.io \"\" is invalid: resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden when continue is provided";
+    let watch = api.get(&format!("{CONFIG_MAPS}?watch=true&continue=x&timeoutSeconds=1")).await;
+    assert_eq!(watch.refused(), (422, told.to_owned()));
+    let table = "application/json;as=Table;v=v1;g=meta.k8s.io";
+    let told = "Unable to convert to Table as requested: includeObject: Invalid value: \"x\": must be 'Metadata', 'Object', 'None', or empty";
+    for path in ["/a?", "?", "?watch=true&timeoutSeconds=1&"] {
+        let answer = api.get_as(&format!("{CONFIG_MAPS}{path}includeObject=x"), table).await;
+        assert_eq!(answer.refused(), (400, told.to_owned()), "{path}");
+    }
+    // Only a kind without columns of its own has no rows at all.
+    let rows = async |path: &str| api.get_as(path, table).await.ok()["rows"].clone();
+    assert_eq!(rows(&format!("{CONFIG_MAPS}?labelSelector=none")).await, json!([]));
+    assert_eq!(rows("/api/v1/limitranges").await, Value::Null);
+    let (code, told) = api.get_as(CONFIG_MAPS, "text/html").await.refused();
+    assert_eq!(code, 406);
+    assert!(
+        told.ends_with("protobuf, application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch"),
+        "{told}"
+    );
     let object = json!({"metadata": {"name": "a", "resourceVersion": "x"}});
     let told = "strconv.ParseUint: parsing \"x\": invalid syntax".to_owned();
     assert_eq!(api.put(&format!("{CONFIG_MAPS}/a"), &object).await.refused(), (500, told));
@@ -305,4 +336,56 @@ async fn applies_of_custom_resources_keep_nulls_and_what_is_empty() {
     let entries = turned["metadata"].list_at("managedFields").iter();
     let applied = entries.filter(|entry| entry["manager"] == "m").next().expect("an entry");
     assert_eq!(applied["fieldsV1"]["f:spec"].get("f:free"), None, "{applied}");
+}
+
+#[tokio::test]
+async fn writes_that_make_what_is_not_there() {
+    let api = Api::new().await;
+    let limits = "/api/v1/namespaces/default/limitranges/l";
+    // A patch has nothing to change; a whole object is taken.
+    api.merge(limits, json!({})).await.is(404);
+    api.put(limits, &json!({"metadata": {"name": "l"}})).await.is(201);
+    api.put("/apis/node.k8s.io/v1/runtimeclasses/r", &json!({"metadata": {"name": "r"}, "handler": "h"})).await.is(201);
+    // What is wrong with the object is said before that it is not there.
+    let binding = json!({"metadata": {"name": "b", "resourceVersion": "5"}});
+    let (code, told) = api.put("/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/b", &binding).await.refused();
+    assert_eq!(code, 422, "{told}");
+}
+
+#[tokio::test]
+async fn warnings_are_told_with_refusals_and_deprecations_with_what_gets_there() {
+    let api = Api::new().await;
+    let unknown = "299 - \"unknown field \\\"spec\\\"\"";
+    for path in ["bindings", "pods/x/eviction"] {
+        let answer = api
+            .post(&format!("/api/v1/namespaces/default/{path}"), json!({"metadata": {"name": "x"}, "spec": 1}))
+            .await;
+        assert!(!answer.status.is_success(), "{path}");
+        assert_eq!(answer.headers["warning"], unknown, "{path}: {}", answer.text);
+    }
+    let endpoints = "/api/v1/namespaces/default/endpoints";
+    assert!(api.get(&format!("{endpoints}/none")).await.headers.contains_key("warning"));
+    for answer in [api.put(endpoints, &json!({})).await, api.get_as(endpoints, "text/html").await] {
+        assert!(!answer.headers.contains_key("warning"), "{}", answer.text);
+    }
+}
+
+#[tokio::test]
+async fn names_that_are_made_of_fields_are_wrong_where_names_are() {
+    let api = Api::new().await;
+    let fields = async |path: &str, object: Value| {
+        let status: Value = serde_json::from_str(&api.post(path, object).await.text).expect("a status");
+        let causes = status["details"]["causes"].as_array().expect("causes").clone();
+        causes.iter().map(|cause| cause["field"].as_str().expect("a field").to_owned()).collect::<Vec<_>>()
+    };
+    let metadata = json!({"name": "x", "generateName": "B_", "labels": {"a b": "c"}});
+    let service =
+        fields("/apis/apiregistration.k8s.io/v1/apiservices", json!({"metadata": metadata, "spec": {}})).await;
+    assert_eq!(service[..3], ["metadata.generateName", "metadata.name", "metadata.labels"], "{service:?}");
+    let definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    let definition = fields(definitions, json!({"metadata": metadata, "spec": {}})).await;
+    let names = ["metadata.generateName", "metadata.generateName", "metadata.name", "metadata.labels"];
+    assert_eq!(definition[..4], names, "{definition:?}");
+    let class = fields("/apis/resource.k8s.io/v1/deviceclasses", json!({"metadata": metadata, "spec": {}})).await;
+    assert_eq!(class, ["metadata.labels"]);
 }

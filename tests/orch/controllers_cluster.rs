@@ -584,6 +584,55 @@ async fn a_volume_is_protected_while_it_is_bound() {
 }
 
 #[tokio::test]
+async fn a_class_of_attributes_is_protected_while_a_volume_or_a_claim_names_it() {
+    let cluster = TestCluster::start().await;
+    let class = |name: &str| json!({ "metadata": { "name": name }, "driverName": "d", "parameters": { "a": "b" } });
+    cluster.create(&kinds::VOLUME_ATTRIBUTES_CLASSES, "", class("unused")).await;
+    cluster.create(&kinds::VOLUME_ATTRIBUTES_CLASSES, "", class("used")).await;
+    let made = cluster.find(&kinds::VOLUME_ATTRIBUTES_CLASSES, "", "used").await.expect("it was made");
+    assert_eq!(made["metadata"]["finalizers"], json!(["kubernetes.io/vac-protection"]));
+    let volume = json!({
+        "metadata": { "name": "v" },
+        "spec": { "capacity": { "storage": "1Gi" }, "accessModes": ["ReadWriteOnce"], "volumeAttributesClassName": "used",
+            "csi": { "driver": "d", "volumeHandle": "h" } },
+    });
+    cluster.create(&kinds::PERSISTENT_VOLUMES, "", volume).await;
+    let claim = json!({
+        "metadata": { "name": "c" },
+        "spec": { "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "1Gi" } },
+            "volumeAttributesClassName": "used" },
+    });
+    cluster.create(&kinds::PERSISTENT_VOLUME_CLAIMS, "default", claim).await;
+    for name in ["unused", "used"] {
+        cluster.delete(&kinds::VOLUME_ATTRIBUTES_CLASSES, "", name, DeleteOptions::default()).await;
+    }
+    cluster.until_gone(&kinds::VOLUME_ATTRIBUTES_CLASSES, "", "unused").await;
+    cluster.delete(&kinds::PERSISTENT_VOLUMES, "", "v", DeleteOptions::default()).await;
+    cluster.until_gone(&kinds::PERSISTENT_VOLUMES, "", "v").await;
+    cluster.settle().await;
+    assert!(cluster.find(&kinds::VOLUME_ATTRIBUTES_CLASSES, "", "used").await.is_some(), "a claim names it");
+    cluster.delete(&kinds::PERSISTENT_VOLUME_CLAIMS, "default", "c", DeleteOptions::default()).await;
+    cluster.until_gone(&kinds::VOLUME_ATTRIBUTES_CLASSES, "", "used").await;
+}
+
+#[tokio::test]
+async fn default_objects_are_those_of_the_api_server() {
+    let cluster = TestCluster::start().await;
+    for (kind, name, manager) in [
+        (&kinds::NAMESPACES, "kube-public", "kube-apiserver"),
+        (&FLOW_SCHEMAS, "probes", "api-priority-and-fairness-config-producer-v1"),
+    ] {
+        let object = cluster.find(kind, "", name).await.expect(name);
+        let managers = object["metadata"]["managedFields"].as_array().expect("managers").clone();
+        assert!(managers.iter().any(|entry| entry["manager"] == manager), "{name}: {managers:?}");
+        assert!(managers.iter().all(|entry| entry["manager"] != "unknown"), "{name}: {managers:?}");
+    }
+}
+
+const FLOW_SCHEMAS: orch::client::Kind =
+    orch::client::Kind::cluster("flowcontrol.apiserver.k8s.io", "v1", "FlowSchema", "flowschemas");
+
+#[tokio::test]
 async fn bootstrap_tokens_go_when_they_expire() {
     let cluster = TestCluster::start().await;
     let token = |id: &str, kind: &str, expires: Option<jiff::Timestamp>| {

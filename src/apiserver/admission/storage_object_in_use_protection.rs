@@ -1,18 +1,21 @@
-//! StorageObjectInUseProtection: volumes and claims that are in use wait with their deletion; a
-//! controller takes the finalizer when they no longer are.
+//! StorageObjectInUseProtection: volumes, claims and classes of attributes that are in use wait with their
+//! deletion; a controller takes the finalizer when they no longer are.
 
 use super::{Attributes, Operation, Plugin, list_mut};
 use crate::api::{GroupVersionResource, Status};
 use async_trait::async_trait;
 use serde_json::Value;
 
-/// Which finalizer which resource gets.
-const FINALIZERS: &[(&str, &str)] =
-    &[("persistentvolumeclaims", "kubernetes.io/pvc-protection"), ("persistentvolumes", "kubernetes.io/pv-protection")];
+/// Which finalizer which resource of which group gets.
+const FINALIZERS: &[(&str, &str, &str)] = &[
+    ("", "persistentvolumeclaims", "kubernetes.io/pvc-protection"),
+    ("", "persistentvolumes", "kubernetes.io/pv-protection"),
+    ("storage.k8s.io", "volumeattributesclasses", "kubernetes.io/vac-protection"),
+];
 
 fn finalizer(resource: &GroupVersionResource) -> Option<&'static str> {
-    let row = FINALIZERS.iter().find(|(plural, _)| super::is_core(resource, plural));
-    row.map(|(_, finalizer)| *finalizer)
+    let row = FINALIZERS.iter().find(|(group, plural, _)| resource.group == *group && resource.resource == *plural);
+    row.map(|(_, _, finalizer)| *finalizer)
 }
 
 pub struct StorageObjectInUseProtection;

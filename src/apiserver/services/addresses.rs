@@ -145,7 +145,7 @@ async fn claim(state: &Arc<State>, ip: Ipv4Addr, namespace: &str, name: &str, dr
                 "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io",
             },
         },
-        "spec": { "parentRef": { "group": "", "resource": "services", "namespace": namespace, "name": name } },
+        "spec": { "parentRef": { "resource": "services", "namespace": namespace, "name": name } },
     });
     let user = UserInfo::new("system:apiserver", &["system:masters"]);
     let context = Context { user: &user, namespace: "", dry_run: false, now: Timestamp::now() };

@@ -1,11 +1,11 @@
 //! `pods/binding` and `bindings`: a pod gets its node.
 
-use super::{Handler, bare_error, created};
+use super::{Handler, answer, bare_error, created};
 use crate::api::{FieldError, GroupResource, GroupVersionKind, Path, Status, time};
 use crate::apiserver::admission::{Attributes, Operation};
 use crate::apiserver::codec;
 use crate::apiserver::options::WriteKind;
-use crate::apiserver::respond::{self, Reply};
+use crate::apiserver::respond::Reply;
 use crate::apiserver::state::{State, storage_status};
 use crate::apiserver::verbs::Call;
 use crate::apiserver::verbs::write::check_namespace;
@@ -25,38 +25,40 @@ impl Handler for Binding {
         let (state, info, row, user) = (call.state, call.info, call.row, call.user);
         let kind = GroupVersionKind::new("", "v1", "Binding");
         let mut posted = call.posted(&kind).await?;
-        let mut binding = posted.object;
-        let Some(pods) = state.registry.row("", "v1", "pods") else {
-            return Err(Status::internal("pods are not served"));
-        };
-        check_namespace(&pods, &mut binding, &info.namespace)?;
-        let name = metadata_str(&binding, "name").to_owned();
-        if info.subresource == "binding" && name != info.name {
-            return Err(Status::bad_request("name in URL does not match name in Binding object"));
+        let mut binding = std::mem::take(&mut posted.object);
+        let bound: Result<Reply, Status> = async {
+            let Some(pods) = state.registry.row("", "v1", "pods") else {
+                return Err(Status::internal("pods are not served"));
+            };
+            check_namespace(&pods, &mut binding, &info.namespace)?;
+            let name = metadata_str(&binding, "name").to_owned();
+            if info.subresource == "binding" && name != info.name {
+                return Err(Status::bad_request("name in URL does not match name in Binding object"));
+            }
+            validate(&binding)?;
+            let options = posted.options.to_value(WriteKind::Create);
+            let mut attributes = Attributes {
+                user,
+                operation: Operation::Create,
+                kind: &kind,
+                resource: &row.gvr,
+                subresource: &info.subresource,
+                namespace: &info.namespace,
+                name: &name,
+                object: Some(&mut binding),
+                old_object: None,
+                options: &options,
+                dry_run: posted.options.dry_run,
+                warnings: &mut posted.warnings,
+                reinvocation: Default::default(),
+            };
+            state.admit(&mut attributes).await?;
+            state.validate(&mut attributes).await?;
+            assign(state, &pods, &info.namespace, &name, &binding, posted.options.dry_run).await?;
+            Ok(created())
         }
-        validate(&binding)?;
-        let options = posted.options.to_value(WriteKind::Create);
-        let mut attributes = Attributes {
-            user,
-            operation: Operation::Create,
-            kind: &kind,
-            resource: &row.gvr,
-            subresource: &info.subresource,
-            namespace: &info.namespace,
-            name: &name,
-            object: Some(&mut binding),
-            old_object: None,
-            options: &options,
-            dry_run: posted.options.dry_run,
-            warnings: &mut posted.warnings,
-            reinvocation: Default::default(),
-        };
-        state.admit(&mut attributes).await?;
-        state.validate(&mut attributes).await?;
-        assign(state, &pods, &info.namespace, &name, &binding, posted.options.dry_run).await?;
-        let mut reply = created();
-        respond::warn(&mut reply, &posted.warnings);
-        Ok(reply)
+        .await;
+        answer(posted.output, &posted.warnings, bound)
     }
 }
 

@@ -1,13 +1,13 @@
 //! `pods/eviction`: a deletion that disruption budgets may refuse.
 
-use super::{Handler, created, is_dry_run};
+use super::{Handler, answer, created, is_dry_run};
 use crate::api::selector::LabelSelector;
 use crate::api::status::StatusCause;
 use crate::api::{GroupResource, GroupVersionKind, Status, UserInfo, time};
 use crate::apiserver::admission::{Attributes, Operation};
 use crate::apiserver::codec;
 use crate::apiserver::options::{self, WriteKind};
-use crate::apiserver::respond::{self, Reply};
+use crate::apiserver::respond::Reply;
 use crate::apiserver::state::{State, storage_status};
 use crate::apiserver::verbs::Call;
 use crate::apiserver::verbs::delete::Deleter;
@@ -39,50 +39,52 @@ impl Handler for Eviction {
         let (state, info, query, pods, user) = (call.state, call.info, call.query, call.row.clone(), call.user);
         let kind = GroupVersionKind::new("policy", "v1", "Eviction");
         let mut posted = call.posted(&kind).await?;
-        let mut eviction = posted.object;
-        if metadata_str(&eviction, "name") != info.name {
-            return Err(Status::bad_request("name in URL does not match name in Eviction object"));
+        let mut eviction = std::mem::take(&mut posted.object);
+        let evicted: Result<Reply, Status> = async {
+            if metadata_str(&eviction, "name") != info.name {
+                return Err(Status::bad_request("name in URL does not match name in Eviction object"));
+            }
+            crate::apiserver::verbs::write::check_namespace(&pods, &mut eviction, &info.namespace)?;
+            let inner = eviction["deleteOptions"].clone();
+            let dry_run = posted.options.dry_run || is_dry_run(&inner);
+            let given = (!inner.is_null()).then_some(inner);
+            // Any body but an empty one: the options are inside.
+            let body = if given.is_some() { Bytes::from_static(b"{}") } else { Bytes::new() };
+            let mut delete = match given {
+                Some(inner) => options::delete_options(query, &body, Some(inner))?,
+                None => DeleteOptions::default(),
+            };
+            if dry_run {
+                delete.dry_run = vec!["All".to_owned()];
+            }
+            let key = State::key(&pods, &info.namespace, &info.name);
+            if state.storage.get(&key).is_none() {
+                return Err(Status::not_found(&pods.group_resource, &info.name));
+            }
+            let options = posted.options.to_value(WriteKind::Create);
+            let mut attributes = Attributes {
+                user,
+                operation: Operation::Create,
+                kind: &kind,
+                resource: &pods.gvr,
+                subresource: "eviction",
+                namespace: &info.namespace,
+                name: &info.name,
+                object: Some(&mut eviction),
+                old_object: None,
+                options: &options,
+                dry_run,
+                warnings: &mut posted.warnings,
+                reinvocation: Default::default(),
+            };
+            state.admit(&mut attributes).await?;
+            state.validate(&mut attributes).await?;
+            let evictor = Evictor { state, pods: &pods, user, namespace: &info.namespace, name: &info.name, dry_run };
+            evictor.evict(delete).await?;
+            Ok(created())
         }
-        crate::apiserver::verbs::write::check_namespace(&pods, &mut eviction, &info.namespace)?;
-        let inner = eviction["deleteOptions"].clone();
-        let dry_run = posted.options.dry_run || is_dry_run(&inner);
-        let given = (!inner.is_null()).then_some(inner);
-        // Any body but an empty one: the options are inside.
-        let body = if given.is_some() { Bytes::from_static(b"{}") } else { Bytes::new() };
-        let mut delete = match given {
-            Some(inner) => options::delete_options(query, &body, Some(inner))?,
-            None => DeleteOptions::default(),
-        };
-        if dry_run {
-            delete.dry_run = vec!["All".to_owned()];
-        }
-        let key = State::key(&pods, &info.namespace, &info.name);
-        if state.storage.get(&key).is_none() {
-            return Err(Status::not_found(&pods.group_resource, &info.name));
-        }
-        let options = posted.options.to_value(WriteKind::Create);
-        let mut attributes = Attributes {
-            user,
-            operation: Operation::Create,
-            kind: &kind,
-            resource: &pods.gvr,
-            subresource: "eviction",
-            namespace: &info.namespace,
-            name: &info.name,
-            object: Some(&mut eviction),
-            old_object: None,
-            options: &options,
-            dry_run,
-            warnings: &mut posted.warnings,
-            reinvocation: Default::default(),
-        };
-        state.admit(&mut attributes).await?;
-        state.validate(&mut attributes).await?;
-        let evictor = Evictor { state, pods: &pods, user, namespace: &info.namespace, name: &info.name, dry_run };
-        evictor.evict(delete).await?;
-        let mut reply = created();
-        respond::warn(&mut reply, &posted.warnings);
-        Ok(reply)
+        .await;
+        answer(posted.output, &posted.warnings, evicted)
     }
 }
 

@@ -75,6 +75,17 @@ impl Call<'_> {
     }
 }
 
+/// What comes of an object that was read with warnings: they are told also where it is refused.
+pub fn answer(output: Output, warnings: &[String], result: Result<Reply, Status>) -> Result<Reply, Status> {
+    let mut reply = match result {
+        Err(status) if warnings.is_empty() => return Err(status),
+        Err(status) => respond::status_in(&status, output),
+        Ok(reply) => reply,
+    };
+    respond::warn(&mut reply, warnings);
+    Ok(reply)
+}
+
 /// The schema of a built-in kind.
 pub fn schema_of(kind: &GroupVersionKind) -> Result<schema::Schema, Status> {
     schema::builtin_schema(kind).ok_or_else(|| Status::internal(format!("{kind} has no schema")))

@@ -1,12 +1,12 @@
 //! `serviceaccounts/token`: a token for a service account, bound to what the request names.
 
-use super::{Handler, object};
+use super::{Handler, answer};
 use crate::api::field::go_quote;
 use crate::api::{ErrorList, FieldError, GroupResource, GroupVersionKind, Path, Status, time};
 use crate::apiserver::admission::{Attributes, Operation};
 use crate::apiserver::authn::service_account::{Bound, Kubernetes, Reference, Tokens};
 use crate::apiserver::options::WriteKind;
-use crate::apiserver::respond::Reply;
+use crate::apiserver::respond::{self, Reply};
 use crate::apiserver::verbs::Call;
 use crate::storage::{Key, Storage};
 use async_trait::async_trait;
@@ -40,79 +40,87 @@ impl Handler for TokenRequest {
         let kind = call.kind();
         let mut posted = call.posted(&kind).await?;
         let mut request = std::mem::take(&mut posted.object);
-        let spec = &mut request["spec"];
-        if spec["expirationSeconds"].is_null() {
-            spec["expirationSeconds"] = DEFAULT_SECONDS.into();
-        }
-        let named = request["metadata"]["name"].as_str().unwrap_or_default();
-        if !named.is_empty() && named != info.name {
-            return Err(Status::bad_request(format!(
-                "the name of the object ({named}) does not match the name on the URL ({})",
-                info.name
-            )));
-        }
-        let options = posted.options.to_value(WriteKind::Create);
-        let mut attributes = Attributes {
-            user,
-            operation: Operation::Create,
-            kind: &kind,
-            resource: &row.gvr,
-            subresource: "token",
-            namespace: &info.namespace,
-            name: &info.name,
-            object: Some(&mut request),
-            old_object: None,
-            options: &options,
-            dry_run: posted.options.dry_run,
-            warnings: &mut posted.warnings,
-            reinvocation: Default::default(),
-        };
-        state.admit(&mut attributes).await?;
-        state.validate(&mut attributes).await?;
+        let issued: Result<Reply, Status> = async {
+            let spec = &mut request["spec"];
+            if spec["expirationSeconds"].is_null() {
+                spec["expirationSeconds"] = DEFAULT_SECONDS.into();
+            }
+            let named = request["metadata"]["name"].as_str().unwrap_or_default();
+            if !named.is_empty() && named != info.name {
+                return Err(Status::bad_request(format!(
+                    "the name of the object ({named}) does not match the name on the URL ({})",
+                    info.name
+                )));
+            }
+            let options = posted.options.to_value(WriteKind::Create);
+            let mut attributes = Attributes {
+                user,
+                operation: Operation::Create,
+                kind: &kind,
+                resource: &row.gvr,
+                subresource: "token",
+                namespace: &info.namespace,
+                name: &info.name,
+                object: Some(&mut request),
+                old_object: None,
+                options: &options,
+                dry_run: posted.options.dry_run,
+                warnings: &mut posted.warnings,
+                reinvocation: Default::default(),
+            };
+            state.admit(&mut attributes).await?;
+            state.validate(&mut attributes).await?;
 
-        let place = Place { storage: &*state.storage, namespace: &info.namespace };
-        let account = place.get("serviceaccounts", &info.name)?;
-        if request["spec"]["audiences"].as_array().is_none_or(Vec::is_empty) {
-            request["spec"]["audiences"] = json!(self.tokens.audiences());
+            let place = Place { storage: &*state.storage, namespace: &info.namespace };
+            let account = place.get("serviceaccounts", &info.name)?;
+            if request["spec"]["audiences"].as_array().is_none_or(Vec::is_empty) {
+                request["spec"]["audiences"] = json!(self.tokens.audiences());
+            }
+            let errors = validate(&request["spec"]);
+            if !errors.is_empty() {
+                return Err(Status::invalid(&kind, "", &errors));
+            }
+            let seconds = request["spec"]["expirationSeconds"].as_i64().unwrap_or(DEFAULT_SECONDS);
+            let audiences: Vec<String> = texts(&request["spec"]["audiences"])
+                .filter(|audience| !audience.is_empty())
+                .map(str::to_owned)
+                .collect();
+            let mut bound = Bound {
+                kubernetes: Kubernetes {
+                    namespace: info.namespace.clone(),
+                    service_account: reference(&info.name, &account),
+                    ..Kubernetes::default()
+                },
+                warn_after: None,
+            };
+            place.bind(&mut bound.kubernetes, &info.name, &request["spec"]["boundObjectRef"])?;
+            let asked = Duration::from_secs(seconds.unsigned_abs());
+            let mut lifetime = asked;
+            if seconds == PROJECTED_SECONDS && audiences == self.tokens.audiences() {
+                bound.warn_after = Some(asked);
+                lifetime = EXTENDED;
+            }
+            let (token, expires) = self
+                .tokens
+                .issue(bound, &audiences, lifetime)
+                .map_err(|error| Status::internal(format!("failed to generate token: {error}")))?;
+            // The client is told what it asked for.
+            let expires = expires - (lifetime - asked);
+            let stamp = |moment: std::time::SystemTime| {
+                jiff::Timestamp::try_from(moment)
+                    .map(time::seconds)
+                    .map_err(|error| Status::internal(error.to_string()))
+            };
+            request["metadata"] = json!({
+                "name": info.name,
+                "namespace": info.namespace,
+                "creationTimestamp": stamp(self.tokens.now())?,
+            });
+            request["status"] = json!({"token": token, "expirationTimestamp": stamp(expires)?});
+            Ok(respond::object(StatusCode::CREATED, posted.output, &row, &request))
         }
-        let errors = validate(&request["spec"]);
-        if !errors.is_empty() {
-            return Err(Status::invalid(&kind, "", &errors));
-        }
-        let seconds = request["spec"]["expirationSeconds"].as_i64().unwrap_or(DEFAULT_SECONDS);
-        let audiences: Vec<String> =
-            texts(&request["spec"]["audiences"]).filter(|audience| !audience.is_empty()).map(str::to_owned).collect();
-        let mut bound = Bound {
-            kubernetes: Kubernetes {
-                namespace: info.namespace.clone(),
-                service_account: reference(&info.name, &account),
-                ..Kubernetes::default()
-            },
-            warn_after: None,
-        };
-        place.bind(&mut bound.kubernetes, &info.name, &request["spec"]["boundObjectRef"])?;
-        let asked = Duration::from_secs(seconds.unsigned_abs());
-        let mut lifetime = asked;
-        if seconds == PROJECTED_SECONDS && audiences == self.tokens.audiences() {
-            bound.warn_after = Some(asked);
-            lifetime = EXTENDED;
-        }
-        let (token, expires) = self
-            .tokens
-            .issue(bound, &audiences, lifetime)
-            .map_err(|error| Status::internal(format!("failed to generate token: {error}")))?;
-        // The client is told what it asked for.
-        let expires = expires - (lifetime - asked);
-        let stamp = |moment: std::time::SystemTime| {
-            jiff::Timestamp::try_from(moment).map(time::seconds).map_err(|error| Status::internal(error.to_string()))
-        };
-        request["metadata"] = json!({
-            "name": info.name,
-            "namespace": info.namespace,
-            "creationTimestamp": stamp(self.tokens.now())?,
-        });
-        request["status"] = json!({"token": token, "expirationTimestamp": stamp(expires)?});
-        Ok(object(StatusCode::CREATED, posted.output, &row, &request, &posted.warnings))
+        .await;
+        answer(posted.output, &posted.warnings, issued)
     }
 }
 

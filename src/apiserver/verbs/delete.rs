@@ -10,6 +10,7 @@ use crate::apiserver::negotiate::{self, Allows, Output};
 use crate::apiserver::options::{self, ListOptions};
 use crate::apiserver::respond::{self, Reply};
 use crate::apiserver::state::{State, storage_status};
+use crate::apiserver::table;
 use crate::apiserver::{codec, services};
 use crate::resources::Row;
 use crate::resources::pipeline::deletion::{self, DeleteOptions, Step};
@@ -280,7 +281,8 @@ pub async fn delete_collection(call: Call<'_>) -> Result<Reply, Status> {
     }
     let call =
         Call { state, info, query, row, user, request: http::Request::from_parts(parts, axum::body::Body::empty()) };
-    let mut reply = list::write(&call, output, &page);
+    let include = table::Include::of(output, query)?;
+    let mut reply = list::write(&call, output, include, &page);
     respond::warn(&mut reply, &warnings);
     Ok(reply)
 }

@@ -4,7 +4,7 @@ use super::Call;
 use crate::api::Status;
 use crate::apiserver::codec;
 use crate::apiserver::negotiate::{self, Allows, Transform};
-use crate::apiserver::options::{AtVersion, parse_version};
+use crate::apiserver::options::{AtVersion, cached_version, parse_version};
 use crate::apiserver::respond::{self, Reply};
 use crate::apiserver::state::{State, storage_status, too_large_version};
 use crate::apiserver::table;
@@ -13,10 +13,10 @@ use http::StatusCode;
 pub async fn get(call: Call<'_>) -> Result<Reply, Status> {
     let Call { state, info, query, row, .. } = &call;
     let output = negotiate::output(call.headers(), query, Allows::Transforms)?;
-    let version = parse_version(query.get("resourceVersion").unwrap_or_default()).map_err(|status| {
-        let message = status.message.trim_start_matches("invalid resource version: ");
-        Status::failure(500, "", message)
-    })?;
+    let version = query.get("resourceVersion").unwrap_or_default();
+    // Events are in no cache.
+    let of_store = &*row.stored.resource == "events" && row.stored.group.is_empty();
+    let version = if of_store { parse_version(version)? } else { cached_version(version)? };
     match version {
         AtVersion::Unset => state.storage.barrier().await.map_err(storage_status)?,
         AtVersion::Any => {}
@@ -31,7 +31,7 @@ pub async fn get(call: Call<'_>) -> Result<Reply, Status> {
     let entry = entry.ok_or_else(|| Status::not_found(&row.group_resource, &info.name))?;
     let entry = codec::converted(row, entry).await?;
     if output.transform == Transform::Table {
-        let include = table::Include::parse(query.get("includeObject"));
+        let include = table::Include::of(output, query)?;
         return Ok(super::list::table(
             state,
             row,

@@ -22,9 +22,10 @@ pub async fn list(call: Call<'_>) -> Result<Reply, Status> {
     let output = negotiate::output(call.headers(), call.query, Allows::Transforms)?;
     let options = ListOptions::parse(call.query, false)?;
     let selection = Selection::new(&call, options)?;
+    let include = Include::of(output, call.query)?;
     let mut page = read(call.state, &selection).await?;
     page.entries = codec::converted_all(call.row, page.entries).await?;
-    Ok(write(&call, output, &page))
+    Ok(write(&call, output, include, &page))
 }
 
 /// One page of a list.
@@ -185,15 +186,12 @@ fn write_metadata(revision: &str, next: Option<&Next>, out: &mut Vec<u8>) {
     out.push(b'}');
 }
 
-pub fn write(call: &Call<'_>, output: Output, page: &Page) -> Reply {
+pub fn write(call: &Call<'_>, output: Output, include: Include, page: &Page) -> Reply {
     let row = call.row;
     let revision = page.revision.0.to_string();
     let next = page.next.as_ref();
     match output.transform {
-        Transform::Table => {
-            let include = Include::parse(call.query.get("includeObject"));
-            table(call.state, row, output, include, &page.entries, &revision, next)
-        }
+        Transform::Table => table(call.state, row, output, include, &page.entries, &revision, next),
         Transform::PartialMetadata => {
             let mut out = head("PartialObjectMetadataList", output.meta_version(), &revision, next);
             if page.entries.is_empty() {
@@ -277,6 +275,11 @@ pub fn table(
     let mut out = head("Table", output.meta_version(), revision, next);
     out.extend_from_slice(b",\"columnDefinitions\":");
     serde_json::to_writer(&mut out, &table::columns(row)).expect("a Vec takes it");
+    if row.columns.is_empty() && entries.is_empty() {
+        // A list of nothing of a kind without columns of its own.
+        out.extend_from_slice(b",\"rows\":null}");
+        return respond::meta_bytes(StatusCode::OK, output, out);
+    }
     out.extend_from_slice(b",\"rows\":[");
     let rows = table::Rows::new(&state.renderings, row, output, include);
     for (index, entry) in entries.iter().enumerate() {

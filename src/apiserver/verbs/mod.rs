@@ -67,7 +67,12 @@ pub async fn route(call: Call<'_>) -> Result<Reply, Status> {
     }
     let served = call.info.subresource.is_empty() || call.row.subresource(&call.info.subresource).is_some();
     let Some(text) = call.row.deprecated.clone().filter(|_| served) else { return dispatch(call).await };
-    let mut reply = dispatch(call).await.unwrap_or_else(|status| respond::status(&status));
+    let mut reply = match dispatch(call).await {
+        Ok(reply) => reply,
+        // It did not get to the resource.
+        Err(status) if matches!(status.code, 405 | 406 | 415) => return Err(status),
+        Err(status) => respond::status(&status),
+    };
     respond::warn_first(&mut reply, &text);
     Ok(reply)
 }
@@ -117,7 +122,10 @@ async fn dispatch(call: Call<'_>) -> Result<Reply, Status> {
     if misplaced || !call.row.verbs.contains(&verb) {
         return Err(no_such_verb());
     }
-    check_accepted(&call)?;
+    match verb {
+        Verb::List | Verb::Watch if !call.row.custom => negotiate::routed_list(call.headers())?,
+        _ => check_accepted(&call)?,
+    }
     match verb {
         Verb::Get if call.query.flag("watch") == Some(true) => watch::watch(call).await,
         Verb::Get => get::get(call).await,

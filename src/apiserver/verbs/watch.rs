@@ -60,7 +60,7 @@ pub async fn watch(call: Call<'_>) -> Result<Reply, Status> {
     let output = negotiate::output(call.headers(), call.query, Allows::Transforms)?;
     let options = ListOptions::parse(call.query, true)?;
     let selection = Selection::new(&call, options)?;
-    let include = Include::parse(call.query.get("includeObject"));
+    let include = Include::of(output, call.query)?;
     let timeout = selection.options.timeout.unwrap_or_else(|| SHORTEST + SHORTEST.mul_f64(rand::rng().random()));
     let watcher = match Watcher::start(call.state, selection, Encoder { output, include }).await {
         Ok(watcher) => watcher,

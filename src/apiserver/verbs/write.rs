@@ -122,10 +122,6 @@ impl Writer<'_> {
         if self.row.stored_as.is_some() {
             self.row.strategy.to_stored(&mut object);
         }
-        let version = metadata_str(&object, "resourceVersion");
-        if !matches!(version, "" | "0") && !self.options.dry_run {
-            return Err(Status::failure(500, "", "resourceVersion should not be set on objects to be created"));
-        }
         let generate = metadata_str(&object, "generateName").to_owned();
         let generated = !generate.is_empty() && metadata_str(&object, "name").is_empty();
         for attempt in 1.. {
@@ -155,6 +151,11 @@ impl Writer<'_> {
     async fn create_prepared(&mut self, mut object: Value, options: &Value, admitted: bool) -> Result<Written, Status> {
         pipeline::prepare_create(self.row, &mut object, &self.context());
         pipeline::validate_create(self.row, &object, &self.sent)?;
+        // The store looks at it, behind all others.
+        let version = metadata_str(&object, "resourceVersion");
+        if !matches!(version, "" | "0") && !self.options.dry_run {
+            return Err(Status::failure(500, "", "resourceVersion should not be set on objects to be created"));
+        }
         self.warnings.extend(self.row.strategy.warnings(&object, None));
         let name = metadata_str(&object, "name").to_owned();
         if admitted {

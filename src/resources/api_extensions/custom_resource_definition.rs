@@ -71,13 +71,6 @@ impl Strategy for CustomResourceDefinition {
     fn validate(&self, object: &Value) -> ErrorList {
         let mut errors = ErrorList::new();
         let spec = object.at("spec");
-        let wanted = format!("{}.{}", spec.at("names").str_at("plural"), spec.str_at("group"));
-        for field in ["generateName", "name"] {
-            let name = object.at("metadata").str_at(field);
-            if !name.is_empty() && name != wanted {
-                errors.invalid(&METADATA.child(field), name, "must be spec.names.plural+\".\"+spec.group");
-            }
-        }
         definition::validate(spec, Strictness::create(), &SPEC, &mut errors);
         status(object, &mut errors);
         check_approval(object, None, &mut errors);
@@ -112,6 +105,15 @@ impl Strategy for CustomResourceDefinition {
 
     fn validate_name(&self, name: &str, _: bool) -> Messages {
         names::dns_subdomain(name)
+    }
+
+    fn validate_name_of(&self, object: &Value, name: &str, _: bool) -> Messages {
+        let spec = object.at("spec");
+        let mut messages = names::dns_subdomain(name);
+        if name != format!("{}.{}", spec.at("names").str_at("plural"), spec.str_at("group")) {
+            messages.push("must be spec.names.plural+\".\"+spec.group".into());
+        }
+        messages
     }
 
     fn allow_unconditional_update(&self) -> bool {

@@ -20,7 +20,6 @@ pub fn resource() -> Resource {
 
 struct ApiService;
 
-const METADATA: Path<'static> = Path::new("metadata");
 const SPEC: Path<'static> = Path::new("spec");
 const GROUP_PRIORITY_LIMIT: i64 = 20000;
 const VERSION_PRIORITY_LIMIT: i64 = 1000;
@@ -54,20 +53,22 @@ impl Strategy for ApiService {
     fn validate(&self, object: &Value) -> ErrorList {
         let mut errors = ErrorList::new();
         let spec = object.at("spec");
-        let wanted = format!("{}.{}", spec.str_at("version"), spec.str_at("group"));
-        for field in ["generateName", "name"] {
-            let name = object.at("metadata").str_at(field);
-            if !name.is_empty() && names::path_segment(name).is_empty() && name != wanted {
-                let detail = format!("must be `spec.version+\".\"+spec.group`: \"{wanted}\"");
-                errors.invalid(&METADATA.child(field), name, detail);
-            }
-        }
         validate(spec, &mut errors);
         errors
     }
 
     fn validate_name(&self, name: &str, _: bool) -> names::Messages {
         names::path_segment(name)
+    }
+
+    fn validate_name_of(&self, object: &Value, name: &str, _: bool) -> names::Messages {
+        let spec = object.at("spec");
+        let wanted = format!("{}.{}", spec.str_at("version"), spec.str_at("group"));
+        let mut messages = names::path_segment(name);
+        if messages.is_empty() && name != wanted {
+            messages.push(format!("must be `spec.version+\".\"+spec.group`: \"{wanted}\"").into());
+        }
+        messages
     }
 
     fn allow_unconditional_update(&self) -> bool {

@@ -27,6 +27,10 @@ const LISTS: &[&str] = &["max", "min", "default", "defaultRequest", "maxLimitReq
 const FILLS: &[(&str, &str)] = &[("max", "default"), ("default", "defaultRequest"), ("min", "defaultRequest")];
 
 impl Strategy for LimitRange {
+    fn allow_create_on_update(&self) -> bool {
+        true
+    }
+
     fn metadata_checks_on_update(&self) -> usize {
         1
     }

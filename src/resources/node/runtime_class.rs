@@ -61,6 +61,10 @@ impl Strategy for RuntimeClass {
         errors
     }
 
+    fn allow_create_on_update(&self) -> bool {
+        true
+    }
+
     fn allow_unconditional_update(&self) -> bool {
         false
     }

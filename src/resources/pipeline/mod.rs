@@ -72,7 +72,9 @@ pub fn validate_create(row: &Row, object: &Value, sent: &[u8]) -> Result<(), Sta
     let mut errors = ErrorList::new();
     let own = row.strategy.validates_metadata();
     if own {
-        errors.extend(metadata::validate(row, object, |name, prefix| row.strategy.validate_name(name, prefix)));
+        errors.extend(metadata::validate(row, object, |name, prefix| {
+            row.strategy.validate_name_of(object, name, prefix)
+        }));
         errors.extend(metadata::standard_finalizers(row, object));
     }
     errors.extend(row.strategy.validate(object));
@@ -176,7 +178,7 @@ pub fn validate_update(
         errors.extend(metadata::standard_finalizers(row, object));
     }
     for _ in 0..strategy.metadata_checks_on_update() {
-        errors.extend(metadata::validate(row, object, |name, prefix| strategy.validate_name(name, prefix)));
+        errors.extend(metadata::validate(row, object, |name, prefix| strategy.validate_name_of(object, name, prefix)));
         errors.extend(metadata::standard_finalizers(row, object));
     }
     errors.extend(strategy.validate_update(object, old));

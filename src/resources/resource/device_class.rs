@@ -2,6 +2,7 @@
 
 use super::requests::{self, CONFIGURATIONS_LIMIT};
 use super::{limits, selectors};
+use crate::api::names::{self, Messages};
 use crate::api::{ErrorList, Fields, Path, Report};
 use crate::resources::core::pod_spec::resource_requirements::is_extended;
 use crate::resources::{Column, Resource, Strategy, cells};
@@ -23,6 +24,11 @@ struct DeviceClass;
 const SPEC: Path<'static> = Path::new("spec");
 
 impl Strategy for DeviceClass {
+    /// The prefix of a name is not looked at: the name that is made of it is.
+    fn validate_name(&self, name: &str, prefix: bool) -> Messages {
+        if prefix { Messages::new() } else { names::dns_subdomain(name) }
+    }
+
     fn validate(&self, object: &Value) -> ErrorList {
         let mut errors = ErrorList::new();
         let spec = object.at("spec");

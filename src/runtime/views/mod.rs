@@ -28,7 +28,7 @@ pub use pod::{Container, Pod, Port, Toleration};
 pub use resources::Resources;
 pub use service::{Service, ServicePort};
 pub use stateful_set::{StatefulSet, StatefulSetStatus};
-pub use storage::{PersistentVolume, PersistentVolumeClaim};
+pub use storage::{PersistentVolume, PersistentVolumeClaim, VolumeAttributesClass};
 pub use workload::{Deployment, DeploymentStatus, ReplicaSet, ReplicaSetStatus, ReplicationController, UpdateStrategy};
 
 use crate::runtime::{LabelSelector, Projection};
