@@ -144,7 +144,8 @@ fn read_version(group: &str, version: &Value, out: &mut Vec<Resource>) {
     for resource in version.list_at("resources") {
         let words = |field: &str| resource.strs_at(field).map(str::to_owned).collect();
         let kind = resource.at("responseKind");
-        let group = if kind.has("group") { kind.str_at("group") } else { group };
+        // Where the kind is of the group that it is listed in, its group may be left out, or be empty.
+        let group = if kind.str_at("group").is_empty() { group } else { kind.str_at("group") };
         let kind_name = kind.str_at("kind").to_owned();
         let singular = match resource.str_at("singularResource") {
             "" => kind_name.to_lowercase(),

@@ -25,6 +25,10 @@ const GROUP_PRIORITY_LIMIT: i64 = 20000;
 const VERSION_PRIORITY_LIMIT: i64 = 1000;
 
 impl Strategy for ApiService {
+    fn metadata_checks_on_update(&self) -> usize {
+        1
+    }
+
     fn default(&self, object: &mut Value) {
         if let Some(service) = object.object_mut("spec").set_mut("service") {
             service.set_default("port", 443);
