@@ -15,7 +15,7 @@ use super::context::{Context, Running};
 use super::ownership::{Claims, claim_with, owner_key, owners};
 use super::pod_control::{PodControl, pod_from_template};
 use crate::api::time::seconds;
-use crate::client::{Patch, is_conflict, is_invalid, is_not_found, kinds};
+use crate::client::{Patch, is_not_found, kinds};
 use crate::runtime::views::{Job, JobStatus, Pod};
 use crate::runtime::{
     Action, Change, Controller, EventType, Expectations, ObjectKey, Projection, Store, Subject, WorkQueue,
@@ -339,18 +339,13 @@ impl Jobs {
         released.with_context(|| format!("remove the finalizer of pod {}", pod.meta.key()))
     }
 
-    /// One that is gone has none.
+    /// One that is gone has none. Any other refusal is an error, also that another pod has the name by now: the cache
+    /// will say so, and nothing is counted that still holds it.
     async fn remove_finalizer(&self, pod: &Pod) -> Result<(), kube::Error> {
         let (objects, meta) = (&self.control.objects, &pod.meta);
         let patch = json!({ "metadata": { "uid": &*meta.uid, "$deleteFromPrimitiveList/finalizers": [FINALIZER] } });
         match objects.patch(&kinds::PODS, &meta.namespace, &meta.name, "", Patch::Strategic, &patch).await {
             Err(error) if is_not_found(&error) => Ok(()),
-            Err(error) if is_conflict(&error) || is_invalid(&error) => {
-                // Another pod may have the name by now. Of this one nothing is counted that still holds it.
-                let live = objects.find(&kinds::PODS, &meta.namespace, &meta.name).await?;
-                let is_there = live.is_some_and(|live| live["metadata"]["uid"] == *meta.uid);
-                if is_there { Err(error) } else { Ok(()) }
-            }
             result => result.map(drop),
         }
     }
