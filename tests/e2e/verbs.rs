@@ -353,14 +353,18 @@ fn access_and_discovery(space: &Space) {
 }
 
 fn watching(space: &Space) {
+    // Once it shows what nobody places, it also sees what another pod begins with.
+    space.apply(&pod_with("nobodys", "true", "", r#"{"schedulerName": "nobody"}"#));
     let watch = Background::start(space, "watch", &["get", "pods", "-w", "--no-headers"]);
+    watch.wait_for("nobodys");
     space.apply(&pod_with("short", "sleep 0.2", "", r#"{"restartPolicy": "Never"}"#));
     watch.wait_for("Completed");
-    let text = watch.text();
+    let text: String =
+        watch.text().lines().filter(|line| !line.starts_with("nobodys")).map(|line| format!("{line}\n")).collect();
     let states = ["Pending", "ContainerCreating", "Running", "Completed"];
     let places: Vec<_> = states.iter().map(|state| text.find(state)).collect();
     assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{text}");
-    space.kubectl(&["delete", "pod", "short"]);
+    space.kubectl(&["delete", "pod", "short", "nobodys"]);
     let watched = Background::start(
         space,
         "yaml",
