@@ -72,6 +72,27 @@ impl Quantity {
     }
 
     pub fn parse(text: &str) -> Result<Self, ParseError> {
+        Self::parse_plain(text).map_or_else(|| Self::parse_any(text), Ok)
+    }
+
+    /// Nearly all are like this: a few digits that are canonical as they are, and one of the suffixes.
+    fn parse_plain(text: &str) -> Option<Self> {
+        let (digits, suffix) = text.split_at(text.bytes().take_while(u8::is_ascii_digit).count());
+        if digits.starts_with('0') || digits.len() > 9 {
+            return None;
+        }
+        let number: u32 = digits.parse().ok()?;
+        let (mantissa, exponent, format) = match interpret(suffix).ok()? {
+            (10, power, Format::DecimalSi) if !digits.ends_with("000") => {
+                (i128::from(number), power, Format::DecimalSi)
+            }
+            (2, power @ ..=30, format) if number & 7 != 0 => (i128::from(number) << power, 0, format),
+            _ => return None,
+        };
+        Some(Self { mantissa, exponent, format, text: Some(text.into()) })
+    }
+
+    fn parse_any(text: &str) -> Result<Self, ParseError> {
         if text.is_empty() {
             return Err(ParseError::Format);
         }
@@ -128,6 +149,11 @@ impl Quantity {
             quantity.text = Some(text.into());
         }
         Ok(quantity)
+    }
+
+    /// As it is printed.
+    pub fn into_text(mut self) -> String {
+        self.text.take().map_or_else(|| self.to_string(), String::from)
     }
 
     pub fn is_zero(&self) -> bool {
@@ -349,6 +375,28 @@ fn divide_up(value: i128, power: i32) -> (i128, bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_plain_is_read_as_any_other() {
+        let suffixes =
+            DECIMAL_SUFFIXES.iter().map(|(name, _)| *name).chain(BINARY_SUFFIXES.iter().map(|(name, _)| *name));
+        let suffixes: Vec<&str> = suffixes.chain(["e3", "E", "x", ".5", "mm"]).collect();
+        let digits =
+            "0 1 7 8 10 64 99 100 999 1000 1023 1024 65536 100000 1234567 999999999 1000000000 4294967296 010 -1 +1 ''";
+        let mut plain = 0;
+        for digits in digits.split(' ') {
+            for suffix in &suffixes {
+                let text = format!("{}{suffix}", digits.trim_matches('\''));
+                let (one, any) = (Quantity::parse(&text), Quantity::parse_any(&text));
+                assert_eq!(format!("{one:?}"), format!("{any:?}"), "{text}");
+                plain += usize::from(Quantity::parse_plain(&text).is_some());
+                if let Ok(quantity) = one {
+                    assert_eq!(quantity.to_string(), quantity.clone().into_text());
+                }
+            }
+        }
+        assert!(plain > 100, "{plain}");
+    }
 
     #[test]
     fn prints_the_canonical_form() {

@@ -39,9 +39,10 @@ struct Path<'p> {
     step: Step<'p>,
 }
 
+/// Printed only in errors.
 enum Step<'p> {
     Root,
-    Field { owner: &'p str, embedded: &'p str, name: &'p str },
+    Field(StructId, &'p Flat),
     Key(&'p str),
     Index(usize),
 }
@@ -164,20 +165,21 @@ pub(super) fn zero(table: &TypeTable, kind: TypeId) -> Value {
 
 fn zero_struct(table: &TypeTable, id: Option<StructId>) -> Map<String, Value> {
     let mut map = Map::new();
-    if let Some(id) = id.filter(|&id| table.has_always(id)) {
-        add_always(table, id, &mut map);
+    if let Some(id) = id {
+        add_always(table, id, 0, &mut map);
     }
     map
 }
 
-/// The fields that Go writes though they are not set.
-pub(super) fn add_always(table: &TypeTable, id: StructId, map: &mut Map<String, Value>) {
-    for flat in table.fields(id).iter().filter(|flat| flat.always) {
-        let name = table.name(flat.field.name);
-        if !map.contains_key(name) {
-            let value = if flat.field.pointer() { Value::Null } else { zero(table, flat.field.kind) };
-            map.insert(name.to_owned(), value);
-        }
+/// The fields that Go writes though they are not set. `there`: a bit for each of the struct's fields
+/// that is in the map.
+pub(super) fn add_always(table: &TypeTable, id: StructId, there: u128, map: &mut Map<String, Value>) {
+    let mut missing = table.always(id) & !there;
+    while missing != 0 {
+        let field = &table.fields(id)[missing.trailing_zeros() as usize].field;
+        let value = if field.pointer() { Value::Null } else { zero(table, field.kind) };
+        map.insert(table.name(field.name).to_owned(), value);
+        missing &= missing - 1;
     }
 }
 
@@ -260,7 +262,7 @@ impl<'t> Walk<'t, '_> {
                 let text = self.scanner.number()?;
                 match text.parse::<i32>() {
                     Ok(value) => Ok(value.into()),
-                    Err(_) => Err(Stop::Error(type_error(&format!("number {text}"), "int32", path))),
+                    Err(_) => Err(Stop::Error(type_error(self.table, &format!("number {text}"), "int32", path))),
                 }
             }
             (Shape::IntOrString, _) => self.stop_type(token, "int32", path),
@@ -270,7 +272,7 @@ impl<'t> Walk<'t, '_> {
             (Shape::SchemaOrBool(schema), _) => self.schema_or(schema, token, path, Or::Bool),
             (Shape::SchemaOrStringArray(schema), _) => self.schema_or(schema, token, path, Or::Strings),
             _ => {
-                self.save(type_error(token_name(token), self.table.go_name(kind), path));
+                self.save(type_error(self.table, token_name(token), self.table.go_name(kind), path));
                 self.scanner.skip(token)?;
                 Ok(Value::Null)
             }
@@ -282,38 +284,37 @@ impl<'t> Walk<'t, '_> {
         let fields = table.fields(id);
         let mut map = Map::new();
         // A struct has fewer than 128 fields: see the test.
-        let mut seen = 0_u128;
+        let (mut seen, mut there) = (0_u128, 0_u128);
         let mut first = true;
         while let Some(key) = self.scanner.key(first)? {
             first = false;
             let token = self.scanner.token()?;
-            let Ok(at) = fields.binary_search_by(|flat| table.name(flat.field.name).cmp(&key)) else {
+            let Some(at) = table.position(id, &key) else {
                 self.scanner.skip(token)?;
                 self.unknown(&key, path);
                 continue;
             };
-            let flat = &fields[at];
-            let name = table.name(flat.field.name);
-            if seen & (1 << at) != 0 {
-                self.list_strict("duplicate", name, path);
-                map.remove(name);
+            let (flat, bit) = (&fields[at], 1 << at);
+            if seen & bit != 0 {
+                self.list_strict("duplicate", &key, path);
+                map.remove(&*key);
+                there &= !bit;
             }
-            seen |= 1 << at;
-            let step = Step::Field { owner: table.struct_name(id), embedded: table.name(flat.embedded), name };
+            seen |= bit;
+            let step = Step::Field(id, flat);
             let value = self.value(flat.field.kind, token, &Path { parent: Some(path), step })?;
             // A raw value is a struct to Go's encoder, whatever is in it.
             let raw = matches!(table.shape(flat.field.kind), Shape::RawExtension);
             // Absent and empty lists are one in the store's encoding.
             let empty = flat.always && self.empty_is_null && !raw && value.as_array().is_some_and(Vec::is_empty);
             // An empty list of entries is said: it takes those that there are away.
-            let left_out = !raw && left_out(flat, &value) && !(name == "managedFields" && value.is_array());
+            let left_out = !raw && left_out(flat, &value) && !(key == "managedFields" && value.is_array());
             if !empty && !left_out && !(value.is_null() && !flat.field.pointer()) {
                 map.insert(key.into_owned(), value);
+                there |= bit;
             }
         }
-        if table.has_always(id) {
-            add_always(table, id, &mut map);
-        }
+        add_always(table, id, there, &mut map);
         Ok(Value::Object(map))
     }
 
@@ -364,7 +365,7 @@ impl<'t> Walk<'t, '_> {
             _ => text.parse::<f64>().ok().filter(|value| value.is_finite()).map(|_| super::scan::number(text).into()),
         };
         Ok(value.unwrap_or_else(|| {
-            self.save(type_error(&format!("number {text}"), self.table.go_name(kind), path));
+            self.save(type_error(self.table, &format!("number {text}"), self.table.go_name(kind), path));
             Value::Null
         }))
     }
@@ -381,7 +382,7 @@ impl<'t> Walk<'t, '_> {
                 if token == Token::Null { Ok(0) } else { Err(token_name(token).to_owned()) }
             };
             bytes.push(byte.unwrap_or_else(|what| {
-                self.save(type_error(&what, "uint8", path));
+                self.save(type_error(self.table, &what, "uint8", path));
                 0
             }));
         }
@@ -402,7 +403,7 @@ impl<'t> Walk<'t, '_> {
             }
         };
         match Quantity::parse(text.trim()) {
-            Ok(quantity) => Ok(Value::String(quantity.to_string())),
+            Ok(quantity) => Ok(Value::String(quantity.into_text())),
             Err(error) => Err(Stop::Error(error.to_string())),
         }
     }
@@ -468,7 +469,7 @@ impl<'t> Walk<'t, '_> {
             token => token_name(token).to_owned(),
         };
         let what = if go == "string" { token_name(token).to_owned() } else { what };
-        Err(Stop::Error(type_error(&what, go, path)))
+        Err(Stop::Error(type_error(self.table, &what, go, path)))
     }
 
     fn unknown(&mut self, key: &str, path: &Path) {
@@ -480,7 +481,7 @@ impl<'t> Walk<'t, '_> {
             return;
         }
         let mut full = String::new();
-        write_path(path, &mut full);
+        write_path(self.table, path, &mut full);
         if !full.is_empty() {
             full.push('.');
         }
@@ -499,34 +500,32 @@ enum Or {
 }
 
 /// `spec.containers[0].name`, with keys of maps as fields.
-fn write_path(path: &Path, out: &mut String) {
+fn write_path(table: &TypeTable, path: &Path, out: &mut String) {
     if let Some(parent) = path.parent {
-        write_path(parent, out);
+        write_path(table, parent, out);
     }
-    match path.step {
-        Step::Root => {}
-        Step::Field { name, .. } | Step::Key(name) => {
-            if !out.is_empty() {
-                out.push('.');
-            }
-            out.push_str(name);
-        }
-        Step::Index(index) => out.push_str(&format!("[{index}]")),
+    let name = match path.step {
+        Step::Root => return,
+        Step::Field(_, flat) => table.name(flat.field.name),
+        Step::Key(name) => name,
+        Step::Index(index) => return out.push_str(&format!("[{index}]")),
+    };
+    if !out.is_empty() {
+        out.push('.');
     }
+    out.push_str(name);
 }
 
 /// `json: cannot unmarshal string into Go struct field PodSpec.spec.containers of type []v1.Container`
-fn type_error(what: &str, go: &str, path: &Path) -> String {
+fn type_error(table: &TypeTable, what: &str, go: &str, path: &Path) -> String {
     let mut fields = Vec::new();
     let mut owner_of_last = None;
     let mut step = Some(path);
     while let Some(path) = step {
-        if let Step::Field { owner, embedded, name } = path.step {
-            owner_of_last.get_or_insert(owner);
-            fields.push(name);
-            if !embedded.is_empty() {
-                fields.push(embedded);
-            }
+        if let Step::Field(owner, flat) = path.step {
+            owner_of_last.get_or_insert(table.struct_name(owner));
+            fields.push(table.name(flat.field.name));
+            fields.extend(Some(table.name(flat.embedded)).filter(|embedded| !embedded.is_empty()));
         }
         step = path.parent;
     }

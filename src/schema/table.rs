@@ -158,7 +158,8 @@ pub(super) struct Struct {
     pub declared: Range<u32>,
     /// By name.
     pub flat: Range<u32>,
-    pub has_always: bool,
+    /// A bit for each of them that is always written.
+    pub always: u128,
     pub atomic: bool,
     /// Of what is not declared, where that stays.
     pub rest: Option<TypeId>,
@@ -172,6 +173,8 @@ pub struct TypeTable {
     structs: Vec<Struct>,
     declared: Vec<Field>,
     flat: Vec<Flat>,
+    /// The [`prefix`] of the name of each in `flat`: what is looked for is found among these.
+    prefixes: Vec<u64>,
     keys: Vec<Box<[Name]>>,
     kinds: HashMap<GroupVersionKind, TypeId>,
     /// Group and version of each package, with the package's name.
@@ -260,9 +263,18 @@ impl TypeTable {
     }
 
     pub fn field(&self, id: StructId, name: &str) -> Option<&Flat> {
-        let fields = self.fields(id);
-        let at = fields.binary_search_by(|flat| self.name(flat.field.name).cmp(name)).ok()?;
-        Some(&fields[at])
+        self.position(id, name).map(|at| &self.fields(id)[at])
+    }
+
+    /// Where a field is in [`Self::fields`].
+    pub fn position(&self, id: StructId, name: &str) -> Option<usize> {
+        let range = &self.structs[id.0 as usize].flat;
+        let range = range.start as usize..range.end as usize;
+        let (fields, prefixes) = (&self.flat[range.clone()], &self.prefixes[range]);
+        let wanted = prefix(name);
+        let first = prefixes.partition_point(|prefix| *prefix < wanted);
+        let alike = prefixes[first..].iter().take_while(|prefix| **prefix == wanted).count();
+        (first..first + alike).find(|&at| self.name(fields[at].field.name) == name)
     }
 
     /// Whether every field of this type is owned as a whole by its declaration.
@@ -275,8 +287,9 @@ impl TypeTable {
         self.structs[id.0 as usize].rest
     }
 
-    pub(super) fn has_always(&self, id: StructId) -> bool {
-        self.structs[id.0 as usize].has_always
+    /// A bit for each of [`Self::fields`] that is always written.
+    pub(super) fn always(&self, id: StructId) -> u128 {
+        self.structs[id.0 as usize].always
     }
 
     /// The keys of a list of [`ListType::Map`].
@@ -364,6 +377,14 @@ impl TypeTable {
     }
 }
 
+/// The first bytes of a name, in the order of names.
+fn prefix(name: &str) -> u64 {
+    let mut first = [0; 8];
+    let length = name.len().min(first.len());
+    first[..length].copy_from_slice(&name.as_bytes()[..length]);
+    u64::from_be_bytes(first)
+}
+
 /// Of a text; the same in every process.
 pub(super) fn text_hash(text: &str) -> u64 {
     let mut hash = Fnv::default();
@@ -439,15 +460,7 @@ impl Builder {
     /// A struct whose fields follow with [`Builder::fill`].
     pub fn declare(&mut self, package: &str, name: &str, atomic: bool) -> StructId {
         let (go, package) = (self.intern(name), self.intern(package));
-        self.table.structs.push(Struct {
-            go,
-            package,
-            declared: 0..0,
-            flat: 0..0,
-            has_always: false,
-            atomic,
-            rest: None,
-        });
+        self.table.structs.push(Struct { go, package, declared: 0..0, flat: 0..0, always: 0, atomic, rest: None });
         StructId(self.table.structs.len() as u32 - 1)
     }
 
@@ -546,7 +559,11 @@ impl Builder {
         for (at, mut flat) in flats.into_iter().enumerate() {
             flat.sort_by(|a, b| table.name(a.field.name).cmp(table.name(b.field.name)));
             let start = table.flat.len() as u32;
-            table.structs[at].has_always = flat.iter().any(|field| field.always);
+            let always = flat.iter().enumerate().filter(|(_, field)| field.always);
+            table.structs[at].always =
+                always.fold(0, |all, (at, _)| all | 1_u128.checked_shl(at as u32).unwrap_or_default());
+            let names = flat.iter().map(|field| prefix(table.name(field.field.name))).collect::<Vec<_>>();
+            table.prefixes.extend(names);
             table.flat.extend(flat);
             table.structs[at].flat = start..table.flat.len() as u32;
         }
@@ -615,6 +632,21 @@ mod tests {
         let config_map = pod.table.field(volume, "configMap").expect("from VolumeSource");
         assert_eq!(pod.table.name(config_map.embedded), "VolumeSource");
         assert!(pod.table.field(volume, "VolumeSource").is_none());
+    }
+
+    #[test]
+    fn each_field_is_found_by_its_name_alone() {
+        let table = builtin();
+        for id in (0..table.structs.len()).map(|at| StructId(at as u32)) {
+            let names: Vec<&str> = table.fields(id).iter().map(|flat| table.name(flat.field.name)).collect();
+            assert!(names.len() < 128, "{} has a bit for each field", table.struct_name(id));
+            for (at, name) in names.iter().enumerate() {
+                assert_eq!(table.position(id, name), Some(at), "{name} of {}", table.struct_name(id));
+                for other in [&name[1..], &name[..name.len() - 1], &format!("{name}s"), &format!("{name}\0")] {
+                    assert_eq!(table.position(id, other), names.iter().position(|known| *known == other), "{other:?}");
+                }
+            }
+        }
     }
 
     #[test]

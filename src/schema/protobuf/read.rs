@@ -120,15 +120,17 @@ pub(super) fn message(table: &TypeTable, kind: TypeId, bytes: &[u8]) -> Read<Val
 fn object(table: &TypeTable, id: StructId, bytes: &[u8], depth: u32) -> Read<Value> {
     let mut map = Map::new();
     collect(table, id, bytes, depth, &mut map)?;
+    let mut there = 0;
     map.retain(|name, value| {
-        let Some(flat) = table.field(id, name) else { return false };
+        let Some(at) = table.position(id, name) else { return false };
+        let flat = &table.fields(id)[at];
         let absent = value.is_null() && !flat.field.pointer();
         let nil = flat.always && value.as_array().is_some_and(Vec::is_empty);
-        !left_out(flat, value) && !absent && !nil
+        let kept = !left_out(flat, value) && !absent && !nil;
+        there |= u128::from(kept) << at;
+        kept
     });
-    if table.has_always(id) {
-        add_always(table, id, &mut map);
-    }
+    add_always(table, id, there, &mut map);
     Ok(Value::Object(map))
 }
 
