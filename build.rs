@@ -12,6 +12,7 @@ use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 const COLUMNS: &str = "src/resources/columns.txt";
+const OPENAPI: &str = "src/schema/facts/openapi.txt";
 const UNWIND_SCRIPT: &str = "packaging/no-unwind.ld";
 
 fn main() {
@@ -20,6 +21,7 @@ fn main() {
     println!("cargo::rustc-env=ORCH_BUILT_AT={}", built_at());
     let out = env::var_os("OUT_DIR").expect("cargo sets it");
     println!("cargo::rerun-if-changed={COLUMNS}");
+    println!("cargo::rerun-if-changed={OPENAPI}");
     let definitions = definitions();
     write_descriptions(&definitions, &Path::new(&out).join("descriptions.z"));
     write_columns(&definitions, &Path::new(&out).join("columns.txt"));
@@ -91,6 +93,8 @@ fn definitions() -> Definitions {
 }
 
 /// The texts of `kubectl explain`, compressed into the binary: lines of `T<definition>\t<text>` and `F<field>\t<text>`; a line break in a text is `\x01`.
+/// Enumerations are `T<type>\t` and `F<value>\t<text>`, what schemas have
+/// besides is `T@<definition>[/<field>]\t<JSON>`, a blank line more before values `T+<definition>/<field>\t\x01`.
 fn write_descriptions(definitions: &Definitions, path: &Path) {
     let mut text = String::new();
     let mut line = |mark: char, name: &str, schema: &Value| {
@@ -104,6 +108,20 @@ fn write_descriptions(definitions: &Definitions, path: &Path) {
         line('T', name, schema);
         for (field, schema) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
             line('F', field, schema);
+        }
+    }
+    for line in std::fs::read_to_string(OPENAPI).expect("it is in the tree").lines() {
+        let line = line.replace("\\n", "\x01");
+        if let Some(field) = line.strip_prefix(' ') {
+            text.push_str(&format!("F{field}\n"));
+        } else if let Some(definition) = line.strip_prefix("define ") {
+            text.push_str(&format!("T{definition}\n"));
+        } else if let Some(kind) = line.strip_prefix("enum ") {
+            text.push_str(&format!("T{kind}\t\n"));
+        } else if let Some(schema) = line.strip_prefix("extend ") {
+            text.push_str(&format!("T@{schema}\n"));
+        } else if let Some(field) = line.strip_prefix("gap ") {
+            text.push_str(&format!("T+{field}\t\x01\n"));
         }
     }
     let mut encoder = ZlibEncoder::new(Vec::new(), Compression::best());

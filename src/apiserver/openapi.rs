@@ -1,4 +1,4 @@
-//! `/openapi/v3`, `/openapi/v3/<group version>` and `/openapi/v2`: written by the schema room from
+//! `/openapi/v3`, `/openapi/v3/<name>` and `/openapi/v2`: written by the schema room from
 //! the type table and the registry.
 
 use super::respond::{self, Reply};
@@ -35,14 +35,15 @@ impl Cache {
         if hashes.0 != rows.generation {
             *hashes = (rows.generation, HashMap::new());
         }
-        let hash = hashes.1.entry(name.to_owned()).or_insert_with(|| schema::openapi::hash(&served)).clone();
+        let hash = hashes.1.entry(name.to_owned()).or_insert_with(|| schema::openapi::hash(name, &served)).clone();
         Document { hash, served }
     }
 }
 
-/// `api/v1`, `apis/apps/v1`
+/// `api`, `api/v1`, `apis/apps`, `apis/apps/v1`, `version`
 fn names(rows: &Rows) -> Vec<String> {
-    let mut names = Vec::new();
+    let all: Vec<_> = rows.iter().cloned().collect();
+    let mut names = schema::openapi::names(&codec::served(&all));
     for group in &rows.groups {
         for version in &group.versions {
             names.push(if group.name.is_empty() {
@@ -55,22 +56,15 @@ fn names(rows: &Rows) -> Vec<String> {
     names
 }
 
-fn group_version(rows: &Rows, cache: &Cache, name: &str) -> Option<Document> {
+/// None: there is no such document.
+fn document(rows: &Rows, cache: &Cache, name: &str) -> Option<Document> {
     let (group, version) = match name.split('/').collect::<Vec<_>>().as_slice() {
         ["api", version] => ("", *version),
         ["apis", group, version] => (*group, *version),
-        _ => return None,
+        _ => return names(rows).iter().any(|known| known == name).then(|| cache.get(rows, name, &[])),
     };
     let rows_of = rows.group(group)?.version(version)?;
     Some(cache.get(rows, name, &rows_of.rows))
-}
-
-fn write_group_version(name: &str, document: &Document) -> Vec<u8> {
-    let (group, version) = match name.split('/').collect::<Vec<_>>().as_slice() {
-        ["apis", group, version] => (*group, *version),
-        parts => ("", parts.last().copied().unwrap_or_default()),
-    };
-    schema::openapi::v3(group, version, &document.served)
 }
 
 /// None: not a path of OpenAPI.
@@ -81,7 +75,7 @@ pub fn serve(state: &State, headers: &HeaderMap, hash: Option<&str>, path: &str)
         "/openapi/v3" => {
             let mut paths = Map::new();
             for name in names(&rows) {
-                if let Some(document) = group_version(&rows, cache, &name) {
+                if let Some(document) = document(&rows, cache, &name) {
                     let url = format!("/openapi/v3/{name}?hash={}", document.hash);
                     paths.insert(name, json!({ "serverRelativeURL": url }));
                 }
@@ -109,7 +103,7 @@ pub fn serve(state: &State, headers: &HeaderMap, hash: Option<&str>, path: &str)
         }
         path => {
             let name = path.strip_prefix("/openapi/v3/")?;
-            let document = group_version(&rows, cache, name)?;
+            let document = document(&rows, cache, name)?;
             if hash.is_some_and(|hash| hash != document.hash) {
                 // An old link: to the document as it is now.
                 let mut reply = Response::new(axum::body::Body::empty());
@@ -118,7 +112,7 @@ pub fn serve(state: &State, headers: &HeaderMap, hash: Option<&str>, path: &str)
                 reply.headers_mut().insert(LOCATION, HeaderValue::from_str(&url).expect("a path"));
                 return Some(Ok(reply));
             }
-            let write = || write_group_version(name, &document);
+            let write = || schema::openapi::v3(name, &document.served);
             Some(Ok(reply(headers, &document.hash, respond::JSON, hash.is_some(), write)))
         }
     }

@@ -240,8 +240,13 @@ impl TypeTable {
 
     /// A struct by its package and name.
     pub fn struct_named(&self, package: &str, name: &str) -> Option<StructId> {
+        self.struct_of(name, |known| known == package)
+    }
+
+    /// A struct by its name and what holds of its package.
+    pub fn struct_of(&self, name: &str, package: impl Fn(&str) -> bool) -> Option<StructId> {
         let found =
-            self.structs.iter().position(|known| self.name(known.go) == name && self.name(known.package) == package)?;
+            self.structs.iter().position(|known| self.name(known.go) == name && package(self.name(known.package)))?;
         u32::try_from(found).ok().map(StructId)
     }
 
@@ -331,6 +336,11 @@ impl TypeTable {
     /// The package of a group version: `core/v1`. None: there is no such group version.
     pub fn package_of(&self, group: &str, version: &str) -> Option<&str> {
         self.versions.get(&(group.to_owned(), version.to_owned())).map(|&name| self.name(name))
+    }
+
+    /// Every group version, with its package.
+    pub fn versions(&self) -> impl Iterator<Item = (&str, &str, &str)> {
+        self.versions.iter().map(|((group, version), &package)| (group.as_str(), version.as_str(), self.name(package)))
     }
 
     /// Every kind of the table.

@@ -545,7 +545,7 @@ async fn openapi_tells_of_custom_resources_while_they_are_defined() {
     let url = index["paths"]["apis/example.com/v1"]["serverRelativeURL"].as_str().expect("a document").to_owned();
     let v3 = api.get(&url).await.ok();
     assert_eq!(
-        v3["components"]["schemas"]["com.example.v1.WidgetList"]["properties"]["items"]["items"]["allOf"][0]["$ref"],
+        v3["components"]["schemas"]["com.example.v1.WidgetList"]["properties"]["items"]["items"]["$ref"],
         "#/components/schemas/com.example.v1.Widget"
     );
     let patch =

@@ -282,6 +282,10 @@ async fn verbs_that_change_objects() {
     assert_eq!(say(&["taint", "nodes", "n1", "a-"]).await, "node/n1 untainted\n");
     assert_eq!(say(&["auth", "can-i", "create", "pods"]).await, "yes\n");
     assert!(say(&["explain", "deploy.spec.replicas"]).await.contains("FIELD: replicas <integer>\n"));
+    let policy = say(&["explain", "pod.spec.restartPolicy"]).await;
+    let values = "FIELD: restartPolicy <string>\nENUM:\n    Always\n    Never\n    OnFailure\n\nDESCRIPTION:\n";
+    assert!(policy.contains(values) && policy.contains("    Possible enum values:\n     - `\"Always\"`\n"), "{policy}");
+    assert!(say(&["explain", "pvc.spec"]).await.contains("  enum: Block, Filesystem\n"));
     assert!(say(&["api-versions"]).await.lines().any(|line| line == "apps/v1"));
     let wrong = refused(&cluster, &["scale", "deploy/web"], "").await;
     assert_eq!(wrong, "error: required flag(s) \"replicas\" not set");

@@ -37,6 +37,7 @@ mod flow_control;
 mod kube_rs;
 mod kubectl;
 mod kubelet;
+mod openapi;
 mod resource_quota;
 mod scheduler_cluster;
 mod schema_decode;

@@ -159,6 +159,7 @@ fn older(schema: &mut Value) {
         schema.clear("type");
     }
     schema.clear("nullable");
+    schema.clear("default");
     each(schema, &mut older);
 }
 

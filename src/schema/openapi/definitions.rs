@@ -1,6 +1,7 @@
-//! The schemas of a document: every type that its rows reach.
+//! The schemas of a document: every type that its operations reach.
 
 use super::descriptions::Descriptions;
+use super::operations::{Operation, Reply, VERSION};
 use super::{Edition, Served};
 use crate::api::{Fields, FieldsMut, GroupVersionKind};
 use crate::schema::custom::publish;
@@ -9,7 +10,7 @@ use crate::schema::table::{Flat, ListType, Shape, StructId, TypeId, TypeTable, b
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, HashMap};
 
-const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
+pub const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
 
 /// Types with a text form of their own: definition, and its schema in v2 and v3.
 const SPECIAL: &[(&str, &str, &str)] = &[
@@ -29,7 +30,27 @@ const SPECIAL: &[(&str, &str, &str)] = &[
     ("JSONSchemaPropsOrArray", "{}", "{}"),
     ("JSONSchemaPropsOrBool", "{}", "{}"),
     ("JSONSchemaPropsOrStringArray", "{}", "{}"),
+    ("Info", VERSION_INFO, VERSION_INFO),
 ];
+
+const VERSION_INFO: &str = r#"{"type":"object","properties":{"buildDate":{"default":"","type":"string"},
+    "compiler":{"default":"","type":"string"},"emulationMajor":{"type":"string"},"emulationMinor":{"type":"string"},
+    "gitCommit":{"default":"","type":"string"},"gitTreeState":{"default":"","type":"string"},
+    "gitVersion":{"default":"","type":"string"},"goVersion":{"default":"","type":"string"},
+    "major":{"default":"","type":"string"},"minCompatibilityMajor":{"type":"string"},
+    "minCompatibilityMinor":{"type":"string"},"minor":{"default":"","type":"string"},
+    "platform":{"default":"","type":"string"}},"required":["major","minor","gitVersion","gitCommit","gitTreeState",
+    "buildDate","goVersion","compiler","platform"]}"#;
+
+/// Kinds that are of every group version.
+const EVERYWHERE: [&str; 2] = ["DeleteOptions", "WatchEvent"];
+
+/// Packages without group versions that objects are stored in.
+const APART: &[&str] =
+    &["apidiscovery/", "custom_metrics/", "external_metrics/", "meta/", "metrics/", "runtime", "util/"];
+
+/// Packages of group versions that clients of custom resources know nothing of.
+const UNCOMMON: &[&str] = &["admission/", "apiextensions/", "apiregistration/", "imagepolicy/"];
 
 /// OpenAPI's name of a Go package of the table.
 fn package_name(package: &str) -> String {
@@ -60,26 +81,6 @@ pub fn served_definition(row: &Served, gvk: &GroupVersionKind) -> Option<String>
     kind_definition(gvk)
 }
 
-/// The parameters of a connection: the fields of its options, with their OpenAPI types.
-pub fn options(gvk: &GroupVersionKind) -> Vec<(&'static str, &'static str)> {
-    let table = builtin();
-    let Some(id) = table.lookup(gvk).and_then(|root| table.as_struct(root)) else { return Vec::new() };
-    let of = |flat: &Flat| {
-        let name = table.name(flat.field.name);
-        let kind = match table.shape(flat.field.kind) {
-            Shape::Bool => "boolean",
-            Shape::Int32 | Shape::Int64 | Shape::List { .. } if name == "ports" => "integer",
-            Shape::Int32 | Shape::Int64 => "integer",
-            _ => "string",
-        };
-        (name, kind)
-    };
-    let own = |(name, _): &(&str, &str)| !matches!(*name, "apiVersion" | "kind");
-    let mut all: Vec<_> = table.fields(id).iter().map(of).filter(own).collect();
-    all.sort_unstable();
-    all
-}
-
 /// The definition of a built-in kind; None: it has no schema of its own.
 pub fn kind_definition(gvk: &GroupVersionKind) -> Option<String> {
     let table = builtin();
@@ -106,8 +107,9 @@ fn special_definition(table: &TypeTable, kind: TypeId) -> Option<String> {
     Some(name)
 }
 
-pub struct Definitions {
+pub struct Definitions<'d> {
     edition: Edition,
+    descriptions: &'d Descriptions,
     structs: BTreeMap<String, StructId>,
     specials: BTreeMap<String, &'static str>,
     customs: Vec<Served>,
@@ -115,58 +117,67 @@ pub struct Definitions {
     kinds: HashMap<String, Vec<GroupVersionKind>>,
 }
 
-impl Definitions {
-    pub fn new(edition: Edition, rows: &[Served]) -> Self {
+impl<'d> Definitions<'d> {
+    pub fn new(edition: Edition, descriptions: &'d Descriptions, rows: &[Served], operations: &[Operation]) -> Self {
+        let table = builtin();
         let mut all = Self {
             edition,
+            descriptions,
             structs: BTreeMap::new(),
             specials: BTreeMap::new(),
-            customs: Vec::new(),
+            customs: rows.iter().filter(|row| row.is_custom()).cloned().collect(),
             kinds: HashMap::new(),
         };
-        all.special(&format!("{META}.Patch"));
-        let root = |kind: &str| GroupVersionKind::new("", "v1", kind);
-        for kind in ["Status", "APIResourceList"] {
-            all.kind(&root(kind));
-        }
-        // These are of no group and of every group.
-        for kind in ["DeleteOptions", "WatchEvent"] {
-            all.kinds.insert(format!("{META}.{kind}"), vec![root(kind)]);
-        }
-        for row in rows {
-            if row.is_custom() {
-                all.custom(row);
+        for gvk in table.kinds().filter(|gvk| gvk.group != "meta.k8s.io") {
+            if let Some(name) = kind_definition(gvk) {
+                all.kinds.entry(name).or_default().push(gvk.clone());
             }
-            let gvk = &row.gvk;
-            let of = |kind: &str| GroupVersionKind::new(&gvk.group, &gvk.version, kind);
-            for kind in [gvk.kind.as_str(), &format!("{}List", gvk.kind), "DeleteOptions", "WatchEvent"] {
-                all.kind(&of(kind));
-            }
-            for subresource in row.subresources.iter().filter(|subresource| !subresource.connects()) {
-                all.kind(&subresource.gvk);
+        }
+        for kind in EVERYWHERE {
+            all.kinds.insert(format!("{META}.{kind}"), all.everywhere(kind, rows));
+        }
+        all.kinds.values_mut().for_each(|kinds| kinds.sort_by_key(|gvk| (gvk.group.clone(), gvk.version.clone())));
+        for name in operations.iter().flat_map(named) {
+            all.definition(table, name);
+        }
+        if !all.customs.is_empty() {
+            for name in ["ObjectMeta", "ListMeta"] {
+                all.definition(table, &format!("{META}.{name}"));
             }
         }
         all
     }
 
-    /// Metadata is that of any object, options those of any group.
-    fn custom(&mut self, row: &Served) {
-        let table = builtin();
-        for kind in ["ConfigMap", "ConfigMapList"] {
-            let root = table.lookup(&GroupVersionKind::new("", "v1", kind)).expect("a built-in kind");
-            self.reach(table, table.resolve(root, &["metadata"]).expect("every kind has metadata"));
+    /// The group versions that a kind of all of them is told of with. The document of one group version
+    /// tells of that and of the core's.
+    fn everywhere(&self, kind: &str, rows: &[Served]) -> Vec<GroupVersionKind> {
+        let of = |group: &str, version: &str| GroupVersionKind::new(group, version, kind);
+        if self.edition == Edition::V3 && self.customs.is_empty() {
+            let mut all = vec![of("", "v1")];
+            all.extend(rows.iter().map(|row| of(&row.gvk.group, &row.gvk.version)));
+            all.sort_by_key(|gvk| (gvk.group.clone(), gvk.version.clone()));
+            all.dedup();
+            return all;
         }
-        let options = GroupVersionKind::new("", "v1", "DeleteOptions");
-        self.reach(table, table.lookup(&options).expect("a built-in kind"));
-        let of = |kind: &str| GroupVersionKind::new(&row.gvk.group, &row.gvk.version, kind);
-        let kinds = self.kinds.entry(format!("{META}.DeleteOptions")).or_default();
-        if !kinds.contains(&of("DeleteOptions")) {
-            kinds.push(of("DeleteOptions"));
-        }
-        self.customs.push(row.clone());
+        let apart = |package: &str, of: &[&str]| of.iter().any(|start| package.starts_with(start));
+        let versions = builtin().versions().filter(|(_, _, package)| {
+            !apart(package, APART) && (self.edition == Edition::V2 || !apart(package, UNCOMMON))
+        });
+        versions.map(|(group, version, _)| of(group, version)).collect()
     }
 
-    fn custom_schemas(&self, descriptions: &Descriptions) -> BTreeMap<String, Value> {
+    /// One that an operation names, with all that it reaches.
+    fn definition(&mut self, table: &TypeTable, name: &str) {
+        let (package, kind) = name.rsplit_once('.').unwrap_or_default();
+        if name == VERSION || kind == "Patch" {
+            self.special(name);
+        } else if let Some(id) = table.struct_of(kind, |candidate| package_name(candidate) == package) {
+            self.reach_struct(table, id);
+        }
+    }
+
+    fn custom_schemas(&self) -> BTreeMap<String, Value> {
+        let descriptions = self.descriptions;
         let mut all = BTreeMap::new();
         if self.customs.is_empty() {
             return all;
@@ -184,25 +195,13 @@ impl Definitions {
             let Some(structural) = row.schema.as_ref().and_then(|schema| schema.structural.as_ref()) else { continue };
             let gvk = &row.gvk;
             let name = publish::definition_name(gvk);
-            let item = self.reference(&name);
+            let item = json!({"$ref": self.edition.reference(&name)});
             all.insert(name, publish::kind(&structural.source, gvk, &row.selectable, &edition));
             let list = GroupVersionKind::new(&gvk.group, &gvk.version, &row.list_kind);
             let schema = publish::list(gvk, &row.list_kind, &row.plural, item, &row.selectable, &edition);
             all.insert(publish::definition_name(&list), schema);
         }
         all
-    }
-
-    fn kind(&mut self, gvk: &GroupVersionKind) {
-        let table = builtin();
-        let Some(root) = table.lookup(gvk) else { return };
-        self.reach(table, root);
-        if let Some(name) = kind_definition(gvk) {
-            let kinds = self.kinds.entry(name).or_default();
-            if !kinds.contains(gvk) {
-                kinds.push(gvk.clone());
-            }
-        }
     }
 
     fn special(&mut self, name: &str) {
@@ -221,22 +220,24 @@ impl Definitions {
         match table.shape(kind) {
             Shape::List { element, .. } => self.reach(table, element),
             Shape::Map { value, .. } => self.reach(table, value),
-            Shape::Struct { id, .. } => {
-                if self.structs.insert(struct_definition(table, id), id).is_none() {
-                    for flat in table.fields(id) {
-                        self.reach(table, flat.field.kind);
-                    }
-                }
-            }
+            Shape::Struct { id, .. } => self.reach_struct(table, id),
             _ => {}
+        }
+    }
+
+    fn reach_struct(&mut self, table: &TypeTable, id: StructId) {
+        if self.structs.insert(struct_definition(table, id), id).is_none() {
+            for flat in table.fields(id) {
+                self.reach(table, flat.field.kind);
+            }
         }
     }
 
     /// Every definition, by name.
     pub fn each(&self, put: &mut dyn FnMut(&str, Value)) {
         let table = builtin();
-        let descriptions = Descriptions::read();
-        let customs = self.custom_schemas(&descriptions);
+        let descriptions = self.descriptions;
+        let customs = self.custom_schemas();
         let mut names: Vec<&String> = self.structs.keys().chain(self.specials.keys()).chain(customs.keys()).collect();
         names.sort();
         for name in names {
@@ -245,10 +246,18 @@ impl Definitions {
                 continue;
             }
             let schema = match (self.structs.get(name), self.specials.get(name)) {
-                (Some(&id), _) => self.schema(table, name, id, &descriptions),
+                (Some(&id), _) => self.schema(table, name, id),
                 (None, Some(schema)) => {
                     let mut schema: Value = serde_json::from_str(schema).unwrap_or_default();
                     describe(&mut schema, descriptions.of_type(name));
+                    for (field, property) in
+                        schema.get_mut("properties").and_then(Value::as_object_mut).into_iter().flatten()
+                    {
+                        describe(property, descriptions.of_field(name, field));
+                        if self.edition == Edition::V2 {
+                            property.clear("default");
+                        }
+                    }
                     schema
                 }
                 (None, None) => continue,
@@ -257,7 +266,8 @@ impl Definitions {
         }
     }
 
-    fn schema(&self, table: &TypeTable, name: &str, id: StructId, descriptions: &Descriptions) -> Value {
+    fn schema(&self, table: &TypeTable, name: &str, id: StructId) -> Value {
+        let descriptions = self.descriptions;
         let mut properties = Map::new();
         let mut required = Vec::new();
         let is_list = name.ends_with("List") && self.kinds.contains_key(name);
@@ -265,6 +275,13 @@ impl Definitions {
             let field = table.name(flat.field.name);
             let mut property = self.property(table, flat);
             describe(&mut property, descriptions.of_field(name, field));
+            if property.has("enum") {
+                let values = self.possible_values(table, flat.field.kind);
+                let text = property.str_at("description");
+                let gap = descriptions.of_type(&format!("+{name}/{field}"));
+                property
+                    .set("description", format!("{text}{gap}{}{values}", if text.is_empty() { "" } else { "\n\n" }));
+            }
             if is_list && field == "items" {
                 // The objects of a list are merged by nobody.
                 property.clear("x-kubernetes-list-type");
@@ -274,6 +291,12 @@ impl Definitions {
                 if !property.has("description") {
                     describe(&mut property, descriptions.of_field(&any, field));
                 }
+            }
+            self.extend(&mut property, &format!("{name}/{field}"));
+            // Nothing stands beside it: then it need not be in a list.
+            let lone = property.as_object_mut().filter(|own| own.len() == 1);
+            if let Some(reference) = lone.and_then(|own| own.get_mut("allOf")).and_then(|all| all.get_mut(0)) {
+                property = reference.take();
             }
             properties.insert(field.to_owned(), property);
             if flat.field.required() {
@@ -298,7 +321,33 @@ impl Definitions {
             let kinds = kinds.iter().map(|gvk| json!({"group": gvk.group, "kind": gvk.kind, "version": gvk.version}));
             schema["x-kubernetes-group-version-kind"] = kinds.collect();
         }
+        self.extend(&mut schema, name);
         schema
+    }
+
+    /// What a definition or a field has that the type table does not tell.
+    fn extend(&self, schema: &mut Value, name: &str) {
+        let told = self.descriptions.of_type(&format!("@{name}"));
+        if told.is_empty() {
+            return;
+        }
+        // Part of the binary: it reads, or the build is broken.
+        let told: Map<String, Value> = serde_json::from_str(&told).expect("JSON in the facts");
+        for (member, value) in told {
+            match value {
+                Value::Null => schema.clear(&member),
+                value => schema.set(&member, value),
+            }
+        }
+    }
+
+    /// The values of an enumeration, as the description of its fields tells of them.
+    fn possible_values(&self, table: &TypeTable, kind: TypeId) -> String {
+        let values = self.descriptions.values(table.go_name(kind));
+        let lines: Vec<String> = values
+            .map(|(value, text)| format!(" - `\"{value}\"`{}{text}", if text.is_empty() { "" } else { " " }))
+            .collect();
+        format!("Possible enum values:\n{}", lines.join("\n"))
     }
 
     fn property(&self, table: &TypeTable, flat: &Flat) -> Value {
@@ -339,9 +388,10 @@ impl Definitions {
             let declared = table.name(field.default);
             if !declared.is_empty() {
                 property["default"] = serde_json::from_str(declared).unwrap_or_default();
-            } else if !field.pointer() && (field.required() || table.as_struct(field.kind).is_some()) {
+            } else if !field.pointer() && (!field.omit_empty() || table.as_struct(field.kind).is_some()) {
                 match zero(table, field.kind) {
                     Value::Null => {}
+                    _ if matches!(table.shape(field.kind), Shape::IntOrString | Shape::Quantity) => {}
                     Value::Object(_) => property["default"] = json!({}),
                     value => property["default"] = value,
                 }
@@ -355,7 +405,10 @@ impl Definitions {
             return self.reference(&name);
         }
         match table.shape(kind) {
-            Shape::String => json!({"type": "string"}),
+            Shape::String => {
+                let values: Vec<&str> = self.descriptions.values(table.go_name(kind)).map(|(value, _)| value).collect();
+                if values.is_empty() { json!({"type": "string"}) } else { json!({"type": "string", "enum": values}) }
+            }
             Shape::Bool => json!({"type": "boolean"}),
             Shape::Int32 => json!({"type": "integer", "format": "int32"}),
             Shape::Int64 | Shape::Uint32 | Shape::Uint64 => json!({"type": "integer", "format": "int64"}),
@@ -385,6 +438,16 @@ impl Definitions {
             Edition::V3 => json!({"allOf": [reference]}),
         }
     }
+}
+
+/// The definitions that an operation names.
+fn named(operation: &Operation) -> impl Iterator<Item = &String> {
+    let body = operation.body.as_ref().and_then(|body| body.definition.as_ref());
+    let reply = match &operation.reply {
+        Reply::Text => None,
+        Reply::Object(definition) => definition.as_ref(),
+    };
+    body.into_iter().chain(reply)
 }
 
 fn is_atomic_struct(table: &TypeTable, id: StructId) -> bool {

@@ -1,11 +1,13 @@
-//! Descriptions of types and fields; held only while a document is written.
+//! What is said of types, their fields and the values of enumerations; held only while a document is
+//! written.
 
 use std::collections::HashMap;
 use std::io::Read;
 
 static COMPRESSED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptions.z"));
 
-/// By definition; the field `""` is the type itself.
+/// By definition, and by Go type for enumerations: the lines of the type itself and of its fields or
+/// values.
 pub struct Descriptions {
     text: String,
     index: HashMap<String, Vec<(usize, usize)>>,
@@ -31,22 +33,25 @@ impl Descriptions {
     }
 
     pub fn of_type(&self, definition: &str) -> String {
-        self.find(definition, definition)
+        self.lines(definition).next().map(|(_, text)| whole(text)).unwrap_or_default()
     }
 
     pub fn of_field(&self, definition: &str, field: &str) -> String {
-        let lines = self.index.get(definition).map_or(&[][..], Vec::as_slice);
-        self.among(lines.get(1..).unwrap_or_default(), field)
+        let found = self.lines(definition).skip(1).find(|(name, _)| *name == field);
+        found.map(|(_, text)| whole(text)).unwrap_or_default()
     }
 
-    fn find(&self, definition: &str, name: &str) -> String {
-        let lines = self.index.get(definition).map_or(&[][..], Vec::as_slice);
-        self.among(lines.get(..1).unwrap_or_default(), name)
+    /// The values of a Go type, with what is said of each; none: it is no enumeration.
+    pub fn values(&self, kind: &str) -> impl Iterator<Item = (&str, String)> {
+        self.lines(kind).skip(1).map(|(value, text)| (value, whole(text)))
     }
 
-    fn among(&self, lines: &[(usize, usize)], name: &str) -> String {
-        let texts = lines.iter().filter_map(|&(start, end)| self.text[start..end].split_once('\t'));
-        let found = texts.into_iter().find(|(field, _)| *field == name);
-        found.map(|(_, text)| text.replace('\x01', "\n")).unwrap_or_default()
+    fn lines(&self, name: &str) -> impl Iterator<Item = (&str, &str)> {
+        let lines = self.index.get(name).map_or(&[][..], Vec::as_slice);
+        lines.iter().filter_map(|&(start, end)| self.text[start..end].split_once('\t'))
     }
+}
+
+fn whole(text: &str) -> String {
+    text.replace('\x01', "\n")
 }

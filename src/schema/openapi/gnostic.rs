@@ -144,7 +144,7 @@ fn parameter_itself(value: &Value, out: &mut Vec<u8>) {
         return;
     }
     // QueryParameterSubSchema = 3 has one field more before its type than PathParameterSubSchema = 4.
-    let (kind, at) = if place == "path" { (4, 5) } else { (3, 6) };
+    let (kind, at, unique) = if place == "path" { (4, 5, 19) } else { (3, 6, 20) };
     nested(2, out, |out| {
         nested(kind, out, |out| {
             flag(1, map.get("required"), out);
@@ -152,6 +152,7 @@ fn parameter_itself(value: &Value, out: &mut Vec<u8>) {
             text(3, map.get("description"), out);
             text(4, map.get("name"), out);
             text(at, map.get("type"), out);
+            flag(unique, map.get("uniqueItems"), out);
         });
     });
 }
@@ -227,6 +228,8 @@ impl Document {
         if !self.parameters.is_empty() {
             put_bytes(10, &self.parameters, &mut self.out);
         }
+        // SecurityRequirement -> NamedStringArray
+        nested(12, &mut self.out, |out| named(1, "BearerToken", out, |_| {}));
         let token = &security["BearerToken"];
         // SecurityDefinitions -> NamedSecurityDefinitionsItem -> ApiKeySecurity = 2
         nested(13, &mut self.out, |out| {

@@ -112,6 +112,10 @@ impl Merge {
         self.paths.insert(path.to_owned());
     }
 
+    pub fn own_parameter(&mut self, name: String, parameter: Value) {
+        self.parameters.insert(name, parameter);
+    }
+
     /// `schema`: where a [`Foreign`] is concerned.
     pub fn own_definition(&mut self, name: &str, schema: Option<Value>) {
         self.names.insert(name.to_owned());

@@ -1,6 +1,6 @@
 //! OpenAPI documents of what is served, written from the type table when they are asked for.
 //!
-//! [`v3`] writes the document of a group version, [`v2`] and [`v2_protobuf`] that of everything.
+//! [`v3`] writes a document of [`names`], [`v2`] and [`v2_protobuf`] that of everything.
 //! Documents are written piece by piece and nothing of them stays; [`hash`] tells whether one
 //! changed without writing it.
 
@@ -8,13 +8,17 @@ mod definitions;
 mod descriptions;
 mod gnostic;
 mod merge;
+mod operations;
 mod paths;
 
 use super::table::Schema;
-use crate::api::GroupVersionKind;
+use crate::api::{GroupVersionKind, version};
 use definitions::Definitions;
+use descriptions::Descriptions;
 pub use merge::Foreign;
 use merge::Merge;
+use operations::{Catalog, Operation};
+use paths::Shared;
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::sync::Arc;
@@ -76,9 +80,10 @@ impl Edition {
 
 const TITLE: &str = "Kubernetes";
 
-/// Changes when the document of these rows would: 32 hex digits.
-pub fn hash(rows: &[Served]) -> String {
-    let mut text = String::from(crate::api::version::KUBERNETES);
+/// Changes when the document of that name and these rows would: 32 hex digits.
+pub fn hash(name: &str, rows: &[Served]) -> String {
+    // Another build may tell more of the same rows.
+    let mut text = format!("{name} {} {}", version::KUBERNETES, env!("ORCH_BUILT_AT"));
     for row in rows {
         let schema = row.schema.as_ref().map_or(0, |schema| schema.hash);
         let _ = write!(text, "|{} {} {} {:?} {schema:x}", row.gvk, row.plural, row.namespaced, row.verbs);
@@ -128,85 +133,158 @@ impl<'o> Members<'o> {
     }
 }
 
-/// The OpenAPI v3 document of the rows of one group version.
-pub fn v3(group: &str, version: &str, rows: &[Served]) -> Vec<u8> {
+/// The names of the documents about the server and about groups of these rows: `api`, `apis/apps`.
+pub fn names(rows: &[Served]) -> Vec<String> {
+    let mut groups: Vec<&str> = rows.iter().filter(|row| !row.is_custom()).map(|row| &*row.gvk.group).collect();
+    groups.sort_unstable();
+    groups.dedup();
+    let groups = groups.into_iter().filter(|group| !group.is_empty()).map(|group| format!("apis/{group}"));
+    operations::SERVER.iter().map(|&name| name.to_owned()).chain(groups).collect()
+}
+
+/// The operations that a document tells of: that of a group version tells of its rows.
+fn of_document(name: &str, rows: &[Served], descriptions: &Descriptions) -> Vec<Operation> {
+    let (group, version) = match name.split('/').collect::<Vec<_>>().as_slice() {
+        ["api", version] => ("", *version),
+        ["apis", group, version] => (*group, *version),
+        ["apis", group] => return vec![operations::of_group(group)],
+        _ => return operations::of_server(name).into_iter().collect(),
+    };
+    let mut catalog = Catalog::new(descriptions);
+    let mut all = Vec::new();
+    if !is_custom(rows) {
+        all.push(operations::of_version(group, version));
+    }
+    all.extend(rows.iter().flat_map(|row| catalog.row(row)));
+    all
+}
+
+/// A document that tells of nothing but custom resources.
+fn is_custom(rows: &[Served]) -> bool {
+    !rows.is_empty() && rows.iter().all(Served::is_custom)
+}
+
+/// An OpenAPI v3 document: `api/v1`, `apis/apps/v1` of the rows of the group version, or one of
+/// [`names`] without rows.
+pub fn v3(name: &str, rows: &[Served]) -> Vec<u8> {
+    let descriptions = Descriptions::read();
+    let operations = of_document(name, rows, &descriptions);
+    let definitions = Definitions::new(Edition::V3, &descriptions, rows, &operations);
     let mut out = Vec::with_capacity(256 * 1024);
-    let info = json!({"title": TITLE, "version": crate::api::version::KUBERNETES});
+    let info = match is_custom(rows) {
+        true => json!({"title": "Kubernetes CRD Swagger", "version": "v0.1.0"}),
+        false => json!({"title": TITLE, "version": minor_version()}),
+    };
     out.extend_from_slice(format!("{{\"openapi\":\"3.0.0\",\"info\":{info},").as_bytes());
     let mut members = Members::open(&mut out, "paths");
-    paths::of_group_version(Edition::V3, group, version, rows, &mut |path, item| members.put(path, &item));
+    paths::write(Edition::V3, operations, &mut Shared::new(), &mut |path, item| members.put(path, &item));
     members.close();
     out.extend_from_slice(b",\"components\":{");
     let mut members = Members::open(&mut out, "schemas");
-    Definitions::new(Edition::V3, rows).each(&mut |name, schema| members.put(name, &schema));
+    definitions.each(&mut |name, schema| members.put(name, &schema));
+    let any = !members.first;
     members.close();
-    let security = json!({"BearerToken": {"type": "apiKey", "description": "Bearer Token authentication",
-        "name": "authorization", "in": "header"}});
-    out.extend_from_slice(format!(",\"securitySchemes\":{security}}}}}").as_bytes());
+    if !any {
+        out.truncate(out.len() - "\"schemas\":{}".len());
+    }
+    if !is_custom(rows) {
+        let security = json!({"BearerToken": {"type": "apiKey", "description": "Bearer Token authentication",
+            "name": "authorization", "in": "header"}});
+        let comma = if any { "," } else { "" };
+        out.extend_from_slice(format!("{comma}\"securitySchemes\":{security}").as_bytes());
+    }
+    out.extend_from_slice(b"}}");
     out
 }
 
+/// `1.36`
+fn minor_version() -> String {
+    format!("{}.{}", version::MAJOR, version::MINOR)
+}
+
 fn v2_head() -> Value {
-    json!({"swagger": "2.0", "info": {"title": TITLE, "version": crate::api::version::KUBERNETES}})
+    json!({"swagger": "2.0", "info": {"title": TITLE, "version": minor_version()}})
 }
 
 fn v2_security() -> Value {
     json!({"BearerToken": {"description": "Bearer Token authentication", "type": "apiKey", "name": "authorization", "in": "header"}})
 }
 
-fn group_versions(rows: &[Served]) -> Vec<(String, String)> {
-    let mut all: Vec<(String, String)> =
-        rows.iter().map(|row| (row.gvk.group.clone(), row.gvk.version.clone())).collect();
-    all.sort();
-    all.dedup();
-    all
+/// Everything that the document of version 2 tells of.
+struct Whole<'r> {
+    rows: &'r [Served],
+    descriptions: Descriptions,
 }
 
-fn v2_paths(rows: &[Served], put: &mut dyn FnMut(&str, Value)) {
-    for (group, version) in group_versions(rows) {
-        let of: Vec<Served> =
-            rows.iter().filter(|row| row.gvk.group == group && row.gvk.version == version).cloned().collect();
-        paths::of_group_version(Edition::V2, &group, &version, &of, put);
+impl<'r> Whole<'r> {
+    fn new(rows: &'r [Served]) -> Self {
+        Self { rows, descriptions: Descriptions::read() }
     }
-}
 
-/// What documents of other servers change in that of these rows.
-fn merge(rows: &[Served], foreign: &[Arc<Foreign>]) -> Merge {
-    let mut merge = Merge::default();
-    if !foreign.is_empty() {
-        v2_paths(rows, &mut |path, _| merge.own_path(path));
-        Definitions::new(Edition::V2, rows).each(&mut |name, schema| {
-            let concerned = foreign.iter().any(|foreign| foreign.concerns(name));
-            merge.own_definition(name, concerned.then_some(schema));
-        });
-        foreign.iter().for_each(|foreign| merge.add(foreign));
+    fn operations(&self) -> Vec<Operation> {
+        let mut all: Vec<Operation> =
+            names(self.rows).iter().flat_map(|name| of_document(name, &[], &self.descriptions)).collect();
+        let mut versions: Vec<(&str, &str)> = Vec::new();
+        for row in self.rows.iter().filter(|row| !row.is_custom()) {
+            let version = (&*row.gvk.group, &*row.gvk.version);
+            if !versions.contains(&version) {
+                versions.push(version);
+                all.push(operations::of_version(version.0, version.1));
+            }
+        }
+        let mut catalog = Catalog::new(&self.descriptions);
+        all.extend(self.rows.iter().flat_map(|row| catalog.row(row)));
+        all
     }
-    merge
+
+    fn paths(&self, put: &mut dyn FnMut(&str, Value)) -> Shared {
+        let mut shared = Shared::new();
+        paths::write(Edition::V2, self.operations(), &mut shared, put);
+        shared
+    }
+
+    fn definitions(&self) -> Definitions<'_> {
+        Definitions::new(Edition::V2, &self.descriptions, self.rows, &self.operations())
+    }
+
+    /// What documents of other servers change.
+    fn merge(&self, foreign: &[Arc<Foreign>]) -> Merge {
+        let mut merge = Merge::default();
+        if !foreign.is_empty() {
+            let shared = self.paths(&mut |path, _| merge.own_path(path));
+            shared.into_iter().for_each(|(name, parameter)| merge.own_parameter(name, parameter));
+            self.definitions().each(&mut |name, schema| {
+                let concerned = foreign.iter().any(|foreign| foreign.concerns(name));
+                merge.own_definition(name, concerned.then_some(schema));
+            });
+            foreign.iter().for_each(|foreign| merge.add(foreign));
+        }
+        merge
+    }
 }
 
 /// The OpenAPI v2 document of all rows, and of other servers.
 pub fn v2(rows: &[Served], foreign: &[Arc<Foreign>]) -> Vec<u8> {
-    let mut merge = merge(rows, foreign);
+    let whole = Whole::new(rows);
+    let mut merge = whole.merge(foreign);
     let mut out = Vec::with_capacity(1024 * 1024);
     let head = v2_head().to_string();
     out.extend_from_slice(&head.as_bytes()[..head.len() - 1]);
     out.push(b',');
     let mut members = Members::open(&mut out, "paths");
-    v2_paths(rows, &mut |path, item| members.put(path, &item));
+    let mut parameters = whole.paths(&mut |path, item| members.put(path, &item));
     merge.new_paths.iter().for_each(|(path, item)| members.put(path, item));
     members.close();
     out.push(b',');
     let mut members = Members::open(&mut out, "definitions");
-    Definitions::new(Edition::V2, rows)
-        .each(&mut |name, schema| members.put(name, &merge.definitions.remove(name).unwrap_or(schema)));
+    whole.definitions().each(&mut |name, schema| members.put(name, &merge.definitions.remove(name).unwrap_or(schema)));
     merge.definitions.iter().for_each(|(name, schema)| members.put(name, schema));
     members.close();
-    if !merge.parameters.is_empty() {
-        out.push(b',');
-        let mut members = Members::open(&mut out, "parameters");
-        merge.parameters.iter().for_each(|(name, parameter)| members.put(name, parameter));
-        members.close();
-    }
+    out.push(b',');
+    parameters.append(&mut merge.parameters);
+    let mut members = Members::open(&mut out, "parameters");
+    parameters.iter().for_each(|(name, parameter)| members.put(name, parameter));
+    members.close();
     let security = v2_security();
     out.extend_from_slice(
         format!(",\"securityDefinitions\":{security},\"security\":[{{\"BearerToken\":[]}}]}}").as_bytes(),
@@ -216,15 +294,18 @@ pub fn v2(rows: &[Served], foreign: &[Arc<Foreign>]) -> Vec<u8> {
 
 /// The same as `openapi.v2.Document` of gnostic.
 pub fn v2_protobuf(rows: &[Served], foreign: &[Arc<Foreign>]) -> Vec<u8> {
-    let mut merge = merge(rows, foreign);
+    let whole = Whole::new(rows);
+    let mut merge = whole.merge(foreign);
     let mut document = gnostic::Document::new(&v2_head());
-    v2_paths(rows, &mut |path, item| document.path(path, &item));
+    let mut parameters = whole.paths(&mut |path, item| document.path(path, &item));
     merge.new_paths.iter().for_each(|(path, item)| document.path(path, item));
     document.end_paths();
-    Definitions::new(Edition::V2, rows)
+    whole
+        .definitions()
         .each(&mut |name, schema| document.definition(name, &merge.definitions.remove(name).unwrap_or(schema)));
     merge.definitions.iter().for_each(|(name, schema)| document.definition(name, schema));
-    merge.parameters.iter().for_each(|(name, parameter)| document.parameter(name, parameter));
+    parameters.append(&mut merge.parameters);
+    parameters.iter().for_each(|(name, parameter)| document.parameter(name, parameter));
     document.finish(&v2_security())
 }
 
@@ -252,7 +333,7 @@ mod tests {
     }
 
     fn document() -> Value {
-        let bytes = v3("apps", "v1", &[served("apps/v1", "Deployment", "deployments")]);
+        let bytes = v3("apis/apps/v1", &[served("apps/v1", "Deployment", "deployments")]);
         serde_json::from_slice(&bytes).expect("JSON")
     }
 
@@ -316,8 +397,9 @@ mod tests {
         let one = [served("apps/v1", "Deployment", "deployments")];
         let mut other = one.clone();
         other[0].verbs.pop();
-        assert_eq!(hash(&one), hash(&one));
-        assert_ne!(hash(&one), hash(&other));
+        assert_eq!(hash("v2", &one), hash("v2", &one));
+        assert_ne!(hash("v2", &one), hash("v2", &other));
+        assert_ne!(hash("api", &[]), hash("apis", &[]));
     }
 
     #[test]
