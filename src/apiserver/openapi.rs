@@ -5,6 +5,7 @@ use super::respond::{self, Reply};
 use super::state::State;
 use super::{aggregation, codec};
 use crate::api::Status;
+use crate::resources::registry::Group;
 use crate::resources::{Row, Rows};
 use crate::schema;
 use crate::schema::openapi::Served;
@@ -40,11 +41,19 @@ impl Cache {
     }
 }
 
+/// Whether it is told of by itself: of custom resources only their versions are.
+fn has_document(group: &Group) -> bool {
+    let is_custom = |row: &Arc<Row>| row.schema.as_ref().is_some_and(|schema| schema.structural.is_some());
+    !group.name.is_empty() && !group.versions.iter().flat_map(|version| &version.rows).all(is_custom)
+}
+
 /// `api`, `api/v1`, `apis/apps`, `apis/apps/v1`, `version`
 fn names(rows: &Rows) -> Vec<String> {
-    let all: Vec<_> = rows.iter().cloned().collect();
-    let mut names = schema::openapi::names(&codec::served(&all));
+    let mut names: Vec<String> = schema::openapi::SERVER.iter().map(|&name| name.to_owned()).collect();
     for group in &rows.groups {
+        if has_document(group) {
+            names.push(format!("apis/{}", group.name));
+        }
         for version in &group.versions {
             names.push(if group.name.is_empty() {
                 format!("api/{}", version.name)
@@ -61,7 +70,9 @@ fn document(rows: &Rows, cache: &Cache, name: &str) -> Option<Document> {
     let (group, version) = match name.split('/').collect::<Vec<_>>().as_slice() {
         ["api", version] => ("", *version),
         ["apis", group, version] => (*group, *version),
-        _ => return names(rows).iter().any(|known| known == name).then(|| cache.get(rows, name, &[])),
+        ["apis", group] if !rows.group(group).is_some_and(has_document) => return None,
+        ["apis", _] => return Some(cache.get(rows, name, &[])),
+        _ => return schema::openapi::SERVER.contains(&name).then(|| cache.get(rows, name, &[])),
     };
     let rows_of = rows.group(group)?.version(version)?;
     Some(cache.get(rows, name, &rows_of.rows))

@@ -1,6 +1,6 @@
 //! OpenAPI documents of what is served, written from the type table when they are asked for.
 //!
-//! [`v3`] writes a document of [`names`], [`v2`] and [`v2_protobuf`] that of everything.
+//! [`v3`] writes the document of a group version, of a group or of [`SERVER`], [`v2`] and [`v2_protobuf`] that of everything.
 //! Documents are written piece by piece and nothing of them stays; [`hash`] tells whether one
 //! changed without writing it.
 
@@ -17,6 +17,7 @@ use definitions::Definitions;
 use descriptions::Descriptions;
 pub use merge::Foreign;
 use merge::Merge;
+pub use operations::SERVER;
 use operations::{Catalog, Operation};
 use paths::Shared;
 use serde_json::{Value, json};
@@ -133,15 +134,6 @@ impl<'o> Members<'o> {
     }
 }
 
-/// The names of the documents about the server and about groups of these rows: `api`, `apis/apps`.
-pub fn names(rows: &[Served]) -> Vec<String> {
-    let mut groups: Vec<&str> = rows.iter().filter(|row| !row.is_custom()).map(|row| &*row.gvk.group).collect();
-    groups.sort_unstable();
-    groups.dedup();
-    let groups = groups.into_iter().filter(|group| !group.is_empty()).map(|group| format!("apis/{group}"));
-    operations::SERVER.iter().map(|&name| name.to_owned()).chain(groups).collect()
-}
-
 /// The operations that a document tells of: that of a group version tells of its rows.
 fn of_document(name: &str, rows: &[Served], descriptions: &Descriptions) -> Vec<Operation> {
     let (group, version) = match name.split('/').collect::<Vec<_>>().as_slice() {
@@ -164,8 +156,8 @@ fn is_custom(rows: &[Served]) -> bool {
     !rows.is_empty() && rows.iter().all(Served::is_custom)
 }
 
-/// An OpenAPI v3 document: `api/v1`, `apis/apps/v1` of the rows of the group version, or one of
-/// [`names`] without rows.
+/// An OpenAPI v3 document: `api/v1` and `apis/apps/v1` of the rows of the group version; `apis/apps` and
+/// those of [`SERVER`] without rows.
 pub fn v3(name: &str, rows: &[Served]) -> Vec<u8> {
     let descriptions = Descriptions::read();
     let operations = of_document(name, rows, &descriptions);
@@ -222,14 +214,16 @@ impl<'r> Whole<'r> {
     }
 
     fn operations(&self) -> Vec<Operation> {
-        let mut all: Vec<Operation> =
-            names(self.rows).iter().flat_map(|name| of_document(name, &[], &self.descriptions)).collect();
+        let mut all: Vec<Operation> = SERVER.iter().filter_map(|name| operations::of_server(name)).collect();
         let mut versions: Vec<(&str, &str)> = Vec::new();
         for row in self.rows.iter().filter(|row| !row.is_custom()) {
-            let version = (&*row.gvk.group, &*row.gvk.version);
-            if !versions.contains(&version) {
-                versions.push(version);
-                all.push(operations::of_version(version.0, version.1));
+            let (group, version) = (&*row.gvk.group, &*row.gvk.version);
+            if !group.is_empty() && !versions.iter().any(|(known, _)| *known == group) {
+                all.push(operations::of_group(group));
+            }
+            if !versions.contains(&(group, version)) {
+                versions.push((group, version));
+                all.push(operations::of_version(group, version));
             }
         }
         let mut catalog = Catalog::new(&self.descriptions);
@@ -237,23 +231,22 @@ impl<'r> Whole<'r> {
         all
     }
 
-    fn paths(&self, put: &mut dyn FnMut(&str, Value)) -> Shared {
+    /// Its paths, written, with the parameters that they refer to; and its definitions.
+    fn parts(&self, put: &mut dyn FnMut(&str, Value)) -> (Shared, Definitions<'_>) {
+        let operations = self.operations();
+        let definitions = Definitions::new(Edition::V2, &self.descriptions, self.rows, &operations);
         let mut shared = Shared::new();
-        paths::write(Edition::V2, self.operations(), &mut shared, put);
-        shared
-    }
-
-    fn definitions(&self) -> Definitions<'_> {
-        Definitions::new(Edition::V2, &self.descriptions, self.rows, &self.operations())
+        paths::write(Edition::V2, operations, &mut shared, put);
+        (shared, definitions)
     }
 
     /// What documents of other servers change.
     fn merge(&self, foreign: &[Arc<Foreign>]) -> Merge {
         let mut merge = Merge::default();
         if !foreign.is_empty() {
-            let shared = self.paths(&mut |path, _| merge.own_path(path));
+            let (shared, definitions) = self.parts(&mut |path, _| merge.own_path(path));
             shared.into_iter().for_each(|(name, parameter)| merge.own_parameter(name, parameter));
-            self.definitions().each(&mut |name, schema| {
+            definitions.each(&mut |name, schema| {
                 let concerned = foreign.iter().any(|foreign| foreign.concerns(name));
                 merge.own_definition(name, concerned.then_some(schema));
             });
@@ -272,12 +265,12 @@ pub fn v2(rows: &[Served], foreign: &[Arc<Foreign>]) -> Vec<u8> {
     out.extend_from_slice(&head.as_bytes()[..head.len() - 1]);
     out.push(b',');
     let mut members = Members::open(&mut out, "paths");
-    let mut parameters = whole.paths(&mut |path, item| members.put(path, &item));
+    let (mut parameters, definitions) = whole.parts(&mut |path, item| members.put(path, &item));
     merge.new_paths.iter().for_each(|(path, item)| members.put(path, item));
     members.close();
     out.push(b',');
     let mut members = Members::open(&mut out, "definitions");
-    whole.definitions().each(&mut |name, schema| members.put(name, &merge.definitions.remove(name).unwrap_or(schema)));
+    definitions.each(&mut |name, schema| members.put(name, &merge.definitions.remove(name).unwrap_or(schema)));
     merge.definitions.iter().for_each(|(name, schema)| members.put(name, schema));
     members.close();
     out.push(b',');
@@ -297,12 +290,10 @@ pub fn v2_protobuf(rows: &[Served], foreign: &[Arc<Foreign>]) -> Vec<u8> {
     let whole = Whole::new(rows);
     let mut merge = whole.merge(foreign);
     let mut document = gnostic::Document::new(&v2_head());
-    let mut parameters = whole.paths(&mut |path, item| document.path(path, &item));
+    let (mut parameters, definitions) = whole.parts(&mut |path, item| document.path(path, &item));
     merge.new_paths.iter().for_each(|(path, item)| document.path(path, item));
     document.end_paths();
-    whole
-        .definitions()
-        .each(&mut |name, schema| document.definition(name, &merge.definitions.remove(name).unwrap_or(schema)));
+    definitions.each(&mut |name, schema| document.definition(name, &merge.definitions.remove(name).unwrap_or(schema)));
     merge.definitions.iter().for_each(|(name, schema)| document.definition(name, schema));
     parameters.append(&mut merge.parameters);
     parameters.iter().for_each(|(name, parameter)| document.parameter(name, parameter));

@@ -8,7 +8,7 @@ use super::operations::{Body, Operation, Parameter, Reply};
 use crate::api::FieldsMut;
 use base64::Engine;
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 /// The parameters that are written once, by name.
@@ -20,7 +20,7 @@ pub fn write(edition: Edition, operations: Vec<Operation>, shared: &mut Shared, 
     for operation in operations {
         paths.entry(operation.path.clone()).or_default().push(operation);
     }
-    let mut writer = Writer { edition, shared };
+    let mut writer = Writer { edition, shared, names: HashMap::new() };
     for (path, operations) in &paths {
         let item = writer.item(operations);
         put(path, item);
@@ -30,6 +30,8 @@ pub fn write(edition: Edition, operations: Vec<Operation>, shared: &mut Shared, 
 struct Writer<'s> {
     edition: Edition,
     shared: &'s mut Shared,
+    /// References to parameters that many operations have.
+    names: HashMap<*const Parameter, Value>,
 }
 
 fn is_same(one: &Parameter, other: &Parameter) -> bool {
@@ -113,7 +115,10 @@ impl Writer<'_> {
         all.into_iter().map(|(_, _, parameter)| parameter).collect()
     }
 
-    fn parameter(&mut self, parameter: &Parameter) -> Value {
+    fn parameter(&mut self, parameter: &Rc<Parameter>) -> Value {
+        if let Some(reference) = self.names.get(&Rc::as_ptr(parameter)) {
+            return reference.clone();
+        }
         let mut out = json!({"name": parameter.name, "in": parameter.place});
         if !parameter.description.is_empty() {
             out["description"] = (*parameter.description).into();
@@ -129,6 +134,7 @@ impl Writer<'_> {
                 // Older clients look for the last two where they are used.
                 if !matches!(&*parameter.name, "name" | "fieldValidation" | "dryRun") {
                     out = self.once(out);
+                    self.names.insert(Rc::as_ptr(parameter), out.clone());
                 }
             }
         }
