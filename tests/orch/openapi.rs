@@ -62,8 +62,8 @@ const DOCUMENTS: &[(&str, usize, usize, &str)] = &[
 const V2: (usize, usize, &str) = (408, 584, "0003af12e33305b9");
 
 /// With the definitions of [`DEFINED`].
-const CUSTOM: (usize, usize, &str) = (7, 20, "fe1f1614cf37810e");
-const CUSTOM_V2: (usize, usize, &str) = (415, 588, "b38be05690ea10c1");
+const CUSTOM: (usize, usize, &str) = (7, 20, "4290b0bcb37231fc");
+const CUSTOM_V2: (usize, usize, &str) = (415, 588, "40af489296cd0e3d");
 
 const DEFINED: &[&str] = &[
     r#"{"apiVersion":"apiextensions.k8s.io/v1","kind":"CustomResourceDefinition","metadata":{"name":"widgets.example.com"},
@@ -74,6 +74,8 @@ const DEFINED: &[&str] = &[
     "spec":{"type":"object","required":["color"],"properties":{
     "color":{"type":"string","enum":["red","blue"],"description":"Its color."},
     "port":{"x-kubernetes-int-or-string":true},
+    "short":{"x-kubernetes-int-or-string":true,"allOf":[{"anyOf":[{"type":"integer"},{"type":"string"}]},{"minLength":1}]},
+    "small":{"x-kubernetes-int-or-string":true,"anyOf":[{"maximum":3},{"maxLength":3}],"allOf":[{"minLength":1}]},
     "size":{"type":"integer","format":"int32","default":3,"minimum":1,"nullable":true},
     "any":{"type":"object","x-kubernetes-preserve-unknown-fields":true},
     "template":{"type":"object","x-kubernetes-embedded-resource":true,"x-kubernetes-preserve-unknown-fields":true},

@@ -114,12 +114,14 @@ fn each(schema: &mut Value, run: &mut dyn FnMut(&mut Value)) {
 fn node(schema: &mut Value, edition: &Edition<'_>) {
     if schema.bool_at(INT_OR_STRING) && !edition.old {
         let either = json!([{ "type": "integer" }, { "type": "string" }]);
-        let told = |list: &Value| *list == either;
-        if schema.list_at("anyOf").is_empty() {
+        let first = schema.list_at("allOf").first().is_some_and(|part| *part.at("anyOf") == either);
+        if first || *schema.at("anyOf") == either {
+            // It is told already.
+        } else if schema.list_at("anyOf").is_empty() {
             schema.set("anyOf", either);
-        } else if !told(schema.at("anyOf")) && !schema.list_at("allOf").iter().any(|part| told(part.at("anyOf"))) {
+        } else {
             let mut all = schema.list_at("allOf").to_vec();
-            all.push(json!({ "anyOf": either }));
+            all.insert(0, json!({ "anyOf": either }));
             schema.set("allOf", all);
         }
     }
