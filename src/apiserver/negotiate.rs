@@ -94,6 +94,14 @@ fn parse_accept(text: &str) -> Vec<Clause<'_>> {
     clauses
 }
 
+/// Which of these media types is taken first. None: none of them is taken.
+pub fn choose(headers: &HeaderMap, offered: &[(&str, &str)]) -> Option<usize> {
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let accept = if accept.is_empty() { "*/*" } else { accept };
+    let offered = |clause: &Clause<'_>| offered.iter().position(|(kind, subtype)| clause.takes(kind, subtype));
+    parse_accept(accept).iter().find_map(offered)
+}
+
 /// The first form that it takes.
 fn format_of(clause: &Clause<'_>) -> Option<Format> {
     ACCEPTED.iter().find(|(kind, subtype, _)| clause.takes(kind, subtype)).map(|(_, _, format)| *format)

@@ -3,17 +3,23 @@
 
 use super::respond::{self, Reply};
 use super::state::State;
-use super::{aggregation, codec};
+use super::{aggregation, codec, negotiate};
 use crate::api::Status;
 use crate::resources::registry::Group;
 use crate::resources::{Row, Rows};
 use crate::schema;
 use crate::schema::openapi::Served;
-use http::header::{ACCEPT, CACHE_CONTROL, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, LOCATION, VARY};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use http::header::{
+    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, ETAG, EXPIRES, HeaderMap, HeaderValue, IF_NONE_MATCH, LOCATION,
+    VARY,
+};
 use http::{Response, StatusCode};
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
+use std::io::Write;
 use std::sync::Arc;
 
 /// The hash of each document, for one state of the registry. Documents themselves are written when
@@ -96,7 +102,8 @@ pub fn serve(state: &State, headers: &HeaderMap, hash: Option<&str>, path: &str)
             Some(Ok(respond::bytes(StatusCode::OK, respond::TEXT, body)))
         }
         "/openapi/v2" => {
-            let protobuf = accepts_protobuf(headers);
+            let Some(form) = negotiate::choose(headers, FORMS) else { return Some(Ok(not_acceptable())) };
+            let protobuf = form > 0;
             let all: Vec<_> = rows.iter().cloned().collect();
             let mut document = cache.get(&rows, "v2", &all);
             let (foreign, tags) = aggregation::foreign(&state.aggregator.remotes());
@@ -110,14 +117,20 @@ pub fn serve(state: &State, headers: &HeaderMap, hash: Option<&str>, path: &str)
             };
             let write = if protobuf { schema::openapi::v2_protobuf } else { schema::openapi::v2 };
             let write = || write(&document.served, &foreign);
-            Some(Ok(reply(headers, &document.hash, content_type, false, write)))
+            Some(Ok(compressed(headers, |headers, small| {
+                let write = || if small { gzip(&write()) } else { write() };
+                reply(headers, &document.hash, content_type, false, write)
+            })))
         }
         path => {
             let name = path.strip_prefix("/openapi/v3/")?;
             let document = document(&rows, cache, name)?;
+            if negotiate::choose(headers, &FORMS[..1]).is_none() {
+                return Some(Ok(not_acceptable()));
+            }
             if hash.is_some_and(|hash| hash != document.hash) {
                 // An old link: to the document as it is now.
-                let mut reply = Response::new(axum::body::Body::empty());
+                let mut reply = reply(headers, &document.hash, respond::JSON, false, Vec::new);
                 *reply.status_mut() = StatusCode::MOVED_PERMANENTLY;
                 let url = format!("/openapi/v3/{name}?hash={}", document.hash);
                 reply.headers_mut().insert(LOCATION, HeaderValue::from_str(&url).expect("a path"));
@@ -129,10 +142,36 @@ pub fn serve(state: &State, headers: &HeaderMap, hash: Option<&str>, path: &str)
     }
 }
 
-fn accepts_protobuf(headers: &HeaderMap) -> bool {
-    let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let first = accept.split(',').next().unwrap_or_default();
-    first.contains("proto-openapi.spec.v2")
+/// Of version 2; of version 3 the first.
+const FORMS: &[(&str, &str)] = &[
+    ("application", "json"),
+    ("application", "com.github.proto-openapi.spec.v2@v1.0+protobuf"),
+    ("application", "com.github.proto-openapi.spec.v2.v1.0+protobuf"),
+];
+
+fn not_acceptable() -> Reply {
+    let mut reply = Response::new(axum::body::Body::empty());
+    *reply.status_mut() = StatusCode::NOT_ACCEPTABLE;
+    reply.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    reply.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
+    reply
+}
+
+/// The whole document is large: who can read it compressed gets it so.
+fn compressed(headers: &HeaderMap, write: impl FnOnce(&HeaderMap, bool) -> Reply) -> Reply {
+    let codings = headers.get(ACCEPT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let gzip = codings.split(',').any(|coding| coding.split(';').next().is_some_and(|name| name.trim() == "gzip"));
+    let mut reply = write(headers, gzip);
+    if gzip && reply.status() == StatusCode::OK {
+        reply.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    reply.headers_mut().append(VARY, HeaderValue::from_static("Accept-Encoding"));
+    reply
+}
+
+fn gzip(text: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(text).and_then(|()| encoder.finish()).expect("a Vec takes it")
 }
 
 fn reply(
@@ -150,9 +189,19 @@ fn reply(
     } else {
         respond::bytes(StatusCode::OK, content_type, write())
     };
-    let caching = if immutable { "public, immutable, max-age=31536000" } else { "no-cache, private" };
+    let caching = if immutable { "public, immutable" } else { "no-cache, private" };
     reply.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static(caching));
+    if immutable {
+        reply.headers_mut().insert(EXPIRES, in_a_year());
+    }
     reply.headers_mut().insert(ETAG, etag);
     reply.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
     reply
+}
+
+/// `Mon, 22 Nov 2027 02:17:27 UTC`
+fn in_a_year() -> HeaderValue {
+    let now = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC);
+    let then = now.saturating_add(jiff::Span::new().years(1));
+    HeaderValue::from_str(&then.strftime("%a, %d %b %Y %H:%M:%S UTC").to_string()).expect("ASCII")
 }

@@ -3,6 +3,7 @@
 use crate::apiserver::Api;
 use crate::custom_resources::{DEFINITIONS, api};
 use expect_test::expect;
+use http_body_util::BodyExt;
 use orch::api::Fields;
 use serde_json::{Value, json};
 use sha2::Digest;
@@ -343,7 +344,8 @@ async fn a_document_is_cached_by_its_hash() {
     let links = |name: &str| index["paths"][name].str_at("serverRelativeURL").to_owned();
     assert_ne!(links("apis/apps").split('=').next_back(), links("apis/batch").split('=').next_back());
     let answer = api.get(&links("apis/apps")).await;
-    assert_eq!(answer.headers["cache-control"], "public, immutable, max-age=31536000");
+    assert_eq!(answer.headers["cache-control"], "public, immutable");
+    assert!(answer.headers["expires"].to_str().is_ok_and(|time| time.ends_with(" UTC")));
     let tag = answer.headers["etag"].clone();
     let request = api.request(http::Method::GET, "/openapi/v3/apis/apps").header("if-none-match", tag);
     let again = api.answer(request.body(axum::body::Body::empty()).expect("a request")).await;
@@ -351,4 +353,33 @@ async fn a_document_is_cached_by_its_hash() {
     let old = api.get("/openapi/v3/version?hash=0").await;
     assert_eq!((old.status.as_u16(), old.headers["location"].to_str().expect("text")), (301, &*links("version")));
     assert_eq!(api.get("/openapi/v3/apis/example.com").await.status.as_u16(), 404);
+}
+
+#[tokio::test]
+async fn a_document_has_the_form_that_is_asked_for() {
+    let api = Api::new().await;
+    let protobuf = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+    let form = async |path: &str, accept: &str| {
+        let answer = api.get_as(path, accept).await;
+        let form = answer.headers.get("content-type").map(|form| form.to_str().expect("text").to_owned());
+        (answer.status.as_u16(), form.unwrap_or_default())
+    };
+    let (json, old) = ("application/json", "application/com.github.proto-openapi.spec.v2.v1.0+protobuf");
+    for (accept, code, told) in [
+        (protobuf, 200, old),
+        (&*format!("{protobuf};q=0.1, application/json"), 200, json),
+        (&*format!("application/json;q=0.1, {protobuf}"), 200, old),
+        ("application/*", 200, json),
+        ("text/html", 406, ""),
+    ] {
+        assert_eq!(form("/openapi/v2", accept).await, (code, told.to_owned()), "{accept}");
+    }
+    assert_eq!(form("/openapi/v3/version", "text/html, application/json;q=0.5").await, (200, json.to_owned()));
+    assert_eq!(form("/openapi/v3/version", "text/html").await, (406, String::new()));
+    let request = api.request(http::Method::GET, "/openapi/v2").header("accept-encoding", "gzip");
+    let small = api.send(request.body(axum::body::Body::empty()).expect("a request")).await;
+    assert_eq!(small.headers()["content-encoding"], "gzip");
+    let bytes = small.into_body().collect().await.expect("a body").to_bytes();
+    let whole: Value = serde_json::from_reader(flate2::read::GzDecoder::new(&bytes[..])).expect("JSON");
+    assert!(bytes.len() < 400_000 && whole == api.get("/openapi/v2").await.ok(), "{}", bytes.len());
 }
