@@ -110,7 +110,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
                 return ExitCode::FAILURE;
             }
             // Help and version go to standard output and are no error; clap knows which is which.
-            let code = u8::try_from(error.exit_code()).unwrap_or(2);
+            let code = match u8::try_from(error.exit_code()).unwrap_or(2) {
+                // kubectl knows no other.
+                1.. if is_kubectl => 1,
+                code => code,
+            };
             if error.print().is_err() {
                 return ExitCode::FAILURE;
             }

@@ -105,13 +105,16 @@ async fn run(arguments: &Arguments, session: &Session) -> Outcome<()> {
             if !metrics.is_empty() {
                 spec.set("metrics", metrics.clone());
             }
-            let autoscaler = json!({
+            let mut autoscaler = json!({
                 "apiVersion": V2.api_version(),
                 "kind": V2.kind,
-                "metadata": { "name": name, "namespace": session.namespace },
+                "metadata": { "name": name },
                 "spec": spec,
                 "status": { "currentMetrics": null, "desiredReplicas": 0 },
             });
+            if session.namespace_is_given {
+                autoscaler.object_mut("metadata").set("namespace", session.namespace.as_str());
+            }
             let autoscaler = change.configured(&autoscaler);
             let created = change.create(session, &V2, &session.namespace, &autoscaler).await;
             change.print(session, &created.map_err(|failure| without_v1(failure, cpu, memory, percent))?).await

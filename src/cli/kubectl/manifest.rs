@@ -194,7 +194,8 @@ pub fn parse(text: &str) -> anyhow::Result<Vec<Value>> {
         return Ok(objects);
     }
     for document in documents(text) {
-        let value = crate::schema::yaml::parse(document.as_bytes()).map_err(|error| anyhow!(error))?;
+        let value = crate::schema::yaml::parse(document.as_bytes())
+            .map_err(|error| anyhow!("error converting YAML to JSON: {error}"))?;
         flatten(value, &mut objects);
     }
     Ok(objects)

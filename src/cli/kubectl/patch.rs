@@ -6,7 +6,7 @@ use super::flags::{Arguments, Run, Verb, text};
 use super::manifest;
 use super::objects::{self, LOCAL};
 use super::output;
-use super::session::{Session, object_path};
+use super::session::{JSON, Session, object_path};
 use crate::api::field::go_quote;
 use crate::api::{Fields, GroupVersionKind, Status, operations};
 use http::Method;
@@ -94,6 +94,7 @@ async fn run(arguments: &Arguments, session: &Session) -> Outcome<()> {
     found
         .each(async |found| {
             let kind = &found.resource.kind;
+            let mut live = Value::Null;
             let patched = if local || change.only_says() {
                 let gvk = GroupVersionKind::new(&kind.group, &kind.version, &kind.kind);
                 let patch = patch.as_ref().map_err(|failure| Failure::Said(failure.to_string()))?;
@@ -102,6 +103,7 @@ async fn run(arguments: &Arguments, session: &Session) -> Outcome<()> {
                 let mut path = object_path(kind, &found.namespace, &found.name);
                 if let Some(subresource) = arguments.text("subresource").filter(|name| !name.is_empty()) {
                     path = format!("{path}/{subresource}");
+                    live = session.get(&path, JSON).await?;
                 }
                 let sent = session.write_text(Method::PATCH, &change.query().on(&path), content_type, &bytes).await;
                 let answer = sent.map_err(|failure| match failure {
@@ -113,7 +115,8 @@ async fn run(arguments: &Arguments, session: &Session) -> Outcome<()> {
                 })?;
                 serde_json::from_str(&answer).map_err(|error| Failure::Local(error.into()))?
             };
-            let operation = if patched == found.object { "patched (no change)" } else { "patched" };
+            let live = if live.is_null() { &found.object } else { &live };
+            let operation = if patched == *live { "patched (no change)" } else { "patched" };
             change.print_as(session, &patched, operation).await
         })
         .await

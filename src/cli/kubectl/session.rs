@@ -5,6 +5,7 @@
 
 use super::failure::{Failure, Outcome};
 use super::flags::{Flag, array, switch, text};
+use crate::api::field::go_quote;
 use crate::api::{Fields, Status};
 use crate::client::Kind;
 use anyhow::{Context, anyhow};
@@ -177,6 +178,8 @@ impl Connection {
     pub async fn connect(&self, terminal: Arc<Terminal>) -> Outcome<Session> {
         let mut kubeconfig = self.read()?;
         self.adjust(&mut kubeconfig);
+        self.check_names(&kubeconfig)?;
+        let user = self.owned("user").unwrap_or_else(|| user_of(&kubeconfig, self.get("context")));
         let options = KubeConfigOptions {
             context: self.owned("context"),
             cluster: self.owned("cluster"),
@@ -200,7 +203,16 @@ impl Connection {
             config.tls_server_name = Some(name);
         }
         if let Some(token) = self.owned("token") {
-            config.auth_info = kube::config::AuthInfo { token: Some(token.into()), ..Default::default() };
+            // In place of every other way but a certificate.
+            let own = std::mem::take(&mut config.auth_info);
+            config.auth_info = kube::config::AuthInfo {
+                token: Some(token.into()),
+                client_certificate: own.client_certificate,
+                client_certificate_data: own.client_certificate_data,
+                client_key: own.client_key,
+                client_key_data: own.client_key_data,
+                ..Default::default()
+            };
         }
         if let Some(name) = self.owned("username") {
             config.auth_info.username = Some(name);
@@ -212,9 +224,11 @@ impl Connection {
             config.auth_info.impersonate_groups = Some(groups).filter(|groups| !groups.is_empty());
             self.impersonate_more(&mut config.headers)?;
         } else if !groups.is_empty() || self.get("as-uid").is_some() || self.get("as-user-extra").is_some() {
-            return Err(Failure::Said(
-                "Error in configuration: requesting uid, groups or user-extra without impersonating a user".to_owned(),
-            ));
+            let text = format!("requesting uid, groups or user-extra for {user} without impersonating a user");
+            return Err(match self.get("namespace") {
+                Some(_) => Failure::Said(format!("Error in configuration: {text}")),
+                None => Failure::local(text),
+            });
         }
         let host = config.cluster_url.authority().map(ToString::to_string).unwrap_or_default();
         let url = config.cluster_url.to_string().trim_end_matches('/').to_owned();
@@ -235,6 +249,34 @@ impl Connection {
             }
         }
         Ok(session)
+    }
+
+    /// What the command line names is in the kubeconfig. kubectl says it otherwise where it has to look up
+    /// the namespace first.
+    fn check_names(&self, kubeconfig: &Kubeconfig) -> Outcome<()> {
+        let is_unknown = |flag: &str, known: &[&str]| self.get(flag).filter(|name| !known.contains(name));
+        let contexts: Vec<&str> = kubeconfig.contexts.iter().map(|context| context.name.as_str()).collect();
+        let users: Vec<&str> = kubeconfig.auth_infos.iter().map(|user| user.name.as_str()).collect();
+        let clusters: Vec<&str> = kubeconfig.clusters.iter().map(|cluster| cluster.name.as_str()).collect();
+        let has_namespace = self.get("namespace").is_some();
+        if let Some(name) = is_unknown("context", &contexts) {
+            return Err(match has_namespace {
+                true => Failure::local(format!("context {} does not exist", go_quote(name))),
+                false => Failure::Said(format!(
+                    "Error in configuration: context was not found for specified context: {name}"
+                )),
+            });
+        }
+        if let Some(name) = is_unknown("user", &users) {
+            return Err(Failure::local(format!("auth info {} does not exist", go_quote(name))));
+        }
+        if let Some(name) = is_unknown("cluster", &clusters) {
+            return Err(Failure::local(match has_namespace {
+                true => format!("cluster {} does not exist", go_quote(name)),
+                false => format!("no server found for cluster {}", go_quote(name)),
+            }));
+        }
+        Ok(())
     }
 
     /// Headers of `--as-uid` and `--as-user-extra`.
@@ -320,6 +362,13 @@ impl Connection {
             "no kubeconfig: neither $KUBECONFIG nor ~/.kube/config nor {SERVERS_OWN} is there; give --kubeconfig, or start \"orch server\", which writes one"
         )
     }
+}
+
+/// The user of a context, or of the current one.
+fn user_of(kubeconfig: &Kubeconfig, context: Option<&str>) -> String {
+    let name = context.or(kubeconfig.current_context.as_deref()).unwrap_or_default();
+    let context = kubeconfig.contexts.iter().find(|context| context.name == name);
+    context.and_then(|context| context.context.as_ref()?.user.clone()).unwrap_or_default()
 }
 
 impl Session {
@@ -478,7 +527,16 @@ impl Session {
     pub async fn stream(&self, path: &str, accept: &str) -> Outcome<impl AsyncBufRead + Unpin + use<>> {
         use futures::{StreamExt, TryStreamExt};
         let response = self.send(request(Method::GET, path, accept, None)?).await?;
-        Ok(response.into_body().into_data_stream().map_err(std::io::Error::other).boxed().into_async_read())
+        let chunks = response.into_body().into_data_stream().map_err(std::io::Error::other);
+        // What is not read to its end by then ends there.
+        let timeout = self.timeout;
+        let end = async move {
+            match timeout {
+                Some(timeout) => tokio::time::sleep(timeout).await,
+                None => std::future::pending().await,
+            }
+        };
+        Ok(chunks.take_until(end).boxed().into_async_read())
     }
 
     /// One object.

@@ -256,11 +256,9 @@ impl Apply<'_> {
         let kind = &manifest.resource.kind;
         let resource = format!("{}/{}, Resource={}", kind.group, kind.version, kind.plural);
         format!(
-            "Resource: {}, GroupVersionKind: {}/{}, Kind={}\nName: {}, Namespace: {}",
+            "Resource: {}, GroupVersionKind: {}\nName: {}, Namespace: {}",
             go_quote(&resource),
-            kind.group,
-            kind.version,
-            kind.kind,
+            go_quote(&format!("{}/{}, Kind={}", kind.group, kind.version, kind.kind)),
             go_quote(manifest.name()),
             go_quote(manifest.namespace())
         )

@@ -107,8 +107,12 @@ async fn set(arguments: &Arguments, session: &Session) -> Outcome<()> {
         let text = escape_html(&manifest.object.to_string()) + "\n";
         let mut after = live.clone();
         after.object_mut("metadata").object_mut("annotations").set(last_applied::ANNOTATION, text.as_str());
+        if after == live {
+            session.print(&format!("set-last-applied {}: no changes required.\n", manifest.name())).await?;
+            continue;
+        }
         let patch = json!({ "metadata": { "annotations": { last_applied::ANNOTATION: text } } });
-        if change.dry_run != DryRun::Client && after != live {
+        if change.dry_run != DryRun::Client {
             let sent = change.send_patch(session, kind, &live, "application/merge-patch+json", &patch).await;
             match sent {
                 Ok(object) => after = object,

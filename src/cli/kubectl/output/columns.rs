@@ -1,8 +1,9 @@
 //! `-o custom-columns=NAME:.metadata.name,…`
 
-use crate::api::jsonpath::{Expression, to_text};
+use crate::api::jsonpath::Expression;
 use crate::cli::kubectl::failure::{Failure, Outcome};
 use crate::cli::kubectl::tab_writer::TabWriter;
+use crate::schema::go_print;
 use serde_json::Value;
 
 #[derive(Clone, Debug)]
@@ -67,5 +68,5 @@ fn cell(path: &Expression, object: &Value) -> String {
     if values.is_empty() {
         return "<none>".to_owned();
     }
-    values.iter().map(to_text).collect::<Vec<_>>().join(",")
+    values.iter().map(|value| go_print(value)).collect::<Vec<_>>().join(",")
 }
