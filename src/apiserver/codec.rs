@@ -3,7 +3,7 @@
 
 use super::discovery::verb_name;
 use super::state::{State, check_readable};
-use crate::api::Status;
+use crate::api::{FieldsMut, Status};
 use crate::resources::{Row, Verb, pipeline};
 use crate::schema::openapi::{Served, ServedSubresource};
 use crate::schema::{self, FieldValidation, MediaType};
@@ -205,6 +205,16 @@ pub fn kind_of(body: &[u8], media: MediaType) -> (String, String) {
         value.unwrap_or_default().to_owned()
     };
     (text("kind"), text("apiVersion"))
+}
+
+/// The JSON of a body with another apiVersion.
+pub fn of_version(body: &[u8], media: MediaType, api_version: &str) -> Result<Vec<u8>, String> {
+    let mut value = match media {
+        MediaType::Yaml => schema::yaml::parse(body)?,
+        _ => serde_json::from_slice(body).map_err(|error| error.to_string())?,
+    };
+    value.set("apiVersion", api_version);
+    Ok(value.to_string().into_bytes())
 }
 
 /// The configuration of an apply patch, and the keys that come twice in it.

@@ -270,6 +270,11 @@ pub trait Strategy: Send + Sync + 'static {
         true
     }
 
+    /// On an update the kind looks itself at how its metadata changed: the causes have it once more.
+    fn checks_metadata_change(&self) -> bool {
+        self.validates_metadata()
+    }
+
     /// How often the kind looks at all of the metadata again on an update: the causes have each.
     fn metadata_checks_on_update(&self) -> usize {
         0
@@ -363,6 +368,11 @@ pub trait Strategy: Send + Sync + 'static {
     /// Dependents stay unless the client says otherwise (ReplicationController and Job in v1).
     fn orphans_dependents(&self) -> bool {
         false
+    }
+
+    /// The warning of a deletion that does not say what is to become of the dependents.
+    fn deletion_warning(&self) -> Option<&'static str> {
+        None
     }
 
     /// A kind with finalizers of its own (`spec.finalizers` of a Namespace): marks the object as

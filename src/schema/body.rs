@@ -229,7 +229,7 @@ fn explain_custom(
     let name = decoded.object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
     let detail = format!("must be {}", schema.gvk.kind);
     let error = FieldError::invalid(&Path::new("kind"), kind, detail);
-    Status::invalid(&schema.gvk, name, &vec![error])
+    Status::invalid(&GroupVersionKind::from_api_version(api_version, kind), name, &vec![error])
 }
 
 /// A body of another kind, or of another version, than the endpoint's.

@@ -88,6 +88,7 @@ const ORDERS: &[(&str, &str)] = &[
         "ParamKind MatchConstraints Validations MatchConditions FailurePolicy AuditAnnotations Variables",
     ),
     ("WebhookClientConfig", "URL Service CABundle"),
+    ("OwnerReference", "APIVersion Kind Name UID Controller BlockOwnerDeletion"),
     ("AllocatedDeviceStatus", "Driver Pool Device ShareID Conditions Data NetworkData"),
 ];
 const CONTAINER: &str = "Name Image Command Args WorkingDir Ports EnvFrom Env Resources ResizePolicy RestartPolicy RestartPolicyRules VolumeMounts VolumeDevices LivenessProbe ReadinessProbe StartupProbe Lifecycle TerminationMessagePath TerminationMessagePolicy ImagePullPolicy SecurityContext Stdin StdinOnce TTY";
@@ -201,7 +202,15 @@ impl Printer<'_> {
     /// The fields of a struct of apimachinery, without braces.
     fn sent(&mut self, id: StructId, value: &Value) {
         let mut first = true;
-        for field in self.table.declared(id).to_vec() {
+        let mut fields = self.table.declared(id).to_vec();
+        if let Some((_, order)) = ORDERS.iter().find(|(name, _)| *name == self.table.struct_name(id)) {
+            let place = |field: &Field| {
+                let go = go_name(self.table.name(field.name));
+                order.split(' ').position(|name| name == go)
+            };
+            fields.sort_by_key(place);
+        }
+        for field in fields {
             let name = self.table.name(field.name);
             let Some(inner) = value.get(name).filter(|inner| !inner.is_null()) else { continue };
             self.separate(&mut first);

@@ -116,6 +116,9 @@ fn read_with<'v, 'f>(
         .iter()
         .map(|entry| {
             let text = |key: &str| entry.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+            if text("fieldsType") != "FieldsV1" {
+                return None;
+            }
             let operation = match text("operation").as_str() {
                 "Apply" => Operation::Apply,
                 "Update" => Operation::Update,
@@ -184,11 +187,12 @@ fn entry_value(manager: Manager<'_>) -> Value {
     Value::Object(entry)
 }
 
-/// A request may clear the entries with an empty list, or one of an empty entry.
-fn is_reset(object: &Value) -> bool {
+/// A request may clear the entries with an empty list, or one of an empty entry. Of a custom resource an empty
+/// list is as good as none.
+fn is_reset(schema: &Schema, object: &Value) -> bool {
     let list = object.pointer("/metadata/managedFields").and_then(Value::as_array);
     list.is_some_and(|list| match list.as_slice() {
-        [] => true,
+        [] => schema.structural.is_none(),
         [Value::Object(entry)] => entry.is_empty(),
         _ => false,
     })
@@ -200,7 +204,7 @@ pub fn track(schema: &Schema, live: Option<&Value>, new: &mut Value, write: &Wri
     let from_live = || live.and_then(read).unwrap_or_default();
     let mut managers = if !write.subresource.is_empty() {
         from_live()
-    } else if is_reset(new) {
+    } else if is_reset(schema, new) {
         Vec::new()
     } else {
         match read_sent(new) {

@@ -10,6 +10,7 @@ use super::go_print::go_print;
 use super::scan::{Scanner, syntax_error};
 use super::strategic::strategic_merge;
 use super::table::{Schema, Shape, TypeId, TypeTable};
+use crate::api::field::go_quote;
 use crate::api::operations;
 use crate::api::patch::{PatchType, json_patch, merge_patch};
 use crate::api::value::json_kind;
@@ -41,6 +42,9 @@ pub fn patch(
                 FieldValidation::Ignore => Status::bad_request("Invalid JSON Patch"),
                 _ => Status::bad_request(format!("error decoding patch: {error}")),
             })?;
+            if bytes.trim_ascii() == b"null" {
+                return Err(Status::bad_request("Invalid JSON Patch"));
+            }
             let mut patched = original.clone();
             merge_patch(&mut patched, &patch);
             decode_patched(schema, original, patched, strict, validation)
@@ -76,7 +80,7 @@ fn read_patch(bytes: &[u8], validation: FieldValidation) -> Result<(Value, Vec<S
                 }
                 text.push_str(step);
             }
-            strict.push(format!("duplicate field {}", crate::api::field::go_quote(&text)));
+            strict.push(format!("duplicate field {}", go_quote(&text)));
         })?;
         scanner.end().map(|()| value)
     };
@@ -111,7 +115,7 @@ pub fn read_operations(bytes: &[u8], validation: FieldValidation) -> Result<(Vec
             }
             // What is below a value is of any shape.
             if text.matches('.').count() == 1 {
-                strict.push(format!("json patch duplicate field {}", crate::api::field::go_quote(&text)));
+                strict.push(format!("json patch duplicate field {}", go_quote(&text)));
             }
         })?;
         scanner.end().map(|()| value)
@@ -158,23 +162,20 @@ fn decode_patched(
     strict: Vec<String>,
     validation: FieldValidation,
 ) -> Result<Body, Status> {
-    let (decoded, changed) = decode_changed(schema, original, patched)
+    let (mut decoded, changed) = decode_changed(schema, original, patched)
         .map_err(|(patched, DecodeError(error))| invalid_patch(&patched.to_string(), &error))?;
     // The patched object as it was before it was decoded; only errors show it.
     let shown = |object: &Value| {
-        let mut all = changed;
+        let mut all = changed.clone();
         for (name, value) in object.as_object().into_iter().flatten() {
-            if all.get(name).is_none() && original.get(name) == Some(value) {
+            let is_type = matches!(name.as_str(), "apiVersion" | "kind");
+            if !is_type && all.get(name).is_none() && original.get(name) == Some(value) {
                 all[name] = value.clone();
             }
         }
         all.to_string()
     };
-    let same_kind = decoded.kind == schema.gvk.kind && decoded.api_version == schema.gvk.api_version();
-    if !same_kind {
-        let error = kind_error(schema, &decoded.kind, &decoded.api_version);
-        return Err(invalid_patch(&shown(&decoded.object), &error));
-    }
+    check_patched_kind(schema, &mut decoded, &shown)?;
     let strict = [strict, decoded.strict].concat();
     if validation == FieldValidation::Strict && !strict.is_empty() {
         return Err(strict_error(&shown(&decoded.object), &strict));
@@ -217,6 +218,45 @@ pub(super) fn decode_changed(
             Err((Value::Object(fields), error))
         }
     }
+}
+
+/// The patch left the object what it was. A built-in one may lose its kind; without a version it is read as
+/// something without a name.
+fn check_patched_kind(schema: &Schema, decoded: &mut Decoded, shown: &impl Fn(&Value) -> String) -> Result<(), Status> {
+    let (kind, api_version) = (decoded.kind.as_str(), decoded.api_version.as_str());
+    let (own_kind, own_version) = (schema.gvk.kind.as_str(), schema.gvk.api_version());
+    if kind == own_kind && api_version == own_version {
+        return Ok(());
+    }
+    let name = decoded.object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+    if schema.structural.is_none() {
+        if kind.is_empty() && api_version == own_version {
+            return Ok(());
+        }
+        if api_version.is_empty() && (kind.is_empty() || kind == own_kind) {
+            let fields = std::mem::take(&mut decoded.object);
+            let names = fields.as_object().into_iter().flat_map(Map::keys);
+            let unknown = names.filter(|name| !matches!(name.as_str(), "apiVersion" | "kind"));
+            decoded.strict = unknown.map(|name| format!("unknown field {}", go_quote(name))).collect();
+            decoded.object = Value::Object(Map::new());
+            return Ok(());
+        }
+    } else if kind.is_empty() {
+        let object = shown(&decoded.object);
+        return Err(invalid_patch(&object, &super::custom::missing_kind(object.as_bytes())));
+    } else if api_version.is_empty() {
+        return Err(Status::internal("Object 'apiVersion' is missing in 'object has no apiVersion field'"));
+    } else {
+        let mut errors = Vec::new();
+        if kind != own_kind {
+            errors.push(FieldError::invalid(&Path::new("kind"), kind, format!("must be {own_kind}")));
+        }
+        if api_version != own_version {
+            errors.push(FieldError::invalid(&Path::new("apiVersion"), api_version, format!("must be {own_version}")));
+        }
+        return Err(Status::invalid(&GroupVersionKind::from_api_version(api_version, kind), name, &errors));
+    }
+    Err(invalid_patch(&shown(&decoded.object), &kind_error(schema, kind, api_version)))
 }
 
 /// The patch changed what the object is.
@@ -300,6 +340,7 @@ pub(super) fn restore_error(table: &TypeTable, kind: TypeId, value: &Value) -> O
             };
             scalar(go, whole, go_kind == "float64")
         }
+        Shape::Bytes if !value.is_string() => Some(format!("cannot restore slice from {go_kind}")),
         Shape::Float => scalar("float64", value.is_number(), false),
         Shape::Struct { id, .. } => {
             let Value::Object(map) = value else { return Some(format!("cannot restore struct from: {go_kind}")) };

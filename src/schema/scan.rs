@@ -539,6 +539,7 @@ fn quote(byte: u8) -> String {
     match byte {
         b'\'' => r"'\''".to_owned(),
         b'"' => "'\"'".to_owned(),
+        0..0x20 | 0x7f if !matches!(byte, 7..=13) => format!("'\\x{byte:02x}'"),
         _ => {
             let quoted = crate::api::field::go_quote(&char::from(byte).to_string());
             format!("'{}'", &quoted[1..quoted.len() - 1])

@@ -42,6 +42,9 @@ pub(super) fn to_json(bytes: &[u8]) -> Result<Converted, String> {
 }
 
 fn convert(bytes: &[u8]) -> Result<(Value, Vec<String>), String> {
+    if let Some(error) = begins_with_tab(bytes) {
+        return Err(error);
+    }
     let parsed = |duplicate_keys| {
         let mut value: Value = from_slice_with_options(bytes, read::reader(duplicate_keys))?;
         read::whole(&mut value);
@@ -52,12 +55,12 @@ fn convert(bytes: &[u8]) -> Result<(Value, Vec<String>), String> {
         Err(Error::DuplicateMappingKey { key, location }) => {
             let key = crate::api::field::go_quote(key.as_deref().unwrap_or_default());
             let text = format!("yaml: unmarshal errors:\n  line {}: key {key} already set in map", location.line());
-            let value = parsed(DuplicateKeyPolicy::LastWins).map_err(|error| go_error(&error))?;
+            let value = parsed(DuplicateKeyPolicy::LastWins).map_err(|error| go_error(bytes, &error))?;
             Ok((value, vec![text]))
         }
         Err(error) => match first_document(bytes) {
             Some(first) => convert(first),
-            None => Err(go_error(&error)),
+            None => Err(go_error(bytes, &error)),
         },
     }
 }
@@ -73,20 +76,144 @@ fn first_document(bytes: &[u8]) -> Option<&[u8]> {
     first.split(|byte| *byte == b'\n').any(says).then_some(first)
 }
 
+/// What Go's reader says where ours speaks otherwise: the beginning of our text, Go's, and how Go counts lines.
+const WORDS: &[(&str, &str, Place)] = &[
+    ("tabs disallowed within this context", "found character that cannot start any token", Place::Line),
+    ("unclosed bracket '{'", "did not find expected ',' or '}'", Place::Before(At::End)),
+    ("unclosed bracket '['", "did not find expected ',' or ']'", Place::Before(At::End)),
+    ("invalid indentation in multiline quoted scalar", "found unexpected end of stream", Place::End),
+    ("misplaced bracket", "did not find expected node content", Place::Before(At::Error)),
+    ("invalid trailing content after", "did not find expected key", Place::Before(At::Error)),
+    ("unexpected character: `\\u{", "control characters are not allowed", Place::Nowhere),
+    ("unexpected character: ", "found character that cannot start any token", Place::Line),
+];
+
+#[derive(Clone, Copy)]
+enum Place {
+    Nowhere,
+    /// The line of the error.
+    Line,
+    /// The line behind the last.
+    End,
+    /// Parsers count from zero, scanners from one.
+    Before(At),
+}
+
+#[derive(Clone, Copy)]
+enum At {
+    Error,
+    End,
+}
+
 /// An error in the words of Go's reader: it names a line behind the first.
-fn go_error(error: &Error) -> String {
+fn go_error(bytes: &[u8], error: &Error) -> String {
     let text = error.to_string();
     let (what, place) = text.rsplit_once(" at line ").unwrap_or((&text, ""));
-    match place.split(',').next().and_then(|line| line.parse::<u32>().ok()) {
-        Some(line) if line > 1 => format!("yaml: line {line}: {what}"),
-        _ => format!("yaml: {what}"),
+    let line = place.split(',').next().and_then(|line| line.parse::<usize>().ok()).unwrap_or(1);
+    let lines = bytes.iter().filter(|byte| **byte == b'\n').count();
+    let end = 1 + lines + usize::from(bytes.last().is_some_and(|byte| *byte != b'\n'));
+    let told = |line: usize, least: usize, what: &str| match line >= least {
+        true => format!("yaml: line {line}: {what}"),
+        false => format!("yaml: {what}"),
+    };
+    if what == "alias references unknown anchor"
+        && let Some(name) = unknown_anchor(bytes)
+    {
+        return format!("yaml: unknown anchor '{name}' referenced");
     }
+    if what == "while scanning a plain scalar, found a tab" {
+        let indented = |line: &[u8]| {
+            let indent = line.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+            line[..indent].contains(&b'\t') && indent < line.len()
+        };
+        let line = bytes.split(|byte| *byte == b'\n').position(indented).map_or(line, |index| index + 1);
+        return told(line, 2, "found a tab character that violates indentation");
+    }
+    if what == "expected string scalar"
+        && let Some(inner) = template(bytes)
+    {
+        let inner = crate::api::field::go_quote(inner);
+        return format!("yaml: invalid map key: map[interface {{}}]interface {{}}{{{inner}:interface {{}}(nil)}}");
+    }
+    if let Some((_, words, place)) = WORDS.iter().find(|(ours, ..)| what.starts_with(ours)) {
+        return match place {
+            Place::Nowhere => format!("yaml: {words}"),
+            Place::Line => told(line, 2, words),
+            Place::End => told(end, 2, words),
+            Place::Before(At::Error) => told(line - 1, 1, words),
+            Place::Before(At::End) => told(end - 1, 1, words),
+        };
+    }
+    match what.split_once(", ") {
+        // A parser's context; a scanner's stands before what scanners say.
+        Some((context, what)) if context.starts_with("while parsing a ") && !context.contains("quoted") => {
+            told(line - 1, 1, what)
+        }
+        Some((context, what)) if context.starts_with("while ") => told(line, 2, what),
+        _ => told(line, 2, what),
+    }
+}
+
+/// The first alias of an anchor that no text has.
+fn unknown_anchor(bytes: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let words = || text.split(|c: char| c.is_whitespace() || matches!(c, ',' | '[' | ']' | '{' | '}'));
+    let known: Vec<&str> = words().filter_map(|word| word.strip_prefix('&')).collect();
+    words().filter_map(|word| word.strip_prefix('*')).find(|name| !name.is_empty() && !known.contains(name))
+}
+
+/// What stands in the first `{{ … }}`: a template that nobody filled in.
+fn template(bytes: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    Some(text.split_once("{{")?.1.split_once("}}")?.0.trim())
+}
+
+/// A document does not begin with a tab.
+fn begins_with_tab(bytes: &[u8]) -> Option<String> {
+    let says = |line: &&[u8]| !line.trim_ascii().is_empty() && !line.trim_ascii_start().starts_with(b"#");
+    let (index, first) = bytes.split(|byte| *byte == b'\n').enumerate().find(|(_, line)| says(line))?;
+    let indent = first.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+    let place = if index > 0 { format!("line {}: ", index + 1) } else { String::new() };
+    first[..indent].contains(&b'\t').then(|| format!("yaml: {place}found character that cannot start any token"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
+
+    /// Wrong texts and what Go's reader says of them.
+    #[test]
+    fn errors_in_the_words_of_go() {
+        let token = "found character that cannot start any token";
+        for (text, told) in [
+            ("a:\n\tb: 1\n", format!("line 2: {token}")),
+            ("\ta: 1\n", token.to_owned()),
+            ("a: @x\n", token.to_owned()),
+            ("a: %x\n", token.to_owned()),
+            ("a: 1\n\tb: 2\n", "line 2: found a tab character that violates indentation".to_owned()),
+            ("{\"a\"", "line 1: did not find expected ',' or '}'".to_owned()),
+            ("{\n\"a\"\n", "line 2: did not find expected ',' or '}'".to_owned()),
+            ("a:\n - [1\n", "line 2: did not find expected ',' or ']'".to_owned()),
+            ("a: {b: 1\nc: 2\n", "line 1: did not find expected ',' or '}'".to_owned()),
+            ("a: 1\nb: \"x\ny: 2\n", "line 4: found unexpected end of stream".to_owned()),
+            ("a: b\nc: *d\n", "unknown anchor 'd' referenced".to_owned()),
+            ("a: 1\n- b\n", "line 1: did not find expected key".to_owned()),
+            ("- a\nb: c\n", "line 1: did not find expected '-' indicator".to_owned()),
+            ("a: |x\n", "did not find expected comment or line break".to_owned()),
+            ("a: &\n", "did not find expected alphabetic or numeric character".to_owned()),
+            ("a: \"\\q\"\n", "found unknown escape character".to_owned()),
+            ("a: ]\n", "did not find expected node content".to_owned()),
+            ("a: \"b\" c\n", "did not find expected key".to_owned()),
+            ("a: \x01\n", "control characters are not allowed".to_owned()),
+            (
+                "a: {{ .Values.x }}\n",
+                "invalid map key: map[interface {}]interface {}{\".Values.x\":interface {}(nil)}".to_owned(),
+            ),
+        ] {
+            assert_eq!(parse(text.as_bytes()), Err(format!("yaml: {told}")), "{text}");
+        }
+    }
 
     #[test]
     fn errors_name_a_line_and_the_first_document_counts() {

@@ -172,3 +172,15 @@ async fn an_eviction_is_a_deletion() {
     assert_eq!(api.post(path, eviction.clone()).await.ok()["status"], "Success");
     assert_eq!(api.post(path, eviction).await.refused().0, 404);
 }
+
+#[tokio::test]
+async fn what_is_gone_has_the_version_of_its_deletion() {
+    let api = Api::new().await;
+    let accounts = "/api/v1/namespaces/a/serviceaccounts";
+    let version = |object: &Value| object["metadata"]["resourceVersion"].as_str().expect("a version").parse::<u64>();
+    let made = api.post(accounts, json!({"metadata": {"name": "s"}})).await.ok();
+    let gone = api.delete(&format!("{accounts}/s"), None).await.ok();
+    let next = api.post(accounts, json!({"metadata": {"name": "t"}})).await.ok();
+    assert_eq!(version(&gone), version(&made).map(|version| version + 1));
+    assert_eq!(version(&next), version(&made).map(|version| version + 2));
+}

@@ -18,6 +18,8 @@ const CASES: &[u8] = include_bytes!("../data/corpus.jsonl.zst");
 const GROUPS: &[u8] = include_bytes!("../data/groups.jsonl.zst");
 /// Fields made wrong and changed, of the core, apps, batch, autoscaling and policy kinds.
 const RULES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/rules.jsonl.zst");
+/// Metadata changed wrongly, objects without their type, deletions and writes of subresources, of all kinds.
+const UPDATES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/updates.jsonl.zst");
 
 /// Fields that are another at every run.
 const VOLATILE: &[&str] = &[
@@ -166,6 +168,11 @@ async fn replies_of_the_groups_are_those_of_kubernetes() {
 #[tokio::test]
 async fn rules_are_those_of_kubernetes() {
     replay(&std::fs::read(RULES).expect("the rules are there"), 950).await;
+}
+
+#[tokio::test]
+async fn updates_are_those_of_kubernetes() {
+    replay(&std::fs::read(UPDATES).expect("the updates are there"), 430).await;
 }
 
 /// Send the cases in their order and compare at least so many replies.

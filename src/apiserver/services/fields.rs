@@ -232,6 +232,11 @@ pub fn default_families(object: &mut Value, old: Option<&Value>) -> Result<(), S
         let detail = "this cluster is not configured for dual-stack services";
         errors.push(FieldError::invalid(&root.child("ipFamilyPolicy"), "RequireDualStack", detail));
     }
+    if families.len() > 1 && object["spec"]["ipFamilyPolicy"] == "SingleStack" {
+        let detail = "must be 'RequireDualStack' or 'PreferDualStack' when multiple IP families are specified";
+        errors.push(FieldError::invalid(&root.child("ipFamilyPolicy"), "SingleStack", detail));
+        return Err(Status::invalid(&service_kind(), &name, &errors));
+    }
     for (index, family) in families.iter().enumerate().filter(|(_, family)| *family == "IPv6") {
         let list = root.child("ipFamilies");
         errors.push(FieldError::invalid(&list.index(index), family.as_str(), "not configured on this cluster"));

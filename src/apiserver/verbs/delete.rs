@@ -15,8 +15,8 @@ use crate::apiserver::{codec, services};
 use crate::resources::Row;
 use crate::resources::pipeline::deletion::{self, DeleteOptions, Step};
 use crate::resources::pipeline::{metadata, metadata_str};
-use crate::schema::{self, FieldValidation};
-use crate::storage::{Durability, Entry, Error, Key};
+use crate::schema::{self, FieldValidation, MediaType};
+use crate::storage::{Durability, Entry, Error, Key, Revision};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
@@ -54,21 +54,29 @@ fn read_options(
         return options::delete_options(call_query, body, None);
     }
     let media = codec::media_type(headers)?;
-    // Options are a kind of every group version.
     if let Some(error) = schema::unreadable(body, media) {
         return Err(Status::bad_request(error));
     }
     let (kind, api_version) = codec::kind_of(body, media);
     let api_version = if api_version.is_empty() { "v1" } else { &api_version };
-    let known = kind.is_empty() || kind == "DeleteOptions";
-    let schema = schema::builtin_schema(&GroupVersionKind::from_api_version(api_version, "DeleteOptions"));
-    let Some(schema) = schema.filter(|_| known) else {
+    if !matches!(&*kind, "" | "DeleteOptions") {
         let (kind, api_version) = (go_quote(&kind), go_quote(api_version));
         return Err(Status::bad_request(format!(
             "no kind {kind} is registered for version {api_version} in scheme \"k8s.io/apimachinery/pkg/apis/meta/internalversion/scheme/register.go:27\""
         )));
+    }
+    // Options are a kind of every group version, those that nobody serves included.
+    let of = |api_version: &str| {
+        schema::builtin_schema(&GroupVersionKind::from_api_version(api_version, "DeleteOptions"))
+            .ok_or_else(|| Status::internal("there are no options of deletions"))
     };
-    let decoded = schema::decode_body(&schema, body, media, FieldValidation::Ignore)?;
+    let decoded = match of(api_version) {
+        Ok(schema) => schema::decode_body(&schema, body, media, FieldValidation::Ignore)?,
+        Err(_) => {
+            let body = codec::of_version(body, media, "v1").map_err(Status::bad_request)?;
+            schema::decode_body(&of("v1")?, &body, MediaType::Json, FieldValidation::Ignore)?
+        }
+    };
     options::delete_options(call_query, body, Some(decoded.object))
 }
 
@@ -79,8 +87,11 @@ pub async fn delete(call: Call<'_>) -> Result<Reply, Status> {
     let body = codec::read(body).await?;
     let options = read_options(query, &parts.headers, &body)?;
     let mut deleter = Deleter { state, row, user, namespace: &info.namespace, options: &options, warnings: Vec::new() };
-    let deleted = deleter.delete(&info.name).await?;
-    let mut reply = answer(output, row, &info.name, &options, &deleted);
+    let mut reply = match deleter.delete(&info.name).await {
+        Ok(deleted) => answer(output, row, &info.name, &options, &deleted),
+        Err(status) if deleter.warnings.is_empty() => return Err(status),
+        Err(status) => respond::status_in(&status, output),
+    };
     respond::warn(&mut reply, &deleter.warnings);
     Ok(reply)
 }
@@ -104,6 +115,7 @@ impl Deleter<'_> {
     }
 
     pub async fn delete(&mut self, name: &str) -> Result<Deleted, Status> {
+        self.warnings.extend(warning(self.row, self.options));
         let key = State::key(self.row, self.namespace, name);
         for _ in 0..ATTEMPTS {
             let entry = self.state.storage.get(&key);
@@ -142,15 +154,13 @@ impl Deleter<'_> {
                 Some(entry) => return_at(self.row, &entry),
                 None => Deleted::Marked(object.clone()),
             }),
-            Step::Remove => self.remove(key, entry, &object).await?.then(|| Deleted::Gone(object.clone())),
+            Step::Remove => self.remove(key, entry, &object).await?.map(|version| gone(&object, version)),
             Step::UpdateThenRemove if self.dry_run() => Some(Deleted::Gone(object.clone())),
             Step::UpdateThenRemove => match self.mark(key, entry, &object).await? {
                 Some(Some(marked)) => {
                     // Whoever took it meanwhile did what was asked for.
-                    self.remove(key, &marked, &object).await?;
-                    Some(match return_at(self.row, &marked) {
-                        Deleted::Gone(object) | Deleted::Marked(object) => Deleted::Gone(object),
-                    })
+                    let version = self.remove(key, &marked, &object).await?.unwrap_or(marked.revision);
+                    Some(gone(&codec::parse(self.row, &marked.body), version))
                 }
                 _ => None,
             },
@@ -199,17 +209,17 @@ impl Deleter<'_> {
         stored
     }
 
-    /// False: somebody else wrote in between.
-    async fn remove(&self, key: &Key, entry: &Entry, object: &Value) -> Result<bool, Status> {
+    /// The revision of the deletion. None: somebody else wrote in between.
+    async fn remove(&self, key: &Key, entry: &Entry, object: &Value) -> Result<Option<Revision>, Status> {
         if self.dry_run() {
-            return Ok(true);
+            return Ok(Some(entry.revision));
         }
         match self.state.storage.delete(key.clone(), entry.revision).await {
-            Ok(_) => {
+            Ok((_, revision)) => {
                 services::after_delete(self.state, self.row, object).await;
-                Ok(true)
+                Ok(Some(revision))
             }
-            Err(Error::Conflict { .. } | Error::NotFound) => Ok(false),
+            Err(Error::Conflict { .. } | Error::NotFound) => Ok(None),
             Err(error) => Err(storage_status(error)),
         }
     }
@@ -241,6 +251,19 @@ impl Deleter<'_> {
     }
 }
 
+/// What a client is told who does not say what is to become of the dependents.
+fn warning(row: &Row, options: &DeleteOptions) -> Option<String> {
+    let says = options.orphan_dependents.is_some() || options.propagation_policy.is_some();
+    row.strategy.deletion_warning().filter(|_| !says).map(str::to_owned)
+}
+
+/// An object that is gone: its version is that of its deletion.
+fn gone(object: &Value, version: Revision) -> Deleted {
+    let mut object = object.clone();
+    metadata(&mut object).insert("resourceVersion".to_owned(), Value::String(version.0.to_string()));
+    Deleted::Gone(object)
+}
+
 /// A marked object as the reply has it.
 fn return_at(row: &Row, entry: &Entry) -> Deleted {
     let mut object = codec::parse(row, &entry.body);
@@ -263,7 +286,7 @@ pub async fn delete_collection(call: Call<'_>) -> Result<Reply, Status> {
     let body = codec::read(body).await?;
     let options = read_options(query, &parts.headers, &body)?;
     let page = list::read(state, &selection).await?;
-    let mut warnings = Vec::new();
+    let mut warnings: Vec<String> = warning(row, &options).into_iter().collect();
     for entry in &page.entries {
         let namespace = if row.namespaced { entry.key.namespace() } else { "" };
         let mut deleter = Deleter { state, row, user, namespace, options: &options, warnings: Vec::new() };

@@ -142,7 +142,10 @@ async fn dispatch(call: Call<'_>) -> Result<Reply, Status> {
 async fn subresource(call: Call<'_>) -> Result<Reply, Status> {
     let info = call.info;
     let Some(subresource) = call.row.subresource(&info.subresource).cloned() else {
-        return Err(no_such_resource());
+        return Err(match call.row.custom && !info.name.is_empty() {
+            true => Status::not_found(&call.row.group_resource, &info.name),
+            false => no_such_resource(),
+        });
     };
     if info.name.is_empty() || call.row.namespaced == info.namespace.is_empty() && &*call.row.plural != "namespaces" {
         return Err(no_such_resource());
@@ -167,7 +170,10 @@ async fn subresource(call: Call<'_>) -> Result<Reply, Status> {
         return handler.handle(call).await;
     }
     if !subresource.verbs.contains(&verb) {
-        return Err(no_such_verb());
+        return Err(match call.row.custom {
+            true => Status::method_not_supported(&call.row.group_resource, info.verb),
+            false => no_such_verb(),
+        });
     }
     check_accepted(&call)?;
     if let SubresourceHandler::Scale { .. } = &subresource.handler {

@@ -414,8 +414,8 @@ impl Writer<'_> {
     /// `found`: empty where there is no object.
     fn other_uid(&self, found: &str, wanted: &str) -> Status {
         let path = registry_path(self.row, self.namespace, self.name);
-        // A dry run over an object does not get as far as the store, where the prefix is.
-        let path = if self.options.dry_run && !found.is_empty() { path.trim_start_matches("/registry") } else { &path };
+        // A dry run does not get as far as the store, where the prefix is.
+        let path = if self.options.dry_run { path.trim_start_matches("/registry") } else { &path };
         let detail = format!(
             "StorageError: invalid object, Code: 4, Key: {path}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {wanted}, UID in object meta: {found}",
         );
@@ -492,6 +492,7 @@ pub(super) fn reset_fields(row: &Row, subresource: &str) -> &'static [&'static s
     }
     match subresource {
         "" | "scale" if row.status => &["status"],
+        "finalize" => &["status"],
         "status" => &["spec"],
         _ => &[],
     }

@@ -27,6 +27,14 @@ struct Binding {
 }
 
 impl Strategy for Binding {
+    fn checks_metadata_change(&self) -> bool {
+        false
+    }
+
+    fn metadata_checks_on_update(&self) -> usize {
+        1
+    }
+
     fn default(&self, object: &mut Value) {
         if let Some(resources) = object.object_mut("spec").set_mut("matchResources") {
             matching::default(resources);

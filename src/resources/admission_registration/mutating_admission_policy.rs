@@ -24,6 +24,14 @@ struct MutatingAdmissionPolicy;
 const PATCHES: &[(&str, &str)] = &[("ApplyConfiguration", "applyConfiguration"), ("JSONPatch", "jsonPatch")];
 
 impl Strategy for MutatingAdmissionPolicy {
+    fn checks_metadata_change(&self) -> bool {
+        false
+    }
+
+    fn metadata_checks_on_update(&self) -> usize {
+        1
+    }
+
     fn default(&self, object: &mut Value) {
         policy::default(object);
     }

@@ -41,6 +41,14 @@ const ONE_OF_TWO: &str = "validations or auditAnnotations must contain at least 
 const ANNOTATIONS_LIMIT: usize = 20;
 
 impl Strategy for ValidatingAdmissionPolicy {
+    fn checks_metadata_change(&self) -> bool {
+        false
+    }
+
+    fn metadata_checks_on_update(&self) -> usize {
+        1
+    }
+
     fn default(&self, object: &mut Value) {
         policy::default(object);
     }

@@ -28,6 +28,14 @@ struct Configuration {
 }
 
 impl Strategy for Configuration {
+    fn checks_metadata_change(&self) -> bool {
+        false
+    }
+
+    fn metadata_checks_on_update(&self) -> usize {
+        1
+    }
+
     fn default(&self, object: &mut Value) {
         for webhook in object.items_mut("webhooks") {
             webhook.set_default("failurePolicy", "Fail");

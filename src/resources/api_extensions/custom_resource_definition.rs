@@ -53,6 +53,9 @@ impl Strategy for CustomResourceDefinition {
         {
             service.set_default("port", 443);
         }
+        if object.at("status").list_at("storedVersions").is_empty() {
+            note_stored_version(object);
+        }
     }
 
     fn prepare_create(&self, object: &mut Value, _: &Context) {

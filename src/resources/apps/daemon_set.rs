@@ -150,6 +150,7 @@ struct Status;
 impl Strategy for Status {
     fn prepare_update(&self, object: &mut Value, old: &Value, _: &Context) {
         object.copy("spec", old);
+        set_template_generation(object, template_generation(old));
     }
 
     fn validate_update(&self, object: &Value, old: &Value) -> ErrorList {

@@ -58,8 +58,8 @@ impl Strategy for StatefulSet {
         spec.set_default("revisionHistoryLimit", 10);
         template::default(spec, "template");
         for claim in spec.items_mut("volumeClaimTemplates") {
-            claim.set_default_str("apiVersion", "v1");
-            claim.set_default_str("kind", "PersistentVolumeClaim");
+            claim.set("apiVersion", "v1");
+            claim.set("kind", "PersistentVolumeClaim");
             claim.set_default("metadata", json!({}));
             claim.object_mut("status").set_default_str("phase", "Pending");
             persistent_volume_claim::default_spec(claim.object_mut("spec"));

@@ -135,6 +135,12 @@ impl Strategy for Job {
         true
     }
 
+    fn deletion_warning(&self) -> Option<&'static str> {
+        Some(
+            "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning",
+        )
+    }
+
     fn cells(&self, object: &Value, now: &cells::Clock) -> Option<Vec<Value>> {
         let (spec, status) = (object.at("spec"), object.at("status"));
         let [names, images] = cells::containers(spec.at("template").at("spec"));

@@ -64,6 +64,10 @@ const USAGES: &[&str] = &[
 struct CertificateSigningRequest;
 
 impl Strategy for CertificateSigningRequest {
+    fn metadata_checks_on_update(&self) -> usize {
+        1
+    }
+
     /// A request is made once; nobody owns what it asks for.
     fn reset_fields(&self) -> Option<&'static [&'static str]> {
         Some(&["spec", "status"])

@@ -27,6 +27,10 @@ const LISTS: &[&str] = &["max", "min", "default", "defaultRequest", "maxLimitReq
 const FILLS: &[(&str, &str)] = &[("max", "default"), ("default", "defaultRequest"), ("min", "defaultRequest")];
 
 impl Strategy for LimitRange {
+    fn checks_metadata_change(&self) -> bool {
+        false
+    }
+
     fn allow_create_on_update(&self) -> bool {
         true
     }

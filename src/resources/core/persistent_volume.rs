@@ -84,6 +84,10 @@ const WITHOUT_MOUNT_OPTIONS: &[&str] =
     &["hostPath", "flocker", "fc", "flexVolume", "portworxVolume", "scaleIO", "local", "storageos", "csi"];
 
 impl Strategy for PersistentVolume {
+    fn checks_metadata_change(&self) -> bool {
+        false
+    }
+
     fn metadata_checks_on_update(&self) -> usize {
         2
     }
@@ -207,9 +211,11 @@ impl Strategy for Status {
         object.copy("spec", old);
         let (status, before) = (object.object_mut("status"), old.at("status"));
         const CHANGED: &str = "lastPhaseTransitionTime";
-        if status.at("phase") != before.at("phase")
-            && (!status.has(CHANGED) || status.at(CHANGED) == before.at(CHANGED))
-        {
+        if status.at("phase") == before.at("phase") {
+            if !status.has(CHANGED) {
+                status.copy(CHANGED, before);
+            }
+        } else if !status.has(CHANGED) || status.at(CHANGED) == before.at(CHANGED) {
             status.set(CHANGED, time::seconds(context.now));
         }
     }

@@ -2,9 +2,9 @@
 
 use super::template;
 use crate::api::names::{self, Messages};
-use crate::api::{ErrorList, Fields, FieldsMut, Report};
+use crate::api::{ErrorList, Fields, FieldsMut, Path, Report};
 use crate::resources::apps::replicas::{SPEC, counts};
-use crate::resources::core::pod_spec::Options;
+use crate::resources::core::pod_spec::{Options, warnings};
 use crate::resources::{Column, Context, Resource, Strategy, Subresource, cells};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -85,7 +85,12 @@ impl Strategy for ReplicationController {
     }
 
     fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
-        template::workload_warnings(object, old)
+        // An update is told of the template that was there: Kubernetes does so, too.
+        let at = Path::new("spec");
+        template::workload_warnings_of(object, old, |out, object| {
+            let spec = old.unwrap_or(object).at("spec");
+            warnings::template(spec.at("template"), &at.child("template"), out);
+        })
     }
 
     fn status(&self) -> Option<&dyn Strategy> {

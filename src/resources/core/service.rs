@@ -80,10 +80,6 @@ fn drop_internal_policy(object: &mut Value) {
 }
 
 impl Strategy for Service {
-    fn metadata_checks_on_update(&self) -> usize {
-        1
-    }
-
     fn default(&self, object: &mut Value) {
         let external = |service: &Value| is_external(service);
         let spec = object.object_mut("spec");

@@ -34,6 +34,14 @@ const CONTROLLERS: &[&str] = &["endpointslice-controller.k8s.io", "endpointslice
 const SHOWN: usize = 3;
 
 impl Strategy for EndpointSlice {
+    fn checks_metadata_change(&self) -> bool {
+        false
+    }
+
+    fn metadata_checks_on_update(&self) -> usize {
+        1
+    }
+
     fn default(&self, object: &mut Value) {
         for port in object.items_mut("ports") {
             port.set_default("name", "");

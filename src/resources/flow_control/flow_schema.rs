@@ -56,6 +56,14 @@ static FIXED: LazyLock<[(&str, Value); 2]> = LazyLock::new(|| {
 });
 
 impl Strategy for FlowSchema {
+    fn checks_metadata_change(&self) -> bool {
+        false
+    }
+
+    fn metadata_checks_on_update(&self) -> usize {
+        1
+    }
+
     fn default(&self, object: &mut Value) {
         object.object_mut("spec").set_default_int("matchingPrecedence", PRECEDENCE);
     }

@@ -41,6 +41,14 @@ const QUEUES_LIMIT: i64 = 10_000_000;
 const ENTROPY_LIMIT: u32 = 60;
 
 impl Strategy for PriorityLevelConfiguration {
+    fn checks_metadata_change(&self) -> bool {
+        false
+    }
+
+    fn metadata_checks_on_update(&self) -> usize {
+        1
+    }
+
     fn default(&self, object: &mut Value) {
         let spec = object.object_mut("spec");
         if spec.str_at("type") == "Exempt" {

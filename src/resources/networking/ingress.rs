@@ -32,6 +32,10 @@ const SHOWN: usize = 3;
 const ADDRESS_WIDTH: usize = 16;
 
 impl Strategy for Ingress {
+    fn metadata_checks_on_update(&self) -> usize {
+        1
+    }
+
     fn prepare_create(&self, object: &mut Value, _: &Context) {
         object.set("status", json!({ "loadBalancer": {} }));
     }

@@ -23,6 +23,10 @@ const SPEC: Path<'static> = Path::new("spec");
 const CONTROLLER_LIMIT: usize = 250;
 
 impl Strategy for IngressClass {
+    fn metadata_checks_on_update(&self) -> usize {
+        1
+    }
+
     fn default(&self, object: &mut Value) {
         if let Some(parameters) = object.object_mut("spec").set_mut("parameters") {
             parameters.set_default("scope", "Cluster");

@@ -22,6 +22,10 @@ struct IpAddress;
 const SPEC: Path<'static> = Path::new("spec");
 
 impl Strategy for IpAddress {
+    fn metadata_checks_on_update(&self) -> usize {
+        1
+    }
+
     fn validate(&self, object: &Value) -> ErrorList {
         let mut errors = ErrorList::new();
         let path = SPEC.child("parentRef");

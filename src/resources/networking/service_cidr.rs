@@ -86,6 +86,10 @@ impl Strategy for ServiceCidr {
 struct Status;
 
 impl Strategy for Status {
+    fn reset_fields(&self) -> Option<&'static [&'static str]> {
+        Some(&["metadata", "spec"])
+    }
+
     fn prepare_update(&self, object: &mut Value, old: &Value, _: &Context) {
         object.copy("spec", old);
         keep_metadata(object, old);

@@ -24,6 +24,10 @@ const OVERHEAD: Path<'static> = Path::new("overhead");
 const SCHEDULING: Path<'static> = Path::new("scheduling");
 
 impl Strategy for RuntimeClass {
+    fn metadata_checks_on_update(&self) -> usize {
+        1
+    }
+
     fn default(&self, object: &mut Value) {
         if let Some(overhead) = object.set_mut("overhead") {
             defaults::resource_list(overhead, "podFixed");

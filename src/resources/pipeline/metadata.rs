@@ -5,6 +5,7 @@ use super::{metadata_str, metadata_strings};
 use crate::api::{ErrorList, FieldError, Path, gvk, names};
 use crate::resources::Row;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
 
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
@@ -86,7 +87,7 @@ pub fn validate_update(object: &Value, old: &Value) -> ErrorList {
     let mut errors = ErrorList::new();
     if super::is_being_deleted(old) {
         let before = metadata_strings(old, "finalizers");
-        let added: Vec<&str> =
+        let added: BTreeSet<&str> =
             metadata_strings(object, "finalizers").into_iter().filter(|name| !before.contains(name)).collect();
         if !added.is_empty() {
             let list = added.iter().map(|name| crate::api::field::go_quote(name)).collect::<Vec<_>>().join(", ");

@@ -103,12 +103,10 @@ pub fn prepare_update(row: &Row, strategy: &dyn Strategy, object: &mut Value, ol
     {
         metadata.insert("uid".to_owned(), uid.clone());
     }
+    // One that is given where there was none is refused.
     if let Some(time) = kept("deletionTimestamp") {
         metadata.insert("deletionTimestamp".to_owned(), time.clone());
-    } else {
-        metadata.remove("deletionTimestamp");
     }
-    // One that is given where there was none is refused.
     if let Some(period) = kept("deletionGracePeriodSeconds") {
         metadata.entry("deletionGracePeriodSeconds").or_insert_with(|| period.clone());
     }
@@ -173,7 +171,7 @@ pub fn validate_update(
     let changes = metadata::validate_update(object, old);
     // Once for the generic checks, once for the kind's own: the causes have both.
     errors.extend(changes.iter().cloned());
-    if strategy.validates_metadata() {
+    if strategy.checks_metadata_change() {
         errors.extend(changes);
         errors.extend(metadata::standard_finalizers(row, object));
     }
@@ -205,20 +203,21 @@ fn show(row: &Row, error: &mut FieldError, sent: Option<&Value>) {
     // Some of Kubernetes's own paths lack their beginning.
     let kind = schema.at_steps(error.steps()).or_else(|| schema.at_steps(std::iter::once("spec").chain(error.steps())));
     let Some(kind) = kind else { return };
-    if !error.value.is_null() && row.custom {
+    if !error.value.is_null() && row.custom && error.steps().next() != Some("metadata") {
         return;
     }
     if !error.value.is_null() {
-        // What does not fit the field is of the struct that the field is in.
-        let fits = match schema.table.shape(kind) {
-            Shape::List { .. } => error.value.is_array(),
-            Shape::Struct { .. } | Shape::Map { .. } => error.value.is_object(),
-            _ => !error.value.is_object(),
-        };
+        // What does not fit the field is one of its elements, or of the struct that the field is in.
         let steps: Vec<&str> = error.steps().collect();
-        let kind = match fits {
-            true => Some(kind),
-            false => schema.at_steps(steps[..steps.len().saturating_sub(1)].iter().copied()),
+        let around = || schema.at_steps(steps[..steps.len().saturating_sub(1)].iter().copied());
+        let kind = match schema.table.shape(kind) {
+            Shape::List { element, .. } if error.value.is_object() => Some(element),
+            Shape::List { .. } if !error.value.is_array() => around(),
+            Shape::Struct { .. } | Shape::Map { .. } if !error.value.is_object() => around(),
+            Shape::List { .. } | Shape::Struct { .. } | Shape::Map { .. } => Some(kind),
+            Shape::RawExtension | Shape::Any => Some(kind),
+            _ if error.value.is_object() => around(),
+            _ => Some(kind),
         };
         error.shown = kind.and_then(|kind| schema.shown(kind, &error.value));
         return;

@@ -20,6 +20,10 @@ struct ClusterRole;
 const SELECTORS: &str = "clusterRoleSelectors";
 
 impl Strategy for ClusterRole {
+    fn metadata_checks_on_update(&self) -> usize {
+        1
+    }
+
     fn validate(&self, object: &Value) -> ErrorList {
         validate(object, false)
     }

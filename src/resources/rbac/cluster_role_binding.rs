@@ -19,6 +19,10 @@ pub fn resource() -> Resource {
 struct ClusterRoleBinding;
 
 impl Strategy for ClusterRoleBinding {
+    fn metadata_checks_on_update(&self) -> usize {
+        1
+    }
+
     fn default(&self, object: &mut Value) {
         subjects::default(object);
     }

@@ -14,6 +14,10 @@ pub fn resource() -> Resource {
 struct Role;
 
 impl Strategy for Role {
+    fn metadata_checks_on_update(&self) -> usize {
+        1
+    }
+
     fn validate(&self, object: &Value) -> ErrorList {
         let mut errors = ErrorList::new();
         rules::validate(object, true, &mut errors);

@@ -18,6 +18,10 @@ pub fn resource() -> Resource {
 struct RoleBinding;
 
 impl Strategy for RoleBinding {
+    fn metadata_checks_on_update(&self) -> usize {
+        1
+    }
+
     fn default(&self, object: &mut Value) {
         subjects::default(object);
     }

@@ -24,6 +24,10 @@ struct DeviceClass;
 const SPEC: Path<'static> = Path::new("spec");
 
 impl Strategy for DeviceClass {
+    fn metadata_checks_on_update(&self) -> usize {
+        1
+    }
+
     /// The prefix of a name is not looked at: the name that is made of it is.
     fn validate_name(&self, name: &str, prefix: bool) -> Messages {
         if prefix { Messages::new() } else { names::dns_subdomain(name) }

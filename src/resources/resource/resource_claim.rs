@@ -22,6 +22,10 @@ struct ResourceClaim;
 const SPEC: Path<'static> = Path::new("spec");
 
 impl Strategy for ResourceClaim {
+    fn metadata_checks_on_update(&self) -> usize {
+        1
+    }
+
     fn default(&self, object: &mut Value) {
         requests::default(object.object_mut("spec"));
     }

@@ -19,6 +19,10 @@ struct ResourceClaimTemplate;
 const SPEC: Path<'static> = Path::new("spec");
 
 impl Strategy for ResourceClaimTemplate {
+    fn metadata_checks_on_update(&self) -> usize {
+        1
+    }
+
     fn default(&self, object: &mut Value) {
         let spec = object.object_mut("spec");
         spec.set_default("metadata", json!({}));
@@ -34,7 +38,7 @@ impl Strategy for ResourceClaimTemplate {
     }
 
     fn validate_update(&self, object: &Value, old: &Value) -> ErrorList {
-        let mut errors = ErrorList::new();
+        let mut errors = self.validate(object);
         errors.immutable(&SPEC, object.at("spec"), old.at("spec"));
         errors
     }

@@ -24,6 +24,14 @@ const SPEC: Path<'static> = Path::new("spec");
 const NODE_ID_LIMIT: usize = 256;
 
 impl Strategy for CsiNode {
+    fn checks_metadata_change(&self) -> bool {
+        false
+    }
+
+    fn metadata_checks_on_update(&self) -> usize {
+        1
+    }
+
     fn validate(&self, object: &Value) -> ErrorList {
         let mut errors = ErrorList::new();
         let list = SPEC.child("drivers");

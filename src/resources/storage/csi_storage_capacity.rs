@@ -16,6 +16,10 @@ pub fn resource() -> Resource {
 struct CsiStorageCapacity;
 
 impl Strategy for CsiStorageCapacity {
+    fn metadata_checks_on_update(&self) -> usize {
+        1
+    }
+
     fn validate(&self, object: &Value) -> ErrorList {
         let mut errors = ErrorList::new();
         labels::selector(object.at("nodeTopology"), false, &Path::new("nodeTopology"), &mut errors);

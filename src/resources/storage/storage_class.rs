@@ -35,6 +35,10 @@ pub fn is_default(class: &Value) -> bool {
 }
 
 impl Strategy for StorageClass {
+    fn metadata_checks_on_update(&self) -> usize {
+        1
+    }
+
     fn default(&self, object: &mut Value) {
         object.set_default("reclaimPolicy", "Delete");
         object.set_default("volumeBindingMode", "Immediate");

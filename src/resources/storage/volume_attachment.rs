@@ -38,6 +38,14 @@ const MESSAGE_LIMIT: usize = 1024;
 const METADATA_LIMIT: usize = 256 << 10;
 
 impl Strategy for VolumeAttachment {
+    fn checks_metadata_change(&self) -> bool {
+        false
+    }
+
+    fn metadata_checks_on_update(&self) -> usize {
+        1
+    }
+
     fn prepare_create(&self, object: &mut Value, _: &Context) {
         object.set("status", json!({ "attached": false }));
     }

@@ -23,6 +23,10 @@ const DRIVER_NAME: Path<'static> = Path::new("driverName");
 const PARAMETERS: Path<'static> = Path::new("parameters");
 
 impl Strategy for VolumeAttributesClass {
+    fn metadata_checks_on_update(&self) -> usize {
+        1
+    }
+
     fn validate(&self, object: &Value) -> ErrorList {
         let mut errors = ErrorList::new();
         parameters::driver(object.str_at("driverName"), &DRIVER_NAME, &mut errors);
