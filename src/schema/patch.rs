@@ -162,20 +162,20 @@ fn decode_patched(
     strict: Vec<String>,
     validation: FieldValidation,
 ) -> Result<Body, Status> {
+    let names: Vec<String> = patched.as_object().into_iter().flat_map(Map::keys).cloned().collect();
     let (mut decoded, changed) = decode_changed(schema, original, patched)
         .map_err(|(patched, DecodeError(error))| invalid_patch(&patched.to_string(), &error))?;
     // The patched object as it was before it was decoded; only errors show it.
     let shown = |object: &Value| {
         let mut all = changed.clone();
         for (name, value) in object.as_object().into_iter().flatten() {
-            let is_type = matches!(name.as_str(), "apiVersion" | "kind");
-            if !is_type && all.get(name).is_none() && original.get(name) == Some(value) {
+            if names.contains(name) && all.get(name).is_none() && original.get(name) == Some(value) {
                 all[name] = value.clone();
             }
         }
         all.to_string()
     };
-    check_patched_kind(schema, &mut decoded, &shown)?;
+    check_patched_kind(schema, &mut decoded, &names, &shown)?;
     let strict = [strict, decoded.strict].concat();
     if validation == FieldValidation::Strict && !strict.is_empty() {
         return Err(strict_error(&shown(&decoded.object), &strict));
@@ -222,7 +222,12 @@ pub(super) fn decode_changed(
 
 /// The patch left the object what it was. A built-in one may lose its kind; without a version it is read as
 /// something without a name.
-fn check_patched_kind(schema: &Schema, decoded: &mut Decoded, shown: &impl Fn(&Value) -> String) -> Result<(), Status> {
+fn check_patched_kind(
+    schema: &Schema,
+    decoded: &mut Decoded,
+    names: &[String],
+    shown: &impl Fn(&Value) -> String,
+) -> Result<(), Status> {
     let (kind, api_version) = (decoded.kind.as_str(), decoded.api_version.as_str());
     let (own_kind, own_version) = (schema.gvk.kind.as_str(), schema.gvk.api_version());
     if kind == own_kind && api_version == own_version {
@@ -234,9 +239,7 @@ fn check_patched_kind(schema: &Schema, decoded: &mut Decoded, shown: &impl Fn(&V
             return Ok(());
         }
         if api_version.is_empty() && (kind.is_empty() || kind == own_kind) {
-            let fields = std::mem::take(&mut decoded.object);
-            let names = fields.as_object().into_iter().flat_map(Map::keys);
-            let unknown = names.filter(|name| !matches!(name.as_str(), "apiVersion" | "kind"));
+            let unknown = names.iter().filter(|name| !matches!(name.as_str(), "apiVersion" | "kind"));
             decoded.strict = unknown.map(|name| format!("unknown field {}", go_quote(name))).collect();
             decoded.object = Value::Object(Map::new());
             return Ok(());

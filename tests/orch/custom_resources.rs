@@ -74,6 +74,8 @@ async fn a_definition_is_served_at_once_and_withdrawn_at_once() {
     assert_eq!(resources["resources"][0]["name"], "widgets");
     assert_eq!(resources["resources"][0]["singularName"], "widget");
 
+    let none = api.get(WIDGETS).await.ok();
+    assert_eq!(none["metadata"]["continue"], "", "said even where the list is whole");
     api.post(WIDGETS, widget("a", json!({ "size": 1 }))).await.ok();
     let held = json!({ "metadata": { "finalizers": ["example.com/hold"] } });
     patch(&api, &format!("{WIDGETS}/a"), MERGE, &held).await.ok();

@@ -235,6 +235,11 @@ pub fn items(row: &Row, entries: &[Arc<Entry>], revision: &str, next: Option<&Ne
     let size: usize = entries.iter().map(|entry| entry.body.len() + 48).sum();
     let mut out = head(&row.list_kind, &row.api_version, revision, next);
     out.reserve(size);
+    // A list without a type of its own always says how it goes on.
+    if row.custom && next.is_none() {
+        out.pop();
+        out.extend_from_slice(b",\"continue\":\"\"}");
+    }
     // Items of built-in lists do not say what they are.
     let whole = row.custom;
     write_items(entries, &mut out, |entry, out| {
