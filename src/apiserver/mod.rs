@@ -45,6 +45,7 @@ use crate::api::{Status, UserInfo};
 use axum::body::Body;
 use flow_control::Flow;
 use futures::future::BoxFuture;
+use http::header::X_CONTENT_TYPE_OPTIONS;
 use http::{HeaderValue, Request};
 use request::{Query, RequestInfo};
 use std::convert::Infallible;
@@ -114,9 +115,9 @@ async fn answer(state: Arc<State>, mut request: Request<Body>) -> Reply {
     let asker = negotiate::Asker::of(&request);
     let inflight = state.metrics.begin(&info);
     let audit_id = audit::id(request.headers());
-    let (mut trail, mut flow) = (None, None);
+    let (mut trail, mut marks) = (None, Marks::default());
     let dry_run = query.get("dryRun").is_some_and(|given| !given.is_empty());
-    let handled = handle(&state, &info, query, &mut request, &audit_id, &mut trail, &mut flow);
+    let handled = handle(&state, &info, query, &mut request, &audit_id, &mut trail, &mut marks);
     let result = if long_running {
         handled.await
     } else {
@@ -132,8 +133,11 @@ async fn answer(state: Arc<State>, mut request: Request<Body>) -> Reply {
             respond::status_in(&status, asker.output())
         }
     };
-    if let Some(flow) = &flow {
+    if let Some(flow) = &marks.flow {
         flow.mark(reply.headers_mut());
+    }
+    if marks.refused {
+        reply.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     }
     if let Some(trail) = trail {
         reply = trail.finish(&info, reply).await;
@@ -143,6 +147,14 @@ async fn answer(state: Arc<State>, mut request: Request<Body>) -> Reply {
     reply
 }
 
+/// What a reply is marked with.
+#[derive(Default)]
+struct Marks {
+    flow: Option<Flow>,
+    /// The sender may not: no resource was asked.
+    refused: bool,
+}
+
 async fn handle(
     state: &Arc<State>,
     info: &RequestInfo,
@@ -150,7 +162,7 @@ async fn handle(
     request: &mut Request<Body>,
     audit_id: &HeaderValue,
     trail: &mut Option<Arc<audit::Trail>>,
-    flow: &mut Option<Flow>,
+    marks: &mut Marks,
 ) -> Result<Reply, Status> {
     let begin = |user: &UserInfo, request: &Request<Body>| {
         state.audit.as_ref().and_then(|audit| audit.begin(user, info, request, audit_id))
@@ -161,16 +173,16 @@ async fn handle(
     let user = match authenticated {
         Ok(user) => user,
         Err(status) => {
-            *trail = begin(&UserInfo::default(), request);
+            let audit = state.audit.as_ref();
+            *trail = audit.and_then(|audit| audit.begin_refused(info, request, audit_id));
             return Err(status);
         }
     };
     *trail = begin(&user, request);
     let followed = traces::begin(state.tracer.get(), &user, info, request);
     let served = async {
-        let Some(trail) = trail else { return serve(state, info, query, user, request, None, flow).await };
-        trail.take_body(info, request).await?;
-        trail.clone().follow(serve(state, info, query, user, request, Some(trail), flow)).await
+        let Some(trail) = trail else { return serve(state, info, query, user, request, None, marks).await };
+        trail.clone().follow(serve(state, info, query, user, request, Some(trail), marks)).await
     };
     match followed {
         None => served.await,
@@ -186,17 +198,19 @@ async fn serve(
     user: UserInfo,
     request: &mut Request<Body>,
     trail: Option<&audit::Trail>,
-    flow: &mut Option<Flow>,
+    marks: &mut Marks,
 ) -> Result<Reply, Status> {
     let attributes = attributes(&user, info, &query);
+    marks.refused = true;
     let impersonated = authn::impersonate(request.headers_mut(), &attributes, &state.authorizers).await?;
-    if let (Some(trail), Some(user)) = (trail, &impersonated) {
-        trail.impersonated(user);
+    marks.refused = false;
+    if let (Some(trail), Some((user, constraint))) = (trail, &impersonated) {
+        trail.impersonated(user, *constraint);
     }
-    let user = impersonated.unwrap_or(user);
-    *flow = state.flow_control.classify(&user, info);
+    let user = impersonated.map_or(user, |(user, _)| user);
+    marks.flow = state.flow_control.classify(&user, info);
     // Held until there is an answer: a watch holds none while it goes on.
-    let _seats = match flow {
+    let _seats = match &marks.flow {
         None => None,
         Some(flow) => {
             let seats = || flow_control::seats(&*state.storage, info, &query);
@@ -209,7 +223,9 @@ async fn serve(
             }
         }
     };
+    marks.refused = true;
     authorize(state, &self::attributes(&user, info, &query)).await?;
+    marks.refused = false;
     let request = std::mem::replace(request, Request::new(Body::empty()));
     if let Some(remote) = state.aggregator.find(&info.path) {
         return Ok(aggregation::serve(state, &remote, &user, request).await);

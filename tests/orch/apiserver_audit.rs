@@ -152,7 +152,9 @@ async fn refusals_say_why() {
     assert_eq!(events[0]["annotations"]["authorization.k8s.io/decision"], "forbid");
     assert_eq!(events[1]["responseStatus"]["reason"], "NotFound");
     assert_eq!(events[1]["responseStatus"]["details"]["name"], "none");
-    assert_eq!(events[2]["user"], json!({}));
+    // Nobody was authenticated: there is but the answer to tell of.
+    assert_eq!((&events[2]["user"], &events[2]["stage"]), (&json!({}), &json!("ResponseStarted")));
+    assert_eq!(events[2]["responseStatus"]["reason"], "Unauthorized");
 }
 
 #[tokio::test]
@@ -163,6 +165,7 @@ async fn who_is_impersonated_is_told_beside_who_does_it() {
     let events = it.events();
     assert_eq!(events[0]["user"]["username"], "admin");
     assert_eq!(events[0]["impersonatedUser"]["username"], "bob");
+    assert_eq!(events[0]["authenticationMetadata"], json!({"impersonationConstraint": "impersonate:user-info"}));
 }
 
 #[tokio::test]
@@ -193,4 +196,82 @@ async fn every_reply_names_its_request() {
     let id = |answer: &crate::apiserver::Answer| answer.headers["audit-id"].to_str().expect("text").to_owned();
     assert_eq!(id(&one).len(), 36);
     assert_ne!(id(&one), id(&other));
+}
+
+#[tokio::test]
+async fn what_is_recorded_of_a_write_is_what_was_decoded_of_it() {
+    let it = Recorded::new("omitStages: [RequestReceived]\nrules: [{level: Request}]").await;
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    it.api.post("/api/v1/namespaces/a/pods", pod.clone()).await;
+    let nobody = Api { user: UserInfo::new("ann", &[]), ..it.api.clone() };
+    nobody.post(CONFIG_MAPS, config_map("denied")).await.is(403);
+    it.api
+        .post(CONFIG_MAPS, json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "other"}}))
+        .await
+        .is(400);
+    it.api
+        .post(&format!("{CONFIG_MAPS}?fieldValidation=Strict"), json!({"metadata": {"name": "strict"}, "x": 1}))
+        .await
+        .is(400);
+    let text = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: applied}\n".to_owned();
+    let apply = format!("{CONFIG_MAPS}/applied?fieldManager=m");
+    it.api.write_as(Method::PATCH, &apply, "application/apply-patch+yaml", text).await.is(201);
+    let options = json!({"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"});
+    it.api.delete(&format!("{CONFIG_MAPS}/applied"), Some(options)).await.is(200);
+    let events = it.events();
+    let object = &events[0]["requestObject"];
+    assert_eq!(object["spec"]["restartPolicy"], "Always", "{object}");
+    assert_eq!(object["spec"]["containers"][0]["terminationMessagePath"], "/dev/termination-log");
+    for event in &events[1..4] {
+        assert_eq!((event.get("requestObject"), event["objectRef"].get("name")), (None, None), "{event}");
+    }
+    let applied = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "applied"}});
+    assert_eq!(events[4]["requestObject"], applied);
+    assert_eq!(
+        events[5]["requestObject"],
+        json!({"kind": "DeleteOptions", "apiVersion": "meta.k8s.io/__internal", "propagationPolicy": "Background"})
+    );
+}
+
+#[tokio::test]
+async fn answers_are_told_of_as_kubernetes_does() {
+    let it = Recorded::new("rules: [{level: RequestResponse, omitManagedFields: true}]").await;
+    let ended = || {
+        let events = it.events();
+        let stages: Vec<String> =
+            events.iter().filter_map(|event| event["stage"].as_str()).map(str::to_owned).collect();
+        (stages, events.into_iter().next_back().expect("an event"))
+    };
+    // What is long running has a start, also where it fails.
+    it.api.get("/api/v1/namespaces/a/pods/none/log").await.is(404);
+    let (stages, event) = ended();
+    assert_eq!(stages, ["RequestReceived", "ResponseStarted", "ResponseComplete"]);
+    assert_eq!(event["responseStatus"]["reason"], "NotFound");
+    it.api.config_map("x", json!({})).await;
+    ended();
+    let table = it.api.get_as(CONFIG_MAPS, "application/json;as=Table;v=v1;g=meta.k8s.io").await.ok();
+    assert!(table["rows"][0]["object"]["metadata"]["managedFields"].is_array(), "{table}");
+    let (_, event) = ended();
+    assert_eq!(event["responseObject"]["rows"][0]["object"]["metadata"]["name"], "x");
+    assert!(!event.to_string().contains("managedFields"), "{event}");
+    it.api.get_as(&format!("{CONFIG_MAPS}/x"), "text/foo").await.is(406);
+    let (_, event) = ended();
+    assert_eq!((&event["responseStatus"], event.get("responseObject")), (&json!({"metadata": {}, "code": 406}), None));
+    it.api.get("/api/v1/namespaces/a/endpoints").await.ok();
+    assert_eq!(ended().1["annotations"]["k8s.io/deprecated"], "true");
+    let statuses = it.api.get("/api/v1/componentstatuses").await;
+    assert_eq!(statuses.headers["warning"], "299 - \"v1 ComponentStatus is deprecated in v1.19+\"");
+    ended();
+    // Pages are no objects; discovery and refusals are.
+    it.api.get("/version").await.ok();
+    assert_eq!(ended().1.get("responseObject"), None);
+    it.api.get("/api").await.ok();
+    assert_eq!(ended().1["responseObject"]["kind"], "APIVersions");
+    let nobody = Api { user: UserInfo::new("ann", &[]), ..it.api.clone() };
+    let refused = nobody.get("/metrics").await;
+    assert_eq!(refused.headers["x-content-type-options"], "nosniff");
+    assert_eq!(ended().1["responseObject"]["reason"], "Forbidden");
+    let request = it.api.request(Method::GET, "/version").header(header::USER_AGENT, "z".repeat(1025));
+    it.api.answer(request.body(Body::empty()).expect("a request")).await.is(200);
+    assert_eq!(ended().1["userAgent"], format!("{}...TRUNCATED", "z".repeat(1024)));
 }

@@ -14,16 +14,15 @@ pub use policy::{Level, Policy};
 pub use webhook::Webhook;
 
 use super::authn::ConnectionInfo;
-use super::codec;
 use super::request::RequestInfo;
 use super::respond::Reply;
-use crate::api::{GroupVersionKind, Status, UserInfo, time};
+use crate::api::{GroupVersionKind, UserInfo, time};
 use crate::schema;
 use axum::body::Body;
 use bytes::Bytes;
-use event::{Event, ObjectReference, ResponseStatus, Stage};
+use event::{AuthenticationMetadata, Event, ObjectReference, ResponseStatus, Stage};
 use http::header::{CONTENT_TYPE, USER_AGENT};
-use http::{HeaderMap, HeaderName, HeaderValue, Request};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
 use http_body::Frame;
 use http_body_util::BodyExt;
 use jiff::Timestamp;
@@ -41,6 +40,8 @@ pub const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 /// A longer one of a client's is cut.
 const ID_LENGTH: usize = 64;
 const USER_AGENT_LENGTH: usize = 1024;
+/// Behind a user agent that was cut.
+const CUT: &str = "...TRUNCATED";
 
 tokio::task_local! {
     static CURRENT: Arc<Trail>;
@@ -59,6 +60,18 @@ pub fn annotate_request(key: &str, value: impl FnOnce() -> String) {
     if CURRENT.try_with(|trail| trail.decision.level >= Level::Request).unwrap_or(false) {
         annotate(key, value());
     }
+}
+
+/// The object that a write brings, as it was decoded; `default` completes what is recorded of it.
+pub fn requested(object: &Value, default: impl FnOnce(&mut Value)) {
+    // Outside of a request, or of one that is not recorded, nobody wants it.
+    let _ = CURRENT.try_with(|trail| trail.requested(object, default));
+}
+
+/// The patch that a request brings, in JSON or YAML.
+pub fn patched(patch: &[u8]) {
+    // As above.
+    let _ = CURRENT.try_with(|trail| trail.patched(patch));
 }
 
 /// Keeps the request that is being handled from being complete, for what goes on after its answer:
@@ -116,6 +129,31 @@ impl Audit {
         request: &Request<B>,
         id: &HeaderValue,
     ) -> Option<Arc<Trail>> {
+        let trail = self.trail(user, info, request, id)?;
+        trail.emit(Stage::RequestReceived);
+        Some(trail)
+    }
+
+    /// As [`Audit::begin`], of a request that nobody proved to be the sender of: its one event is its
+    /// answer.
+    pub fn begin_refused<B>(
+        self: &Arc<Self>,
+        info: &RequestInfo,
+        request: &Request<B>,
+        id: &HeaderValue,
+    ) -> Option<Arc<Trail>> {
+        let trail = self.trail(&UserInfo::default(), info, request, id)?;
+        trail.refused.store(true, Ordering::Release);
+        Some(trail)
+    }
+
+    fn trail<B>(
+        self: &Arc<Self>,
+        user: &UserInfo,
+        info: &RequestInfo,
+        request: &Request<B>,
+        id: &HeaderValue,
+    ) -> Option<Arc<Trail>> {
         let decision = self.policy.decide(user, info);
         if decision.level == Level::None {
             return None;
@@ -130,7 +168,11 @@ impl Audit {
             subresource: info.subresource.clone(),
             ..ObjectReference::default()
         };
-        let agent = request.headers().get(USER_AGENT).map(|agent| String::from_utf8_lossy(agent.as_bytes()));
+        let agent = request.headers().get(USER_AGENT).map(HeaderValue::as_bytes).unwrap_or_default();
+        let (agent, cut) = match agent.get(..USER_AGENT_LENGTH) {
+            Some(start) if agent.len() > USER_AGENT_LENGTH => (start, CUT),
+            _ => (agent, ""),
+        };
         let event = Event {
             kind: "Event",
             api_version: "audit.k8s.io/v1",
@@ -141,8 +183,9 @@ impl Audit {
             verb: info.verb,
             user: user.clone(),
             impersonated_user: None,
+            authentication_metadata: None,
             source_ips: source_ips(request),
-            user_agent: agent.unwrap_or_default().chars().take(USER_AGENT_LENGTH).collect(),
+            user_agent: String::from_utf8_lossy(agent).into_owned() + cut,
             object_ref: info.is_resource.then(|| reference(info)),
             response_status: None,
             request_object: None,
@@ -151,15 +194,14 @@ impl Audit {
             stage_timestamp: now,
             annotations: Default::default(),
         };
-        let trail = Arc::new(Trail {
+        Some(Arc::new(Trail {
             audit: self.clone(),
             decision,
             event: Mutex::new(event),
             end: Mutex::default(),
             started: AtomicBool::new(false),
-        });
-        trail.emit(Stage::RequestReceived);
-        Some(trail)
+            refused: AtomicBool::new(false),
+        }))
     }
 }
 
@@ -189,6 +231,8 @@ pub struct Trail {
     end: Mutex<Weak<End>>,
     /// The answer of a long request has begun.
     started: AtomicBool,
+    /// Nobody was authenticated.
+    refused: AtomicBool,
 }
 
 impl Trail {
@@ -228,23 +272,17 @@ impl Trail {
         }
     }
 
-    pub fn impersonated(&self, user: &UserInfo) {
-        self.event.lock().impersonated_user = Some(user.clone());
+    /// `constraint`: the verb that allowed it; None: the plain one.
+    pub fn impersonated(&self, user: &UserInfo, constraint: Option<&'static str>) {
+        let mut event = self.event.lock();
+        event.impersonated_user = Some(user.clone());
+        event.authentication_metadata =
+            constraint.map(|impersonation_constraint| AuthenticationMetadata { impersonation_constraint });
     }
 
-    /// Record what the request brings; its body is read for it.
-    pub async fn take_body(&self, info: &RequestInfo, request: &mut Request<Body>) -> Result<(), Status> {
-        let writes = matches!(info.verb, "create" | "update" | "patch" | "delete" | "deletecollection");
-        if !info.is_resource || !writes || info.is_long_running() {
-            return Ok(());
-        }
-        let body = codec::read(std::mem::take(request.body_mut())).await?;
-        *request.body_mut() = Body::from(body.clone());
-        let Some(mut object) = decode(request.headers(), &body) else { return Ok(()) };
+    fn requested(&self, object: &Value, default: impl FnOnce(&mut Value)) {
         let mut event = self.event.lock();
-        if matches!(info.verb, "create" | "update")
-            && let Some(reference) = &mut event.object_ref
-        {
+        if let Some(reference) = &mut event.object_ref {
             let said = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
             for (known, field) in [
                 (&mut reference.name, "name"),
@@ -258,9 +296,19 @@ impl Trail {
             }
         }
         if self.decision.level >= Level::Request {
+            let mut object = object.clone();
+            default(&mut object);
             event.request_object = self.raw(&mut object);
         }
-        Ok(())
+    }
+
+    /// As it was sent; one in YAML as JSON. What cannot be read is not recorded.
+    fn patched(&self, patch: &[u8]) {
+        if self.decision.level < Level::Request {
+            return;
+        }
+        let patch = serde_json::from_slice(patch).ok().or_else(|| schema::yaml::parse(patch).ok());
+        self.event.lock().request_object = patch.and_then(|patch: Value| to_raw_value(&patch).ok());
     }
 
     fn raw(&self, object: &mut Value) -> Option<Box<RawValue>> {
@@ -273,18 +321,31 @@ impl Trail {
     /// Record the reply; a long one ends with its body.
     pub async fn finish(self: Arc<Self>, info: &RequestInfo, reply: Reply) -> Reply {
         let code = reply.status();
-        if info.is_long_running() && (code.is_success() || code.is_informational()) {
+        let long = info.is_long_running();
+        if long && (code.is_success() || code.is_informational()) {
             self.event.lock().response_status = Some(ResponseStatus::code(code.as_u16()));
             self.emit(Stage::ResponseStarted);
             self.started.store(true, Ordering::Release);
             return reply.map(|body| Body::new(Followed { body, _end: self.end() }));
         }
-        let is_deletion = matches!(info.verb, "delete" | "deletecollection");
-        let is_object = is_object(reply.headers());
-        let wanted = self.decision.level == Level::RequestResponse || is_deletion || !code.is_success();
-        if !wanted || !is_object {
-            self.event.lock().response_status = Some(ResponseStatus::code(code.as_u16()));
+        let reply = self.look(info, reply).await;
+        let refused = self.refused.load(Ordering::Acquire);
+        if long || refused {
+            self.emit(Stage::ResponseStarted);
+        }
+        if !refused {
             self.emit(Stage::ResponseComplete);
+        }
+        reply
+    }
+
+    /// What there is to say of a whole reply.
+    async fn look(&self, info: &RequestInfo, reply: Reply) -> Reply {
+        let code = reply.status();
+        let is_status = answers_status(info) || !code.is_success();
+        let wanted = self.decision.level == Level::RequestResponse || is_status;
+        if !wanted || !is_object(reply.headers()) || info.is_resource && code == StatusCode::NOT_ACCEPTABLE {
+            self.event.lock().response_status = Some(ResponseStatus::code(code.as_u16()));
             return reply;
         }
         let (parts, body) = reply.into_parts();
@@ -295,24 +356,35 @@ impl Trail {
                 Bytes::new()
             }
         };
-        self.record(&parts.headers, &body, code.as_u16());
-        self.emit(Stage::ResponseComplete);
+        self.record(info, &parts.headers, &body, code.as_u16());
         Reply::from_parts(parts, Body::from(body))
     }
 
-    fn record(&self, headers: &HeaderMap, body: &[u8], code: u16) {
+    fn record(&self, info: &RequestInfo, headers: &HeaderMap, body: &[u8], code: u16) {
         let object = decode(headers, body);
         let mut event = self.event.lock();
         event.response_status = Some(ResponseStatus::code(code));
         let Some(mut object) = object else { return };
-        if object["kind"] == "Status" && object["apiVersion"] == "v1" {
-            if let Ok(status) = serde_json::from_value(object.clone()) {
-                event.response_status = Some(ResponseStatus::of(status, code));
-            }
+        let is_status = object["kind"] == "Status" && object["apiVersion"] == "v1";
+        if is_status && let Ok(status) = serde_json::from_value(object.clone()) {
+            event.response_status = Some(ResponseStatus::of(status, code));
         }
-        if self.decision.level == Level::RequestResponse && event.object_ref.is_some() {
+        // Of other pages only discovery is made of objects.
+        let is_discovery = ["/api", "/apis"]
+            .iter()
+            .any(|root| info.path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')));
+        if self.decision.level == Level::RequestResponse && (info.is_resource || is_status || is_discovery) {
             event.response_object = self.raw(&mut object);
         }
+    }
+}
+
+/// Whether a success of it is told in a Status.
+fn answers_status(info: &RequestInfo) -> bool {
+    match info.verb {
+        "delete" | "deletecollection" => true,
+        "create" => matches!(&*info.subresource, "binding" | "eviction") || info.resource == "bindings",
+        _ => false,
     }
 }
 
@@ -370,7 +442,7 @@ fn decode(headers: &HeaderMap, body: &[u8]) -> Option<Value> {
     if kind.contains("yaml") { schema::yaml::parse(body).ok() } else { schema::scan::parse(body).ok() }
 }
 
-/// Of an object, or of the items of a list.
+/// Of an object, of the items of a list, or of the objects of a Table.
 fn forget_managed_fields(object: &mut Value) {
     let forget = |object: &mut Value| {
         if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
@@ -380,5 +452,8 @@ fn forget_managed_fields(object: &mut Value) {
     forget(object);
     if let Some(items) = object.get_mut("items").and_then(Value::as_array_mut) {
         items.iter_mut().for_each(forget);
+    }
+    if let Some(rows) = object.get_mut("rows").and_then(Value::as_array_mut) {
+        rows.iter_mut().filter_map(|row| row.get_mut("object")).for_each(forget);
     }
 }

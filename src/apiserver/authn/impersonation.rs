@@ -17,13 +17,14 @@ const UID: &str = "impersonate-uid";
 const GROUP: &str = "impersonate-group";
 const EXTRA: &str = "impersonate-extra-";
 
-/// Who makes the request after impersonation; the headers are taken away. `attributes` are those of
+/// Who makes the request after impersonation, and the constraint it was allowed under; the headers
+/// are taken away. `attributes` are those of
 /// the request, with the requester as the user.
 pub async fn impersonate(
     headers: &mut HeaderMap,
     attributes: &Attributes<'_>,
     authorizers: &[Arc<dyn Authorizer>],
-) -> Result<Option<UserInfo>, Status> {
+) -> Result<Option<(UserInfo, Option<&'static str>)>, Status> {
     let Some(wanted) = take(headers)? else { return Ok(None) };
     let mut first_error = None;
     for mode in MODES {
@@ -31,7 +32,7 @@ pub async fn impersonate(
             continue;
         }
         match check(mode, &wanted, attributes, authorizers).await {
-            Ok(user) => return Ok(Some(user)),
+            Ok(user) => return Ok(Some((user, mode.on.map(|_| mode.verb)))),
             Err(status) => first_error = first_error.or(Some(status)),
         }
     }

@@ -11,10 +11,10 @@ use crate::apiserver::respond::Reply;
 use crate::apiserver::state::{State, storage_status};
 use crate::apiserver::verbs::Call;
 use crate::apiserver::verbs::delete::Deleter;
+use crate::resources::Row;
 use crate::resources::pipeline::deletion::DeleteOptions;
 use crate::resources::pipeline::{generation, is_being_deleted, metadata_str};
 use crate::resources::policy::pod_disruption_budget::{CONDITION, SYNC_FAILED, set_condition, verdict};
-use crate::resources::{Row, pipeline};
 use crate::storage::{Durability, Entry, Error, Prefix};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -221,7 +221,7 @@ impl Evictor<'_> {
             let (entry, mut pod) = self.pod()?;
             let revision = entry.revision.0.to_string();
             self.check_preconditions(options, &pod, &revision)?;
-            let mut condition = json!({
+            let condition = json!({
                 "type": "DisruptionTarget",
                 "status": "True",
                 "reason": "EvictionByEvictionAPI",
@@ -229,10 +229,6 @@ impl Evictor<'_> {
                 "lastProbeTime": null,
                 "lastTransitionTime": time::seconds(Timestamp::now()),
             });
-            let generation = pipeline::generation(&pod);
-            if generation > 0 {
-                condition["observedGeneration"] = json!(generation);
-            }
             if !pod["status"]["conditions"].is_array() {
                 pod["status"]["conditions"] = json!([]);
             }

@@ -9,12 +9,12 @@ pub mod reviews;
 pub mod scale;
 pub mod token_request;
 
-use super::codec;
 use super::negotiate::{self, Allows, Output};
 use super::options::{WriteKind, WriteOptions};
 use super::respond::{self, Reply};
 use super::verbs::Call;
 use super::verbs::write;
+use super::{audit, codec};
 use crate::api::{GroupVersionKind, Status};
 use crate::schema;
 use async_trait::async_trait;
@@ -70,6 +70,7 @@ impl Call<'_> {
         let body = codec::read(body).await?;
         let schema = schema_of(kind)?;
         let decoded = codec::decode(&schema, &parts.headers, &body, options.validation)?;
+        audit::requested(&decoded.object, |_| {});
         let manager = write::manager(&options, &parts.headers);
         Ok(Posted { object: decoded.object, options, output, warnings: decoded.warnings, parts, manager })
     }

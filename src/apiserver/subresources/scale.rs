@@ -2,7 +2,6 @@
 
 use crate::api::patch::PatchType;
 use crate::api::{FieldError, GroupVersionKind, Path, Status};
-use crate::apiserver::codec;
 use crate::apiserver::negotiate::{self, Allows};
 use crate::apiserver::options::{WriteKind, WriteOptions};
 use crate::apiserver::respond::{self, Reply};
@@ -10,6 +9,7 @@ use crate::apiserver::state::State;
 use crate::apiserver::verbs::patch;
 use crate::apiserver::verbs::write::{self, Change, Writer};
 use crate::apiserver::verbs::{Call, served_verb_of};
+use crate::apiserver::{audit, codec};
 use crate::resources::pipeline::{metadata, metadata_str};
 use crate::resources::{Subresource, SubresourceHandler, Verb};
 use crate::schema;
@@ -173,6 +173,7 @@ async fn update(call: Call<'_>, paths: &Paths<'_>) -> Result<Reply, Status> {
     let body = codec::read(body).await?;
     let decoded = codec::decode(&scale_schema()?, &parts.headers, &body, options.validation)?;
     let mut scale = decoded.object;
+    audit::requested(&scale, |_| {});
     write::check_namespace(row, &mut scale, &info.namespace)?;
     write::check_name(&scale, &info.name, &info.namespace)?;
     let mut writer = Writer {
@@ -218,6 +219,7 @@ async fn patch_scale(call: Call<'_>, paths: &Paths<'_>) -> Result<Reply, Status>
     let write_kind = WriteKind::Patch { apply };
     let options = WriteOptions::parse(query, write_kind)?;
     let body = codec::read(body).await?;
+    audit::patched(&body);
     let scale_schema = scale_schema()?;
     let configuration = if apply { Some(codec::Configuration::read(&body, options.validation)?) } else { None };
     let mut writer = Writer {

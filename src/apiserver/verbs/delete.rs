@@ -11,7 +11,7 @@ use crate::apiserver::options::{self, ListOptions};
 use crate::apiserver::respond::{self, Reply};
 use crate::apiserver::state::{State, storage_status};
 use crate::apiserver::table;
-use crate::apiserver::{codec, services};
+use crate::apiserver::{audit, codec, services};
 use crate::resources::Row;
 use crate::resources::pipeline::deletion::{self, DeleteOptions, Step};
 use crate::resources::pipeline::{metadata, metadata_str};
@@ -25,6 +25,9 @@ use std::sync::Arc;
 
 /// A bound for the retries of one deletion; every one means that another write got through.
 const ATTEMPTS: usize = 1000;
+
+/// The version that Kubernetes records the options of a deletion in.
+const INTERNAL_OPTIONS: &str = "meta.k8s.io/__internal";
 
 /// One deletion and who makes it.
 pub struct Deleter<'a> {
@@ -77,6 +80,7 @@ fn read_options(
             schema::decode_body(&of("v1")?, &body, MediaType::Json, FieldValidation::Ignore)?
         }
     };
+    audit::requested(&decoded.object, |options| options["apiVersion"] = INTERNAL_OPTIONS.into());
     options::delete_options(call_query, body, Some(decoded.object))
 }
 

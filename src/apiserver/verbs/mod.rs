@@ -14,7 +14,7 @@ use super::definitions::Definitions;
 use super::request::{Query, RequestInfo};
 use super::respond::{self, Reply};
 use super::state::State;
-use super::{negotiate, no_such_resource, no_such_verb, subresources};
+use super::{audit, negotiate, no_such_resource, no_such_verb, subresources};
 use crate::api::{Status, UserInfo};
 use crate::resources::{Row, SubresourceHandler, Verb};
 use axum::body::Body;
@@ -73,6 +73,7 @@ pub async fn route(call: Call<'_>) -> Result<Reply, Status> {
         Err(status) if matches!(status.code, 405 | 406 | 415) => return Err(status),
         Err(status) => respond::status(&status),
     };
+    audit::annotate("k8s.io/deprecated", "true");
     respond::warn_first(&mut reply, &text);
     Ok(reply)
 }

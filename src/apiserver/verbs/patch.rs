@@ -5,10 +5,10 @@ use super::Call;
 use super::write::{self, Change, Writer};
 use crate::api::Status;
 use crate::api::patch::PatchType;
-use crate::apiserver::codec;
 use crate::apiserver::negotiate::{self, Allows};
 use crate::apiserver::options::{WriteKind, WriteOptions};
 use crate::apiserver::respond::{self, Reply};
+use crate::apiserver::{audit, codec};
 use crate::resources::pipeline::metadata_str;
 use crate::schema;
 use http::{HeaderMap, header};
@@ -38,6 +38,7 @@ pub async fn patch(call: Call<'_>) -> Result<Reply, Status> {
     let write_kind = WriteKind::Patch { apply };
     let options = WriteOptions::parse(query, write_kind)?;
     let body = codec::read(body).await?;
+    audit::patched(&body);
     let schema = codec::schema(row)?;
     let configuration = if apply { Some(codec::Configuration::read(&body, options.validation)?) } else { None };
     let mut writer = Writer {

@@ -3,10 +3,10 @@
 use super::Call;
 use super::write::{self, Writer};
 use crate::api::Status;
-use crate::apiserver::codec;
 use crate::apiserver::negotiate::{self, Allows};
 use crate::apiserver::options::{WriteKind, WriteOptions};
 use crate::apiserver::respond::{self, Reply};
+use crate::apiserver::{audit, codec};
 use crate::resources::pipeline::metadata_str;
 
 pub async fn update(call: Call<'_>) -> Result<Reply, Status> {
@@ -18,6 +18,7 @@ pub async fn update(call: Call<'_>) -> Result<Reply, Status> {
     let body = codec::read(body).await?;
     let decoded = codec::decode(codec::schema(row)?, &parts.headers, &body, options.validation)?;
     let mut object = decoded.object;
+    audit::requested(&object, |object| row.strategy.default(object));
     let mut writer = Writer {
         state,
         row,

@@ -13,6 +13,7 @@ pub fn resource() -> Resource {
         verbs: &[Verb::Get, Verb::List],
         columns: Column::strings(&["Status", "Message", "Error"]),
         strategy: Arc::new(ComponentStatus),
+        deprecated: Some("v1 ComponentStatus is deprecated in v1.19+".into()),
         ..Resource::new("", "v1", "ComponentStatus", "componentstatuses")
     }
 }

@@ -13,6 +13,7 @@ use super::Clock;
 use super::bearer::{TokenAuthenticator, TokenUser, digest};
 use super::x509::CREDENTIAL_ID;
 use crate::api::{GroupResource, UserInfo};
+use crate::apiserver::audit;
 use crate::apiserver::follow::{Projection, parse_json};
 use crate::storage::{Key, Storage};
 use parking_lot::Mutex;
@@ -23,6 +24,9 @@ use std::time::{Duration, SystemTime};
 
 /// Clocks may differ, and deletions take a moment, by this much.
 const LEEWAY: Duration = Duration::from_secs(60);
+
+/// In the record of the request that a token is issued to.
+const ISSUED_CREDENTIAL_ID: &str = "authentication.kubernetes.io/issued-credential-id";
 
 /// Remembered signatures: bounded.
 const MAX_REMEMBERED: usize = 4096;
@@ -87,6 +91,7 @@ impl Tokens {
         let audiences = if audiences.is_empty() { &self.audiences } else { audiences };
         let claims = Claims::new(&self.issuer, audiences, bound, now, lifetime);
         let expires = claims.expires();
+        audit::annotate(ISSUED_CREDENTIAL_ID, credential_id(&claims));
         Ok((self.keys.sign(&claims)?, expires))
     }
 
@@ -203,6 +208,11 @@ impl TokenAuthenticator for Tokens {
     }
 }
 
+/// Names a token in the extras of its user, and where it was issued.
+fn credential_id(claims: &Claims) -> String {
+    format!("JTI={}", claims.id)
+}
+
 fn user_of(claims: &Claims) -> UserInfo {
     let kubernetes = &claims.kubernetes;
     let mut extra = BTreeMap::new();
@@ -220,7 +230,7 @@ fn user_of(claims: &Claims) -> UserInfo {
         }
     }
     if !claims.id.is_empty() {
-        extra.insert(CREDENTIAL_ID.to_owned(), vec![format!("JTI={}", claims.id)]);
+        extra.insert(CREDENTIAL_ID.to_owned(), vec![credential_id(claims)]);
     }
     UserInfo {
         name: user_name(&kubernetes.namespace, &kubernetes.service_account.name),
