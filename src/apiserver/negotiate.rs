@@ -211,9 +211,11 @@ pub fn routed_json(headers: &HeaderMap) -> Result<(), Status> {
     routed_in(headers, &[("application", "json")])
 }
 
-fn routed_in(headers: &HeaderMap, given: &[(&str, &str)]) -> Result<(), Status> {
+/// As [`routed`], where there is what `given` has.
+pub fn routed_in(headers: &HeaderMap, given: &[(&str, &str)]) -> Result<(), Status> {
     let Some(accept) = headers.get(header::ACCEPT) else { return Ok(()) };
-    if accept == "application/json" || accept == "*/*" || accept.is_empty() {
+    let json = given.first() == Some(&("application", "json"));
+    if json && accept == "application/json" || accept == "*/*" || accept.is_empty() {
         return Ok(());
     }
     let accept = accept.to_str().unwrap_or_default();

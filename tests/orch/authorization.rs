@@ -186,6 +186,54 @@ async fn the_issuer_of_tokens_is_discovered() {
     assert_eq!((&key["use"], &key["alg"]), (&json!("sig"), &algorithm));
     assert!(key.get("d").is_none(), "the private part stays here");
 
+    // As a real server answers.
+    let account = &made["metadata"]["uid"];
+    assert!(account.is_string(), "{made}");
+    let of = |kind: &str, name: &str| json!({"boundObjectRef": {"apiVersion": "v1", "kind": kind, "name": name}});
+    for (metadata, spec, code, text) in [
+        (
+            json!({"name": "x"}),
+            json!({}),
+            422,
+            "metadata.name: Invalid value: \"x\": must match the service account name if specified",
+        ),
+        (
+            json!({"namespace": "x"}),
+            json!({}),
+            400,
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ),
+        (
+            json!({"uid": "x"}),
+            json!({}),
+            409,
+            "the UID in the token request (x) does not match the UID of the service account",
+        ),
+        (json!({"uid": account}), json!({}), 201, ""),
+        (json!({}), of("Pod", ""), 400, "Name parameter required."),
+        (json!({}), of("Foo", "x"), 400, "cannot bind token to object of type /v1, Kind=Foo"),
+        (
+            json!({}),
+            json!({"boundObjectRef": {"apiVersion": "v2", "kind": "Secret", "name": "x"}}),
+            404,
+            "secrets \"x\" not found",
+        ),
+    ] {
+        let answer = admin.post(path, json!({"metadata": metadata, "spec": spec})).await;
+        assert_eq!(answer.status, code, "{metadata} {spec}: {}", answer.text);
+        assert!(answer.text.replace("\\\"", "\"").contains(text), "{text}: {}", answer.text);
+    }
+    // Only tokens of pods live on behind what was asked for.
+    let made = admin.post(path, json!({"spec": {"expirationSeconds": 3607}})).await.ok();
+    let claims = made["status"]["token"].as_str().and_then(|token| token.split('.').nth(1)).expect("claims");
+    let claims = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(claims).expect("base64");
+    let claims: Value = serde_json::from_slice(&claims).expect("JSON");
+    assert_eq!(claims["exp"].as_i64().zip(claims["iat"].as_i64()).map(|(end, start)| end - start), Some(3607));
+    assert_eq!(claims["kubernetes.io"].get("warnafter"), None);
+    admin.get_as("/openid/v1/jwks", "application/json").await.is(406);
+    let head = admin.request(http::Method::HEAD, "/openid/v1/jwks").body(axum::body::Body::empty());
+    admin.answer(head.expect("a request")).await.is(405);
+
     let nobody = Api { user: UserInfo::new("system:anonymous", &["system:unauthenticated"]), ..admin };
     nobody.get("/openid/v1/jwks").await.is(403);
 }

@@ -109,8 +109,8 @@ impl Authenticator for Bearer {
 fn token_of(headers: &http::HeaderMap) -> Option<String> {
     if let Some(value) = headers.get(AUTHORIZATION) {
         // Faster than `to_str`, which looks at each byte; what is not ASCII is nobody's token.
-        let (scheme, token) = std::str::from_utf8(value.as_bytes()).ok()?.trim().split_once(' ')?;
-        let token = token.trim();
+        let mut parts = std::str::from_utf8(value.as_bytes()).ok()?.trim().splitn(3, ' ');
+        let (scheme, token) = (parts.next()?, parts.next()?);
         return (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then(|| token.to_owned());
     }
     let protocols = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());

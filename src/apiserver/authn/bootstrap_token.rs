@@ -7,7 +7,7 @@ use crate::apiserver::follow::{Projection, parse_json};
 use crate::storage::{Key, Storage};
 use base64::Engine;
 use serde::Deserialize;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -58,6 +58,15 @@ fn split(token: &str) -> Option<(&str, &str)> {
     (fits(id, 6) && fits(secret, 16)).then_some((id, secret))
 }
 
+/// `system:bootstrappers:[a-z0-9:-]{0,255}[a-z0-9]`
+fn is_extra_group(group: &str) -> bool {
+    let Some(name) = group.strip_prefix("system:bootstrappers:") else { return false };
+    let plain = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit();
+    name.len() <= 256
+        && name.bytes().all(|c| plain(c) || matches!(c, b':' | b'-'))
+        && name.bytes().next_back().is_some_and(plain)
+}
+
 impl TokenAuthenticator for BootstrapTokens {
     fn authenticate(&self, token: &str, _audiences: &[String]) -> Result<Option<TokenUser>, String> {
         let Some((id, presented)) = split(token) else { return Ok(None) };
@@ -82,10 +91,13 @@ impl TokenAuthenticator for BootstrapTokens {
         if !good {
             return Ok(None);
         }
-        let mut groups = vec![GROUP.to_owned()];
         let more = secret.get("auth-extra-groups").unwrap_or_default();
-        // Only groups below its own name can be given.
-        groups.extend(more.split(',').filter(|group| group.starts_with("system:bootstrappers:")).map(str::to_owned));
+        let more: BTreeSet<&str> = more.split(',').filter(|_| !more.is_empty()).collect();
+        // A token with a group that is not below its own name is no good for any.
+        if !more.iter().all(|group| is_extra_group(group)) {
+            return Ok(None);
+        }
+        let groups = [GROUP].into_iter().chain(more).map(str::to_owned).collect();
         let user = UserInfo { name: format!("system:bootstrap:{id}"), groups, ..UserInfo::default() };
         Ok(Some(TokenUser { user, audiences: None }))
     }

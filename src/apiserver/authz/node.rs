@@ -150,7 +150,9 @@ impl NodeAuthorizer {
     }
 
     fn service_account(&self, node: &str, verb: &str, resource: &ResourceAttributes<'_>) -> Decision {
-        if verb != "create" || resource.name.is_empty() {
+        if verb == "get" && resource.subresource.is_empty() {
+            self.read_namespaced(node, verb, Kind::ServiceAccount, resource)
+        } else if verb != "create" || resource.name.is_empty() {
             no("can only create tokens for individual service accounts")
         } else if resource.subresource != "token" {
             no("can only create token subresource of serviceaccount")

@@ -3,6 +3,7 @@
 use super::Route;
 use crate::api::{Status, UserInfo};
 use crate::apiserver::authn::service_account::Tokens;
+use crate::apiserver::negotiate;
 use crate::apiserver::respond::{self, Reply};
 use async_trait::async_trait;
 use axum::body::Body;
@@ -30,13 +31,14 @@ pub fn routes(tokens: &Arc<Tokens>) -> Vec<(&'static str, Arc<dyn Route>)> {
 #[async_trait]
 impl Route for OpenId {
     async fn serve(&self, _user: &UserInfo, request: Request<Body>) -> Result<Reply, Status> {
-        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        if *request.method() != Method::GET {
             return Err(crate::apiserver::no_such_verb());
         }
-        let (content_type, value) = match self.document {
-            Document::Discovery => ("application/json", self.tokens.discovery()),
-            Document::Keys => ("application/jwk-set+json", self.tokens.key_set()),
+        let (content_type, media, value) = match self.document {
+            Document::Discovery => ("application/json", ("application", "json"), self.tokens.discovery()),
+            Document::Keys => ("application/jwk-set+json", ("application", "jwk-set+json"), self.tokens.key_set()),
         };
+        negotiate::routed_in(request.headers(), &[media])?;
         let mut reply = respond::bytes(StatusCode::OK, HeaderValue::from_static(content_type), value.to_string());
         reply.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
         Ok(reply)

@@ -7,7 +7,8 @@ use crate::apiserver::admission::{Attributes, Operation};
 use crate::apiserver::authn::service_account::{Bound, Kubernetes, Reference, Tokens};
 use crate::apiserver::options::WriteKind;
 use crate::apiserver::respond::{self, Reply};
-use crate::apiserver::verbs::Call;
+use crate::apiserver::verbs::{Call, write};
+use crate::resources::pipeline::metadata_str;
 use crate::storage::{Key, Storage};
 use async_trait::async_trait;
 use http::StatusCode;
@@ -45,12 +46,12 @@ impl Handler for TokenRequest {
             if spec["expirationSeconds"].is_null() {
                 spec["expirationSeconds"] = DEFAULT_SECONDS.into();
             }
+            write::check_namespace(&row, &mut request, &info.namespace)?;
             let named = request["metadata"]["name"].as_str().unwrap_or_default();
             if !named.is_empty() && named != info.name {
-                return Err(Status::bad_request(format!(
-                    "the name of the object ({named}) does not match the name on the URL ({})",
-                    info.name
-                )));
+                let (field, detail) = (Path::new("metadata"), "must match the service account name if specified");
+                let error = FieldError::invalid(&field.child("name"), named, detail);
+                return Err(Status::invalid(&kind, &info.name, &vec![error]));
             }
             let options = posted.options.to_value(WriteKind::Create);
             let mut attributes = Attributes {
@@ -73,6 +74,14 @@ impl Handler for TokenRequest {
 
             let place = Place { storage: &*state.storage, namespace: &info.namespace };
             let account = place.get("serviceaccounts", &info.name)?;
+            let (uid, own) = (metadata_str(&request, "uid"), metadata_str(&account, "uid"));
+            if !uid.is_empty() && uid != own {
+                let detail = format!(
+                    "the UID in the token request ({uid}) does not match the UID of the service account ({own})"
+                );
+                let requests = GroupResource::new(&kind.group, &kind.kind);
+                return Err(Status::conflict(&requests, &info.name, &detail));
+            }
             if request["spec"]["audiences"].as_array().is_none_or(Vec::is_empty) {
                 request["spec"]["audiences"] = json!(self.tokens.audiences());
             }
@@ -96,7 +105,7 @@ impl Handler for TokenRequest {
             place.bind(&mut bound.kubernetes, &info.name, &request["spec"]["boundObjectRef"])?;
             let asked = Duration::from_secs(seconds.unsigned_abs());
             let mut lifetime = asked;
-            if seconds == PROJECTED_SECONDS && audiences == self.tokens.audiences() {
+            if bound.kubernetes.pod.is_some() && seconds == PROJECTED_SECONDS && audiences == self.tokens.audiences() {
                 bound.warn_after = Some(asked);
                 lifetime = EXTENDED;
             }
@@ -114,6 +123,7 @@ impl Handler for TokenRequest {
             request["metadata"] = json!({
                 "name": info.name,
                 "namespace": info.namespace,
+                "uid": metadata_str(&account, "uid"),
                 "creationTimestamp": stamp(self.tokens.now())?,
             });
             request["status"] = json!({"token": token, "expirationTimestamp": stamp(expires)?});
@@ -166,8 +176,12 @@ impl Place<'_> {
         }
         let text = |field: &str| bound[field].as_str().unwrap_or_default();
         let (api_version, kind, name, uid) = (text("apiVersion"), text("kind"), text("name"), text("uid"));
-        let object = match (api_version, kind) {
-            ("v1" | "", "Pod") => {
+        let of = GroupVersionKind::from_api_version(api_version, kind);
+        if of.group.is_empty() && matches!(kind, "Pod" | "Secret" | "Node") && name.is_empty() {
+            return Err(Status::bad_request("Name parameter required."));
+        }
+        let object = match (of.group.as_str(), kind) {
+            ("", "Pod") => {
                 let pod = self.get("pods", name)?;
                 if pod["spec"]["serviceAccountName"].as_str().unwrap_or_default() != account {
                     return Err(Status::bad_request(format!(
@@ -184,20 +198,17 @@ impl Place<'_> {
                 }
                 pod
             }
-            ("v1" | "", "Secret") => {
+            ("", "Secret") => {
                 let secret = self.get("secrets", name)?;
                 claims.secret = Some(reference(name, &secret));
                 secret
             }
-            ("v1" | "", "Node") => {
+            ("", "Node") => {
                 let node = self.get("nodes", name)?;
                 claims.node = Some(reference(name, &node));
                 node
             }
-            _ => {
-                let kind = GroupVersionKind::from_api_version(api_version, kind);
-                return Err(Status::bad_request(format!("cannot bind token to object of type {kind}")));
-            }
+            _ => return Err(Status::bad_request(format!("cannot bind token to object of type {of}"))),
         };
         let own = object["metadata"]["uid"].as_str().unwrap_or_default();
         if !uid.is_empty() && uid != own {

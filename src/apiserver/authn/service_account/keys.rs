@@ -21,10 +21,18 @@ pub const ALGORITHM_NAME: &str = "ES256";
 pub enum KeyError {
     #[error("service account key: not a PKCS #8 private key of curve P-256 in PEM")]
     Format,
-    #[error("service account token: {0}")]
+    #[error("{}", told(.0))]
     Token(#[from] Error),
     #[error("invalid signature, no keys found")]
     UnknownKey,
+}
+
+/// A wrong signature as Kubernetes's library tells of it.
+fn told(error: &Error) -> String {
+    match error.kind() {
+        ErrorKind::InvalidSignature => "go-jose/go-jose: error in cryptographic primitive".to_owned(),
+        _ => format!("service account token: {error}"),
+    }
 }
 
 /// The signing key, and it and older ones for verifying.

@@ -90,6 +90,7 @@ async fn a_node_reads_what_its_pods_name() {
         "update persistentvolumeclaims/status a/claim",
         "get persistentvolumes /pv",
         "create serviceaccounts/token a/builder",
+        "get serviceaccounts a/builder",
         "get pods a/web",
     ] {
         assert_eq!(decide(&authorizer, &own, request).await, allow(), "{request}");
@@ -107,6 +108,7 @@ async fn a_node_reads_what_its_pods_name() {
         ("delete secrets a/pull", "can only read resources of this type"),
         ("list persistentvolumes /", "can only get individual resources of this type"),
         ("create serviceaccounts/token a/", "can only create tokens for individual service accounts"),
+        ("list serviceaccounts a/", "can only create tokens for individual service accounts"),
         ("create serviceaccounts a/builder", "can only create token subresource of serviceaccount"),
         ("list pods /", "can only list/watch pods with spec.nodeName field selector"),
         ("list pods / spec.nodeName=n2", "can only list/watch pods with spec.nodeName field selector"),
