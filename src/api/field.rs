@@ -377,9 +377,20 @@ pub fn go_quote(text: &str) -> String {
             '\u{b}' => out.push_str("\\v"),
             '\u{c}' => out.push_str("\\f"),
             c if (c as u32) < 0x20 || c as u32 == 0x7f => out.push_str(&format!("\\x{:02x}", c as u32)),
-            c => out.push(c),
+            c if c.is_ascii() || is_printed(c) => out.push(c),
+            c if (c as u32) < 0x1_0000 => out.push_str(&format!("\\u{:04x}", c as u32)),
+            c => out.push_str(&format!("\\U{:08x}", c as u32)),
         }
     }
     out.push('"');
     out
+}
+
+/// Whether Go writes it as it is: no space of another width, no sign without a form. What joins the
+/// character before it is printed, so there is one before it here.
+fn is_printed(c: char) -> bool {
+    let mut behind_another = [0; 5];
+    behind_another[0] = b'x';
+    let length = 1 + c.encode_utf8(&mut behind_another[1..]).len();
+    std::str::from_utf8(&behind_another[..length]).is_ok_and(|text| text.escape_debug().nth(1) == Some(c))
 }

@@ -22,7 +22,7 @@ pub(super) struct Checked {
     pub types: HashMap<u64, Type>,
 }
 
-pub(super) fn check(root: &IdedExpr, source: &Source, environment: &Environment) -> Result<Checked, String> {
+pub(super) fn check(parsed: &IdedExpr, source: &Source, environment: &Environment) -> Result<Checked, String> {
     let mut checker = Checker {
         environment,
         source,
@@ -31,12 +31,16 @@ pub(super) fn check(root: &IdedExpr, source: &Source, environment: &Environment)
         locals: Vec::new(),
         issues: Vec::new(),
     };
-    let root = checker.node(root);
+    let root = checker.node(parsed);
     if !checker.issues.is_empty() {
         return Err(source.report(checker.issues));
     }
     let types = std::mem::take(&mut checker.types);
     let types = types.into_iter().map(|(id, kind)| (id, checker.inference.resolve(&kind, true))).collect();
+    let issues = super::literals::problems(parsed, source, &types);
+    if !issues.is_empty() {
+        return Err(source.report(issues));
+    }
     Ok(Checked { root, types })
 }
 
@@ -120,16 +124,13 @@ impl Checker<'_> {
             "null_type" => Type::Null,
             "list" => Type::list(Type::Dyn),
             "map" => Type::map(Type::Dyn, Type::Dyn),
-            "type" => Type::Type(Arc::new(Type::Dyn)),
+            // Its own type is no type of anything.
+            "type" => Type::Opaque("type"),
             "optional_type" => Type::optional(Type::Dyn),
             "google.protobuf.Duration" => Type::Duration,
             "google.protobuf.Timestamp" => Type::Timestamp,
             "net.IP" => Type::Opaque(opaque("IP")),
             "net.CIDR" => Type::Opaque(opaque("CIDR")),
-            "kubernetes.Quantity" => Type::Opaque(opaque("Quantity")),
-            "kubernetes.URL" => Type::Opaque(opaque("URL")),
-            "kubernetes.Semver" => Type::Opaque(opaque("Semver")),
-            "kubernetes.NamedFormat" => Type::Opaque(opaque("Format")),
             other => Type::Object(self.environment.object_type(other)?),
         })
     }
@@ -188,17 +189,21 @@ impl Checker<'_> {
         let mut arguments: Vec<Node> = call.args.iter().map(|argument| self.node(argument)).collect();
         if let Some(target) = &call.target {
             let prefix = qualified_name(target);
-            if let Some(functions) = prefix.and_then(|prefix| overloads::find(&format!("{prefix}.{}", call.func_name)))
-            {
+            if let Some(functions) = prefix.and_then(|prefix| self.functions(&format!("{prefix}.{}", call.func_name))) {
                 return self.resolve(id, functions, arguments, false);
             }
             arguments.insert(0, self.node(target));
         }
         let name = call.func_name.trim_start_matches('.');
-        match overloads::find(name) {
+        match self.functions(name) {
             Some(functions) => self.resolve(id, functions, arguments, call.target.is_some()),
             None => self.undeclared(id, &call.func_name),
         }
+    }
+
+    /// The functions of a name. Those of patches are there where patches are made.
+    fn functions(&self, name: &str) -> Option<&'static Functions> {
+        overloads::find(name).filter(|_| self.environment.objects.is_some() || !name.starts_with("jsonpatch."))
     }
 
     fn optional_select(&mut self, id: u64, call: &CallExpr) -> Node {
@@ -234,11 +239,6 @@ impl Checker<'_> {
             self.issue(id, format!("found no matching overload for '{}' applied to '{text}'", functions.name));
             return self.wrong(id);
         };
-        if let Some(problem) = super::library::literal_problem(functions.name, &arguments) {
-            let place =
-                if member && arguments.len() > 1 { arguments[1].id } else { arguments.first().map_or(id, |a| a.id) };
-            self.issue(place, problem);
-        }
         let kind = super::tree::call(functions.name, fitting, member, arguments);
         self.typed(id, kind, of)
     }
@@ -268,7 +268,7 @@ impl Checker<'_> {
             let node = self.node(element);
             let is_optional = optional.contains(&index);
             let given = self.entry_type(&node, is_optional);
-            of = Some(self.join(node.id, of, given));
+            of = Some(self.join(of, given));
             nodes.push((node, is_optional));
         }
         let of = of.unwrap_or_else(|| self.inference.fresh());
@@ -288,13 +288,13 @@ impl Checker<'_> {
         inner
     }
 
-    fn join(&mut self, id: u64, known: Option<Type>, given: Type) -> Type {
+    /// What goes with all of them; that a literal is of several types is for [`super::literals`] to say.
+    fn join(&mut self, known: Option<Type>, given: Type) -> Type {
         let Some(known) = known else { return given };
         if self.inference.assign(&known, &given) {
             return super::infer::most_general(known, given);
         }
-        self.mismatch(id, &known, &given);
-        Type::Error
+        Type::Dyn
     }
 
     fn map(&mut self, id: u64, entries: &[IdedEntryExpr]) -> Node {
@@ -304,10 +304,10 @@ impl Checker<'_> {
             let EntryExpr::MapEntry(entry) = &entry.expr else { continue };
             let key = self.node(&entry.key);
             let given = self.type_of(&key);
-            key_type = Some(self.join(key.id, key_type, given));
+            key_type = Some(self.join(key_type, given));
             let value = self.node(&entry.value);
             let given = self.entry_type(&value, entry.optional);
-            value_type = Some(self.join(value.id, value_type, given));
+            value_type = Some(self.join(value_type, given));
             made.push(Entry { key, value, optional: entry.optional });
         }
         let key_type = key_type.unwrap_or_else(|| self.inference.fresh());

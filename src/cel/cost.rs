@@ -10,6 +10,8 @@ pub(super) const OBJECT: u64 = 40;
 pub(super) const CHECK: u64 = 350_000;
 /// A tenth for each character that is read.
 pub(super) const STRING_FACTOR: f64 = 0.1;
+/// Two for each pair of items.
+pub(super) const COMPARE_FACTOR: f64 = 2.0;
 /// A quarter for each character of a regular expression.
 pub(super) const REGEX_FACTOR: f64 = 0.25;
 
@@ -34,6 +36,24 @@ pub(super) fn of_call(cost: Cost, arguments: &[Value]) -> u64 {
         Cost::ContainsCidrText => read(2 * network(arguments)) + read(network(arguments)) + 1 + read(size(1)),
         Cost::Product => size(0).saturating_mul(size(1)),
         Cost::Format => read(size(0)),
+        Cost::Slice => {
+            let place = |index: usize| match arguments.get(index) {
+                Some(Value::Int(place)) => u64::try_from(*place).unwrap_or(0).min(size(0)),
+                _ => 0,
+            };
+            list_of(place(2).saturating_sub(place(1)), 1.0)
+        }
+        Cost::Range => match arguments.first() {
+            Some(Value::Int(number)) => list_of(u64::try_from(*number).unwrap_or(0), 1.0),
+            _ => 1,
+        },
+        Cost::Reverse => list_of(size(0), 1.0),
+        Cost::Flatten => match arguments.get(1) {
+            Some(Value::Int(depth)) => list_of(size(0), *depth as f64),
+            _ => list_of(size(0), 1.0),
+        },
+        Cost::Distinct | Cost::Sort => compared(arguments.first()),
+        Cost::SortBy => compared(arguments.get(1)),
         Cost::Validate => {
             let length = match arguments.first() {
                 Some(Value::Format(format)) => format.regex_size,
@@ -50,6 +70,19 @@ pub(super) fn of_result(cost: Cost, result: &Value) -> u64 {
         Cost::Join => read_times(actual_size(result), 2.0),
         _ => 0,
     }
+}
+
+/// A list that is made.
+fn list_of(size: u64, factor: f64) -> u64 {
+    ((size as f64 * factor) as u64).saturating_add(1 + LIST)
+}
+
+/// Of items that are each compared with each.
+fn compared(list: Option<&Value>) -> u64 {
+    let Some(Value::List(list)) = list else { return 1 };
+    let size = list.len() as u64;
+    let text = matches!(list.get(0), Some(Value::String(_) | Value::Bytes(_)));
+    list_of(size.saturating_mul(size), if text { COMPARE_FACTOR + STRING_FACTOR } else { COMPARE_FACTOR })
 }
 
 fn read(size: u64) -> u64 {

@@ -5,7 +5,7 @@
 //! may be.
 
 use super::Environment;
-use super::cost::{CHECK, LIST, MAP, OBJECT, REGEX_FACTOR, STRING_FACTOR};
+use super::cost::{CHECK, COMPARE_FACTOR, LIST, MAP, OBJECT, REGEX_FACTOR, STRING_FACTOR};
 use super::declaration::{Declared, Type};
 use super::library::format::MAX_REGEX_SIZE;
 use super::overloads::{Cost, Overload};
@@ -93,6 +93,10 @@ impl Estimator<'_> {
 
     fn kind(&mut self, node: &Node) -> (Estimate, Known) {
         match &node.kind {
+            // The name of a type is taken for what the expression is about.
+            Kind::Constant(Value::Type(_)) => {
+                (Estimate::fixed(1), Known::of(self.environment.declared("self").cloned()))
+            }
             Kind::Constant(value) => constant(value),
             Kind::Variable(name) => (Estimate::fixed(1), Known::of(self.environment.declared(name).cloned())),
             Kind::Local(name) => {
@@ -317,10 +321,7 @@ impl Estimator<'_> {
                 (size(0).scaled(2.0 * STRING_FACTOR), made)
             }
             Cost::Join => {
-                let items = match known.first().map(|known| self.entries(known, &arguments[0]).1) {
-                    Some(item) => item.size(),
-                    None => Estimate::UNKNOWN,
-                };
+                let items = item_size(known.first());
                 let list = size(0);
                 let mut made = list.times(items);
                 if known.len() > 1 {
@@ -328,6 +329,10 @@ impl Estimator<'_> {
                     made = made.plus(size(1).times(separators));
                 }
                 (made.scaled(STRING_FACTOR), Some(made))
+            }
+            // Of what Kubernetes knows the size of; `!=` it does not look at.
+            Cost::Shorter if name == operators::EQUALS && small(&self.types_of(arguments)).is_some() => {
+                (small(&self.types_of(arguments)).unwrap_or(one), None)
             }
             Cost::Shorter => {
                 let shortest = size(0).max.min(size(1).max);
@@ -360,12 +365,33 @@ impl Estimator<'_> {
                 (cost, None)
             }
             Cost::Product => (size(0).times(size(1)).plus(one), None),
+            Cost::Slice => {
+                let (start, end) = (whole(arguments.get(1), 0), whole(arguments.get(2), size(0).max));
+                made(1.0, Estimate::fixed(end.wrapping_sub(start)))
+            }
+            Cost::Range => made(1.0, Estimate::fixed(whole(arguments.first(), u64::MAX))),
+            Cost::Reverse => made(1.0, size(0)),
+            Cost::Flatten => {
+                let depth = if arguments.len() > 1 { whole(arguments.get(1), u64::MAX) } else { 1 };
+                made(depth as f64, size(0))
+            }
+            Cost::Distinct => made(COMPARE_FACTOR, size(0).times(size(0))),
+            Cost::Sort | Cost::SortBy => {
+                let keys = usize::from(overload.cost == Cost::SortBy);
+                let text = matches!(overload.arguments.get(keys), Some(Type::List(of)) if matches!(**of, Type::String | Type::Bytes));
+                let factor = if text { COMPARE_FACTOR + STRING_FACTOR } else { COMPARE_FACTOR };
+                made(factor, size(keys).times(size(keys)))
+            }
             Cost::Format => (size(0).scaled(STRING_FACTOR), None),
             Cost::Validate => {
                 let cost = size(1).scaled(STRING_FACTOR).scaled(MAX_REGEX_SIZE as f64 * REGEX_FACTOR);
                 (cost, None)
             }
         }
+    }
+
+    fn types_of(&self, nodes: &[Node]) -> Vec<&Type> {
+        nodes.iter().filter_map(|node| self.types.get(&node.id)).collect()
     }
 
     /// One for each item, and for text what reading it costs.
@@ -375,9 +401,22 @@ impl Estimator<'_> {
         let declared = matches!(overload.arguments.first(), Some(Type::List(element)) if is_text(element))
             || matches!(node.and_then(|node| self.types.get(&node.id)), Some(Type::List(element)) if is_text(element));
         match (list, node) {
-            (Some(list), Some(node)) if declared => one.plus(self.entries(list, node).1.size().scaled(STRING_FACTOR)),
+            (Some(_), Some(_)) if declared => one.plus(item_size(list).scaled(STRING_FACTOR)),
             _ => one,
         }
+    }
+}
+
+/// A list of such a size is made.
+fn made(factor: f64, size: Estimate) -> (Estimate, Option<Estimate>) {
+    (size.scaled(factor).plus(Estimate::fixed(1 + LIST)), Some(size))
+}
+
+/// A literal whole number.
+fn whole(node: Option<&Node>, otherwise: u64) -> u64 {
+    match node.map(|node| &node.kind) {
+        Some(Kind::Constant(Value::Int(number))) => u64::try_from(*number).unwrap_or(0),
+        _ => otherwise,
     }
 }
 
@@ -392,10 +431,31 @@ fn constant(value: &Value) -> (Estimate, Known) {
             let size = Some(Estimate::fixed(list.len() as u64));
             (Estimate::fixed(LIST), Known { declared: None, size, entries: Some((Estimate::fixed(1), items)) })
         }
-        Value::Type(_) => (Estimate::fixed(1), Known::default()),
         value => (Estimate::fixed(0), Known::sized(Estimate::fixed(value.size().unwrap_or(1)))),
     }
 }
+
+/// How large the items of a list are, by its declaration alone.
+fn item_size(list: Option<&Known>) -> Estimate {
+    match list.and_then(|list| list.declared.as_ref()) {
+        Some(Declared::List(list)) => Known::of(Some(list.items.clone())).size(),
+        _ => Estimate::UNKNOWN,
+    }
+}
+
+/// What comparing two of the same opaque type costs.
+fn small(types: &[&Type]) -> Option<Estimate> {
+    match types {
+        [Type::Opaque(a), Type::Opaque(b)] if a == b => {
+            let max = if a.ends_with(".NamedFormat") { FORMAT_SIZE } else { 1 };
+            Some(Estimate { min: 1, max })
+        }
+        _ => None,
+    }
+}
+
+/// A tenth of how long a format gets.
+const FORMAT_SIZE: u64 = 7;
 
 fn is_scalar(of: &Type) -> bool {
     match of {

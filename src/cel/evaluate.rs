@@ -95,6 +95,7 @@ impl<'a, 'r> Run<'a, 'r> {
                 Value::Optional(Some(value)) if *unwrap => Ok((*value).clone()),
                 Value::Optional(None) => self.evaluate(&pair.1),
                 other @ Value::Optional(_) => Ok(other),
+                other if *unwrap => Ok(other),
                 _ => Err(no_such_overload()),
             },
             Kind::Call { name, overloads, member, arguments } => self.call(name, overloads, *member, arguments),
@@ -388,7 +389,14 @@ fn at<'a>(operand: &Value<'a>, index: &Value<'a>, optional: bool) -> Outcome<'a>
     }
     let (found, missing) = match operand {
         Value::List(list) => {
-            let Some(Key::Int(index)) = index.to_key() else { return Err(no_such_overload()) };
+            let index = match (index, index.to_key()) {
+                (Value::Int(_) | Value::Uint(_) | Value::Double(_), Some(Key::Int(index))) => index,
+                (Value::Uint(_) | Value::Double(_), _) => {
+                    let shown = super::library::convert::display(index);
+                    return Err(Failure::new(format!("unsupported index value {shown} in list")));
+                }
+                _ => return Err(Failure::new(format!("unsupported index type '{}' in list", index.type_name()))),
+            };
             let found = usize::try_from(index).ok().and_then(|index| list.get(index));
             (found, format!("index out of bounds: {index}"))
         }
@@ -411,10 +419,31 @@ fn at<'a>(operand: &Value<'a>, index: &Value<'a>, optional: bool) -> Outcome<'a>
     }
 }
 
+/// Whether the operator is one of such values, with whatever other.
+fn operates(name: &str, value: &Value) -> bool {
+    use Value::{Bool, Bytes, Double, Duration, Int, List, String as Text, Timestamp, Uint};
+    match name {
+        operators::LESS | operators::LESS_EQUALS | operators::GREATER | operators::GREATER_EQUALS => {
+            matches!(value, Bool(_) | Int(_) | Uint(_) | Double(_) | Text(_) | Bytes(_) | Duration(_) | Timestamp(_))
+        }
+        operators::ADD => {
+            matches!(value, Int(_) | Uint(_) | Double(_) | Text(_) | Bytes(_) | List(_) | Duration(_) | Timestamp(_))
+        }
+        operators::SUBSTRACT => matches!(value, Int(_) | Uint(_) | Double(_) | Duration(_) | Timestamp(_)),
+        operators::MULTIPLY | operators::DIVIDE => matches!(value, Int(_) | Uint(_) | Double(_)),
+        operators::MODULO => matches!(value, Int(_) | Uint(_)),
+        operators::LOGICAL_NOT | operators::NEGATE => matches!(value, Bool(_) | Int(_) | Double(_)),
+        _ => true,
+    }
+}
+
 fn mismatch(name: &str, values: &[Value], member: bool) -> Failure {
-    let operator = name.starts_with(['_', '!', '-', '@']);
-    if operator {
-        return no_such_overload();
+    if name.starts_with(['_', '!', '-', '@']) {
+        return match values.first() {
+            // What has no such operator at all.
+            Some(first) if !operates(name, first) => Failure::new(format!("no such overload: {name}")),
+            _ => no_such_overload(),
+        };
     }
     let names: Vec<&str> = values.iter().map(Value::type_name).collect();
     let _ = member;

@@ -10,16 +10,14 @@ pub(super) const ACCUMULATOR: &str = "@result";
 /// The function that adds entries to a map.
 pub(super) const MAP_INSERT: &str = "cel.@mapInsert";
 
+/// Of what is no variable.
+const SIMPLE: &str = "argument must be a simple name";
+
 type Expansion = Result<Option<IdedExpr>, ParseError>;
 
 pub(super) fn environment() -> cel::Env {
     let mut environment = cel::Env::default();
-    let quantifiers = [
-        ("all", Quantifier::All),
-        ("exists", Quantifier::Exists),
-        ("existsOne", Quantifier::ExistsOne),
-        ("exists_one", Quantifier::ExistsOne),
-    ];
+    let quantifiers = [("all", Quantifier::All), ("exists", Quantifier::Exists), ("exists_one", Quantifier::ExistsOne)];
     let transforms =
         [("transformList", Transform::List), ("transformMap", Transform::Map), ("transformMapEntry", Transform::Entry)];
     let mut macros = vec![
@@ -34,6 +32,8 @@ pub(super) fn environment() -> cel::Env {
         macros.push(Macro::receiver(name, 2, move |h, t, a| quantifier(h, t, a, kind)));
         macros.push(Macro::receiver(name, 3, move |h, t, a| quantifier(h, t, a, kind)));
     }
+    macros.push(Macro::receiver("existsOne", 3, |h, t, a| quantifier(h, t, a, Quantifier::ExistsOne)));
+    macros.push(Macro::receiver("sortBy", 2, sort_by));
     for (name, kind) in transforms {
         macros.push(Macro::receiver(name, 3, move |h, t, a| transform(h, t, a, kind)));
         macros.push(Macro::receiver(name, 4, move |h, t, a| transform(h, t, a, kind)));
@@ -56,7 +56,7 @@ fn has(h: &mut MacroExprHelper, args: &mut Vec<IdedExpr>) -> Expansion {
 
 /// `map(v, e)`, `map(v, p, e)` and `filter(v, p)`.
 fn collect(h: &mut MacroExprHelper, target: &mut Option<IdedExpr>, args: &mut Vec<IdedExpr>, map: bool) -> Expansion {
-    let name = variable(h, &args[0])?;
+    let name = variable(h, &args[0], "argument is not an identifier")?;
     let (Some(last), Some(range)) = (args.pop(), target.take()) else { return Ok(None) };
     let (item, filter) = if map {
         let filter = if args.len() == 2 { args.pop() } else { None };
@@ -72,6 +72,24 @@ fn collect(h: &mut MacroExprHelper, target: &mut Option<IdedExpr>, args: &mut Ve
     let condition = literal(h, LiteralValue::Boolean(true.into()));
     let result = accumulator(h);
     Ok(Some(fold(h, range, (name, None), ACCUMULATOR, init, condition, step, result)))
+}
+
+/// The list under a name, and with it what `map` makes of it to sort by.
+fn sort_by(h: &mut MacroExprHelper, target: &mut Option<IdedExpr>, args: &mut Vec<IdedExpr>) -> Expansion {
+    const NAME: &str = "@__sortBy_input__";
+    let Some(list) = target.take() else { return Ok(None) };
+    if matches!(list.expr, Expr::Literal(_) | Expr::Map(_) | Expr::Struct(_) | Expr::Unspecified) {
+        let what = "sortBy can only be applied to a list, identifier, comprehension, call or select expression";
+        return Err(h.new_error(list.id, what));
+    }
+    let named = h.next_expr(Expr::Ident(NAME.to_owned()));
+    let Some(keys) = collect(h, &mut Some(named), args, true)? else { return Ok(None) };
+    let named = h.next_expr(Expr::Ident(NAME.to_owned()));
+    let sorted = member(h, named, "@sortByAssociatedKeys", vec![keys]);
+    let range = h.next_expr(Expr::List(ListExpr::default()));
+    let condition = literal(h, LiteralValue::Boolean(false.into()));
+    let step = h.next_expr(Expr::Ident(NAME.to_owned()));
+    Ok(Some(fold(h, range, ("#unused".to_owned(), None), NAME, list, condition, step, sorted)))
 }
 
 fn filtered(h: &mut MacroExprHelper, filter: Option<IdedExpr>, step: IdedExpr) -> IdedExpr {
@@ -108,7 +126,7 @@ fn quantifier(
         let (first, second) = variables(h, args)?;
         (first, Some(second))
     } else {
-        (variable(h, &args[0])?, None)
+        (variable(h, &args[0], SIMPLE)?, None)
     };
     let (Some(predicate), Some(range)) = (args.pop(), target.take()) else { return Ok(None) };
     let result = accumulator(h);
@@ -171,7 +189,13 @@ fn transform(
 
 /// `t.hasValue() ? optional.of(<e with v = t.value()>) : optional.none()`.
 fn optional(h: &mut MacroExprHelper, target: &mut Option<IdedExpr>, args: &mut Vec<IdedExpr>, wrap: bool) -> Expansion {
-    let name = variable(h, &args[0])?;
+    let name = match &args[0].expr {
+        Expr::Ident(name) => name.clone(),
+        _ => {
+            let what = if wrap { "optMap" } else { "optFlatMap" };
+            return Err(h.new_error(args[0].id, format!("{what}() variable name must be a simple identifier")));
+        }
+    };
     let (Some(made), Some(target)) = (args.pop(), target.take()) else { return Ok(None) };
     let has = member(h, target.clone(), "hasValue", Vec::new());
     let value = member(h, target, "value", Vec::new());
@@ -187,21 +211,21 @@ fn optional(h: &mut MacroExprHelper, target: &mut Option<IdedExpr>, args: &mut V
 
 /// The names of the two variables, which must differ.
 fn variables(h: &mut MacroExprHelper, args: &[IdedExpr]) -> Result<(String, String), ParseError> {
-    let first = variable(h, &args[0])?;
-    let second = variable(h, &args[1])?;
+    let first = variable(h, &args[0], SIMPLE)?;
+    let second = variable(h, &args[1], SIMPLE)?;
     if first == second {
         return Err(h.new_error(args[1].id, format!("duplicate variable name: {first}")));
     }
     Ok((first, second))
 }
 
-fn variable(h: &mut MacroExprHelper, arg: &IdedExpr) -> Result<String, ParseError> {
+fn variable(h: &mut MacroExprHelper, arg: &IdedExpr, otherwise: &str) -> Result<String, ParseError> {
     match &arg.expr {
         Expr::Ident(name) if name == ACCUMULATOR || name == "__result__" => {
             Err(h.new_error(arg.id, "iteration variable overwrites accumulator variable"))
         }
         Expr::Ident(name) => Ok(name.clone()),
-        _ => Err(h.new_error(arg.id, "argument must be a simple name")),
+        _ => Err(h.new_error(arg.id, otherwise)),
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod authorizer;
 mod check;
+mod constants;
 mod cost;
 mod declaration;
 mod escape;
@@ -14,6 +15,7 @@ mod estimate;
 mod evaluate;
 mod infer;
 mod library;
+mod literals;
 mod macros;
 mod overloads;
 mod parse;
@@ -124,6 +126,11 @@ impl Program {
     /// The type of what it gives.
     pub fn result(&self) -> Type {
         self.types.get(&self.root.id).cloned().unwrap_or(Type::Dyn)
+    }
+
+    /// What it is ready to run with: what is constant in it is computed. Err: that fails.
+    pub fn prepare(&self) -> Result<(), String> {
+        parse::on_stack(self.depth, || constants::check(&self.root))
     }
 
     /// The fields of a variable that it names.

@@ -48,6 +48,15 @@ pub(super) enum Cost {
     /// The items of the first for each of the second.
     Product,
     Format,
+    /// A list that is made: part of one, numbers up to one, one in another order, lists in one.
+    Slice,
+    Range,
+    Reverse,
+    Flatten,
+    /// Each item beside each other: without equal ones, sorted, sorted by the second argument.
+    Distinct,
+    Sort,
+    SortBy,
     /// The text of `validate`, by the expression behind its format.
     Validate,
 }
@@ -111,6 +120,10 @@ fn parse_signature(signature: &str) -> (Vec<Type>, Type) {
 impl Overload {
     /// Whether values of such types at run time are what it takes.
     pub fn takes(&self, values: &[Value]) -> bool {
+        if matches!(self.cost, Cost::Flatten | Cost::Sort | Cost::SortBy) {
+            // These look at the items themselves.
+            return self.arguments.len() == values.len();
+        }
         self.arguments.len() == values.len()
             && self.arguments.iter().zip(values).all(|(wanted, value)| suits(wanted, value))
     }

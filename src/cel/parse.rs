@@ -14,6 +14,10 @@ use std::sync::LazyLock;
 const MAX_LENGTH: usize = 100_000;
 /// How deeply expressions nest, and how long chains of operators get: as there.
 const MAX_DEPTH: usize = 250;
+/// Of names in backquotes, which Kubernetes does not take.
+const QUOTED_NAME: &str = "unsupported syntax: '`'";
+/// How many errors are told.
+const MAX_ISSUES: usize = 100;
 /// What fits on any stack.
 const SHALLOW: usize = 6;
 const DEEP_STACK: usize = 128 << 20;
@@ -72,18 +76,31 @@ pub(super) fn parse(text: &str) -> Result<Parsed, String> {
 }
 
 fn parse_shallow(text: &str) -> Result<(IdedExpr, SourceInfo), String> {
-    let parser = ENVIRONMENT.parser().max_recursion_depth(MAX_DEPTH as u16).enable_ident_escape_syntax(true);
+    let parser = ENVIRONMENT.parser().max_recursion_depth(MAX_DEPTH as u16).enable_ident_escape_syntax(false);
     parser.parse_with_source_info(text).map_err(|errors| {
+        let mut brackets = Brackets::new(text);
+        let quoted = errors.errors.iter().any(|error| error.msg.contains(QUOTED_NAME));
         let mut lines: Vec<String> = errors
             .errors
             .iter()
             // What the crate says beside the syntax error about the hole that it left.
+            .filter(|error| !quoted || error.msg.contains(QUOTED_NAME) || error.msg.starts_with("Syntax"))
             .filter(|error| !error.msg.starts_with("Incomplete ") && !error.msg.starts_with("No `"))
             .map(|error| {
                 let line = usize::try_from(error.pos.0).unwrap_or_default();
-                let column = usize::try_from(error.pos.1).unwrap_or_default();
+                let mut column = usize::try_from(error.pos.1).unwrap_or_default();
+                if error.msg.contains(QUOTED_NAME) {
+                    // The name, not the dot before it.
+                    let rest = text.split('\n').nth(line.saturating_sub(1)).unwrap_or_default().chars();
+                    column += rest.skip(column.saturating_sub(1)).take_while(|character| *character != '`').count();
+                }
                 // Before the first character there is no column.
-                report(text, line, if text.is_empty() { 0 } else { column }, &without_operators(&error.msg))
+                report(
+                    text,
+                    line,
+                    if text.is_empty() { 0 } else { column },
+                    &brackets.expected(&error.msg, (line, column)),
+                )
             })
             .collect();
         lines.dedup();
@@ -91,22 +108,93 @@ fn parse_shallow(text: &str) -> Result<(IdedExpr, SourceInfo), String> {
     })
 }
 
-/// Behind a whole expression, Kubernetes's parser waits for what must come, and does not count the
-/// operators that may.
-fn without_operators(message: &str) -> String {
-    const MUST: &[(&str, &str)] = &[
-        ("{<EOF>, '==', ", "<EOF>"),
-        ("{'==', '!=', 'in', '<', '<=', '>=', '>', '&&', '||', '[', '.', '-', ':', ", "':'"),
-    ];
-    let shorter = message.split_once(" expecting ").and_then(|(head, expected)| {
-        let (_, must) = MUST.iter().find(|(start, _)| expected.starts_with(start))?;
-        Some(format!("{head} expecting {must}"))
-    });
-    shorter.unwrap_or_else(|| message.to_owned())
+/// The brackets that are open where an error is. Behind a whole expression, Kubernetes's parser waits
+/// for what must come, which is the end of the innermost bracket, and does not count the operators
+/// that may.
+struct Brackets<'t> {
+    rest: std::iter::Peekable<std::str::CharIndices<'t>>,
+    text: &'t str,
+    place: (usize, usize),
+    open: Vec<&'static str>,
+}
+
+impl<'t> Brackets<'t> {
+    fn new(text: &'t str) -> Self {
+        Self { rest: text.char_indices().peekable(), text, place: (1, 1), open: Vec::new() }
+    }
+
+    fn expected(&mut self, message: &str, place: (usize, usize)) -> String {
+        const CHOICE: &str = "{'==', '!=', 'in', '<', '<=', '>=', '>', '&&', '||', '[', ";
+        self.advance(place);
+        if let Some(word) = message.strip_prefix("Syntax error: no viable alternative at input '.")
+            && matches!(word, "true'" | "false'" | "null'" | "in'")
+        {
+            return format!("Syntax error: mismatched input '{word} expecting IDENTIFIER");
+        }
+        if message.contains("InvalidUnicode") {
+            return "invalid unicode code point".to_owned();
+        }
+        let Some((head, expected)) = message.split_once(" expecting ") else { return message.to_owned() };
+        if !expected.starts_with("{<EOF>, '==', ") && !expected.starts_with(CHOICE) {
+            return message.to_owned();
+        }
+        let closing =
+            if expected.starts_with("{<EOF>") || expected.contains(", ':', ") { None } else { self.open.last() };
+        let must = match closing {
+            _ if expected.contains(", ':', ") => "':'",
+            None if head.ends_with("'<EOF>'") => "':'",
+            Some(closing) => closing,
+            None => "<EOF>",
+        };
+        // What does not fit ends the bracket, and all is left out up to what may follow it.
+        if message.starts_with("Syntax error: mismatched") {
+            self.open.pop();
+            self.skip();
+        }
+        format!("{head} expecting {must}")
+    }
+
+    fn next(&mut self) -> Option<(usize, char)> {
+        let (index, character) = self.rest.next()?;
+        self.place = if character == '\n' { (self.place.0 + 1, 1) } else { (self.place.0, self.place.1 + 1) };
+        Some((index, character))
+    }
+
+    fn advance(&mut self, place: (usize, usize)) {
+        while self.place < place {
+            let Some((index, character)) = self.next() else { return };
+            match character {
+                '(' => self.open.push("')'"),
+                '[' => self.open.push("']'"),
+                '{' => self.open.push("'}'"),
+                ')' | ']' | '}' => drop(self.open.pop()),
+                '"' | '\'' => self.string(index, character),
+                _ => {}
+            }
+        }
+    }
+
+    fn string(&mut self, start: usize, quote: char) {
+        let before = self.rest.clone().count();
+        skip_string(self.text, start, quote, &mut self.rest);
+        let passed = before - self.rest.clone().count();
+        let lines = self.text[start..].chars().take(passed + 1).filter(|character| *character == '\n').count();
+        self.place = if lines > 0 { (self.place.0 + lines, 1) } else { (self.place.0, self.place.1 + passed) };
+    }
+
+    fn skip(&mut self) {
+        while let Some((_, character)) = self.rest.peek().copied() {
+            let within = !self.open.is_empty();
+            if "=!<>&|[.-?+*/%".contains(character) || (within && ",)]}".contains(character)) {
+                return;
+            }
+            self.next();
+        }
+    }
 }
 
 impl Source {
-    /// Where a node is; the start where that is not known.
+    /// Where a node is, in bytes; the start where that is not known.
     pub fn offset(&self, id: u64) -> usize {
         self.offsets.offset_for(id).map_or(0, |(start, _)| start as usize)
     }
@@ -114,18 +202,21 @@ impl Source {
     /// Errors as they are shown, in the order of the text.
     pub fn report(&self, mut issues: Vec<Issue>) -> String {
         issues.sort_by_key(|issue| issue.offset);
+        let more = issues.len().saturating_sub(MAX_ISSUES);
+        issues.truncate(MAX_ISSUES);
         let lines = issues.iter().map(|issue| {
             let (line, column) = self.place(issue.offset);
             report(&self.text, line, column, &issue.message)
         });
-        lines.collect::<Vec<_>>().join("\n")
+        let more = (more > 0).then(|| format!("{more} more errors were truncated"));
+        lines.chain(more).collect::<Vec<_>>().join("\n")
     }
 
     /// Line and column, both from one.
     fn place(&self, offset: usize) -> (usize, usize) {
         let mut line = 1;
         let mut column = 1;
-        for character in self.text.chars().take(offset) {
+        for (_, character) in self.text.char_indices().take_while(|(index, _)| *index < offset) {
             if character == '\n' {
                 line += 1;
                 column = 1;
@@ -182,6 +273,8 @@ fn depth(text: &str) -> usize {
             '?' | ':' => {
                 *level = Level { conditionals: level.conditionals + usize::from(character == '?'), ..Level::default() };
             }
+            // The second half of a comparison.
+            '=' if text[..index].ends_with(['=', '!', '<', '>']) => {}
             '+' | '-' | '*' | '/' | '%' | '<' | '>' | '=' | '!' => {
                 level.operators += 1;
                 level.members = 0;

@@ -4,7 +4,15 @@ use super::*;
 use serde_json::json;
 
 fn environment() -> Environment {
-    Environment::new().variable("object", Declared::Dyn).authorizer()
+    Environment::new().variable("object", Declared::Dyn).authorizer().objects(Arc::new(NoObjects))
+}
+
+struct NoObjects;
+
+impl ObjectTypes for NoObjects {
+    fn find(&self, _: &str) -> Option<Arc<dyn ObjectType>> {
+        None
+    }
 }
 
 fn run(expression: &str, object: &serde_json::Value) -> Result<serde_json::Value, String> {
@@ -296,4 +304,106 @@ fn estimates_follow_the_bounds() {
     assert!(estimate("self.items.all(i, self.items.all(j, i.name != j.name || i == j))") < 10_000);
     assert!(estimate("self.free.all(x, self.free.all(y, x != y))") > ESTIMATE_LIMIT);
     assert!(estimate("self.free.all(x, x.contains('abc'))") > ESTIMATE_LIMIT);
+}
+
+/// What a real server says of such expressions.
+#[test]
+fn lists_are_made_of_lists() {
+    let object = json!({ "n": [3, 1, 2, 3], "items": [{ "name": "b", "n": 2 }, { "name": "a", "n": 1 }] });
+    for expression in [
+        "lists.range(4) == [0, 1, 2, 3] && lists.range(0) == []",
+        "object.n.sort() == [1, 2, 3, 3] && ['b', 'a'].sort() == ['a', 'b'] && [2.0, 1.5].sort() == [1.5, 2.0]",
+        "object.items.sortBy(i, i.name).map(i, i.n) == [1, 2] && [1, 2, 3].sortBy(n, -n) == [3, 2, 1]",
+        "object.n.distinct() == [3, 1, 2] && object.n.reverse() == [3, 2, 1, 3] && object.n.slice(1, 3) == [1, 2]",
+        "[[1], [2, 3]].flatten() == [1, 2, 3] && [[[1]], [[2]]].flatten(2) == [1, 2] && dyn([1, 2]).flatten() == [1, 2]",
+        "[1, 2].first().value() == 1 && [].last() == optional.none()",
+    ] {
+        assert_eq!(run(expression, &object), Ok(json!(true)), "{expression}");
+    }
+    for (expression, message) in [
+        ("[1, 2].slice(2, 1)", "cannot slice(2, 1), start index must be less than or equal to end index"),
+        ("[1, 2].slice(-1, 1)", "cannot slice(-1, 1), negative indexes not supported"),
+        ("[1, 2].slice(0, 3)", "cannot slice(0, 3), list is length 2"),
+        ("[1].flatten(-1)", "level must be non-negative"),
+        ("[dyn({})].sort()", "list elements must be comparable"),
+        ("dyn([dyn(1), dyn('a')]).sort()", "list elements must have the same type"),
+        ("[1, 2][dyn('')]", "unsupported index type 'string' in list"),
+        ("[1, 2][dyn(0.1)]", "unsupported index value 0.1 in list"),
+        ("null < null", "no such overload: _<_"),
+        ("dyn([]) - dyn([])", "no such overload: _-_"),
+        ("dyn(1) < dyn('a')", "no such overload"),
+        (
+            "ip('1.2.3.4.5').family()",
+            "IP Address \"1.2.3.4.5\" parse error during conversion from string: ParseAddr(\"1.2.3.4.5\"): IPv4 address too long",
+        ),
+        (
+            "ip('::1::').family()",
+            "IP Address \"::1::\" parse error during conversion from string: ParseAddr(\"::1::\"): multiple :: in address (at \":\")",
+        ),
+        (
+            "cidr('10.0.0.0/99').ip()",
+            "network address parse error during conversion from string: network address parse error during conversion from string: netip.ParsePrefix(\"10.0.0.0/99\"): prefix length out of range",
+        ),
+    ] {
+        assert_eq!(run(expression, &object), Err(message.to_owned()), "{expression}");
+    }
+}
+
+#[test]
+fn values_are_written_as_kubernetes_writes_them() {
+    for (expression, text) in [
+        ("'%s'.format([{'b': ['x', b'y'], 'a': 1.5}])", "{\"a\":1.500000, \"b\":[\"x\", b\"y\"]}"),
+        ("'%s %s'.format([1e12, 0.5])", "1e+12 0.5"),
+        ("'%f %.2f'.format([1234567.5, -1234.5])", "1,234,567.500000 -1,234.50"),
+        ("'%e'.format([0.00015])", "1.500000×10⁻⁰⁴"),
+        ("'%f %f'.format(['Infinity', double('NaN')])", "∞ NaN"),
+        (
+            "'%s'.format([[duration('1m'), timestamp('2020-01-01T00:00:00+01:00')]])",
+            "[duration(\"60s\"), timestamp(\"2020-01-01T00:00:00+01:00\")]",
+        ),
+        ("string(timestamp('9999-12-31T23:59:59.999999999Z'))", "9999-12-31T23:59:59.999999999Z"),
+        ("string('ta©o©αT'.lastIndexOf('©', 3)) + string('abc'.indexOf('b', 9))", "2-1"),
+        ("string(timestamp('2023-12-31T23:00:00Z').getFullYear('Europe/Berlin'))", "2024"),
+    ] {
+        assert_eq!(run(expression, &json!({})), Ok(json!(text)), "{expression}");
+    }
+}
+
+#[test]
+fn what_is_wrong_is_said_as_kubernetes_says_it() {
+    for (expression, errors) in [
+        ("[1, 'a', 2u]", "1:5: expected type 'int' but found 'string'"),
+        ("{'a': 1, 'b': 'x'}", "1:15: expected type 'int' but found 'string'"),
+        ("'a' in [1, 'a']", "1:12: expected type 'int' but found 'string'"),
+        (
+            "'%d'.format(['a'])",
+            "1:14: error during formatting: decimal clause can only be used on integers, was given string",
+        ),
+        ("'%s %s'.format(['a'])", "1:15: index 1 out of range"),
+        ("'x'.format([1])", "1:11: too many arguments supplied to string.format (expected 0, got 1)"),
+        ("'%5d'.format([1])", "1:13: could not parse formatting clause: unrecognized formatting clause \"5\""),
+        ("[1].map(a.b, 1)", "1:10: argument is not an identifier"),
+        ("[1].all(a.b, true)", "1:10: argument must be a simple name"),
+        ("'☺'.reverse()", "1:12: found no matching overload for 'reverse' applied to 'string.()'"),
+        ("object.`a`", "1:8: unsupported syntax: '`'"),
+        ("object.true", "1:8: Syntax error: mismatched input 'true' expecting IDENTIFIER"),
+        ("size(object object object)", "1:13: Syntax error: mismatched input 'object' expecting ')'"),
+        ("[object object object]", "1:9: Syntax error: mismatched input 'object' expecting {']', ','}"),
+        ("object object object", "1:8: Syntax error: mismatched input 'object' expecting <EOF>"),
+        ("kubernetes.URL", "1:1: undeclared reference to 'kubernetes' (in container '')"),
+        ("timestamp(-62135596801)", "1:11: invalid timestamp argument"),
+    ] {
+        let error = compile(expression, &environment()).expect_err(expression);
+        let lines: Vec<&str> = error.lines().filter_map(|line| line.strip_prefix("ERROR: <input>:")).collect();
+        assert_eq!(lines.join("; "), errors, "{expression}");
+    }
+    for (expression, error) in [
+        ("int(1e99)", "integer overflow"),
+        ("uint(-1)", "unsigned integer overflow"),
+        ("bool('TrUe')", "type conversion error from 'string' to 'bool'"),
+        ("object.a.find('(')", "error parsing regexp: missing closing ): `(`"),
+    ] {
+        let program = compile(expression, &environment()).expect(expression);
+        assert_eq!(program.prepare(), Err(error.to_owned()), "{expression}");
+    }
 }

@@ -79,15 +79,23 @@ pub(super) struct Fold {
 impl Node {
     /// The fields of a variable that are named here.
     pub fn fields_of<'n>(&'n self, variable: &str, found: &mut Vec<&'n str>) {
+        if let Kind::Select { operand, field } | Kind::OptionalSelect { operand, field } | Kind::Test { operand, field } =
+            &self.kind
+            && matches!(&operand.kind, Kind::Variable(name) if **name == *variable)
+        {
+            found.push(field);
+        }
+        self.kind.below().into_iter().for_each(|node| node.fields_of(variable, found));
+    }
+}
+
+impl Kind {
+    /// What it is made of.
+    pub fn below(&self) -> Vec<&Node> {
         let mut below: Vec<&Node> = Vec::new();
-        match &self.kind {
+        match self {
             Kind::Constant(_) | Kind::Variable(_) | Kind::Local(_) => {}
-            Kind::Select { operand, field }
-            | Kind::OptionalSelect { operand, field }
-            | Kind::Test { operand, field } => {
-                if matches!(&operand.kind, Kind::Variable(name) if **name == *variable) {
-                    found.push(field);
-                }
+            Kind::Select { operand, .. } | Kind::OptionalSelect { operand, .. } | Kind::Test { operand, .. } => {
                 below.push(operand);
             }
             Kind::And(pair) | Kind::Or(pair) | Kind::OrElse { pair, .. } => below.extend([&pair.0, &pair.1]),
@@ -98,7 +106,7 @@ impl Node {
             Kind::Object { fields, .. } => below.extend(fields.iter().map(|(_, value, _)| value)),
             Kind::Fold(fold) => below.extend([&fold.range, &fold.init, &fold.condition, &fold.step, &fold.result]),
         }
-        below.into_iter().for_each(|node| node.fields_of(variable, found));
+        below
     }
 }
 

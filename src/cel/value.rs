@@ -7,10 +7,10 @@ use super::Failure;
 use super::authorizer::Authorization;
 use super::declaration::{Declared, ListDeclaration, Semantics};
 use super::escape::escape;
+use super::library::time::Time;
 use super::library::{addresses, format, quantity, semver, url};
 use crate::schema::scalars::parse_duration;
 use base64::Engine;
-use jiff::Timestamp;
 use serde_json::Value as Json;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ pub enum Value<'a> {
     Bytes(Arc<[u8]>),
     /// Nanoseconds.
     Duration(i64),
-    Timestamp(Timestamp),
+    Timestamp(Time),
     List(List<'a>),
     Map(Map<'a>),
     Optional(Option<Arc<Self>>),
@@ -117,7 +117,7 @@ impl<'a> Value<'a> {
         let converted = match (declared, text) {
             (Declared::Double, _) => json.as_f64().map(Value::Double),
             (Declared::Duration, Some(text)) => parse_duration(text).ok().map(Value::Duration),
-            (Declared::Timestamp, Some(text)) => text.parse().ok().map(Value::Timestamp),
+            (Declared::Timestamp, Some(text)) => Time::parse(text).map(Value::Timestamp),
             (Declared::Date, Some(text)) => date(text).map(Value::Timestamp),
             (Declared::Bytes { .. }, Some(text)) => {
                 base64::engine::general_purpose::STANDARD.decode(text).ok().map(|bytes| Value::Bytes(bytes.into()))
@@ -274,6 +274,7 @@ impl<'a> Value<'a> {
             Self::Uint(number) => *number == 0,
             Self::Double(number) => *number == 0.0,
             Self::Duration(number) => *number == 0,
+            Self::Timestamp(time) => time.is_zero(),
             Self::Optional(value) => value.as_ref().is_none_or(|value| value.is_zero()),
             other => other.size() == Some(0),
         }
@@ -301,9 +302,8 @@ impl<'a> Value<'a> {
     }
 }
 
-fn date(text: &str) -> Option<Timestamp> {
-    let day: jiff::civil::Date = text.parse().ok()?;
-    Some(day.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp())
+fn date(text: &str) -> Option<Time> {
+    Time::parse(&format!("{text}T00:00:00Z"))
 }
 
 /// Numbers across their types; None: not numbers, or not comparable.

@@ -1,6 +1,7 @@
 //! Addresses and networks: `ip("10.0.0.1")`, `cidr("10.0.0.0/8").containsIP("10.1.1.1")`.
 
 use super::no_such_overload;
+use crate::api::field::go_quote;
 use crate::cel::Failure;
 use crate::cel::evaluate::Call;
 use crate::cel::overloads::{Cost, Row};
@@ -54,34 +55,37 @@ impl fmt::Display for Cidr {
 
 impl Ip {
     fn parse(text: &str) -> Result<Self, String> {
-        if text.contains('%') {
-            return Err(format!("IP address {text:?} with zone value is not allowed"));
-        }
-        let address: IpAddr = text.parse().map_err(|_| {
-            format!(
-                "IP Address {text:?} parse error during conversion from string: ParseAddr({text:?}): unable to parse IP"
-            )
+        let (address, zone) = parse_address(text).map_err(|error| {
+            format!("IP Address {} parse error during conversion from string: {error}", go_quote(text))
         })?;
-        match address {
-            IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => {
-                Err(format!("IPv4-mapped IPv6 address {text:?} is not allowed"))
-            }
-            address => Ok(Self(address)),
+        if zone {
+            return Err(format!("IP address {} with zone value is not allowed", go_quote(text)));
         }
+        if is_mapped(address) {
+            return Err(format!("IPv4-mapped IPv6 address {} is not allowed", go_quote(text)));
+        }
+        Ok(Self(address))
     }
 }
 
 impl Cidr {
     fn parse(text: &str) -> Result<Self, String> {
         let wrong = |what: &str| {
-            format!("network address parse error during conversion from string: netip.ParsePrefix({text:?}): {what}")
+            let text = go_quote(text);
+            format!("network address parse error during conversion from string: netip.ParsePrefix({text}): {what}")
         };
-        let (address, length) = text.split_once('/').ok_or_else(|| wrong("no '/'"))?;
-        let address = Ip::parse(address).map_err(|error| wrong(&error))?.0;
-        let plain = length.bytes().all(|byte| byte.is_ascii_digit()) && (length.len() == 1 || !length.starts_with('0'));
-        let length: u8 = length.parse().ok().filter(|_| plain).ok_or_else(|| wrong("bad bits after slash"))?;
-        if length > bits(address) {
-            return Err(wrong("prefix length out of range"));
+        let (address, bits_text) = text.rsplit_once('/').ok_or_else(|| wrong("no '/'"))?;
+        let (address, zone) = parse_address(address).map_err(|error| wrong(&error))?;
+        if zone {
+            return Err(wrong("IPv6 zones cannot be present in a prefix"));
+        }
+        let plain = bits_text.len() < 2 || matches!(bits_text.as_bytes()[0], b'1'..=b'9');
+        let length: Option<i64> = bits_text.parse().ok().filter(|_| plain);
+        let length = length.ok_or_else(|| wrong(&format!("bad bits after slash: {}", go_quote(bits_text))))?;
+        let length = u8::try_from(length).ok().filter(|length| *length <= bits(address));
+        let length = length.ok_or_else(|| wrong("prefix length out of range"))?;
+        if is_mapped(address) {
+            return Err(format!("IPv4-mapped IPv6 address {} is not allowed", go_quote(text)));
         }
         Ok(Self { address, length })
     }
@@ -107,6 +111,122 @@ impl Cidr {
     fn contains(&self, address: IpAddr) -> bool {
         bits(address) == bits(self.address)
             && Self { address, length: self.length }.masked().address == self.masked().address
+    }
+}
+
+fn is_mapped(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some())
+}
+
+/// An address, and whether it has a zone. Err: as Go's `netip.ParseAddr` says it.
+fn parse_address(text: &str) -> Result<(IpAddr, bool), String> {
+    let error = |(what, at): (&str, &str)| {
+        let at = if at.is_empty() { String::new() } else { format!(" (at {})", go_quote(at)) };
+        format!("ParseAddr({}): {what}{at}", go_quote(text))
+    };
+    let unknown = || error(("unable to parse IP", ""));
+    match text.find(['.', ':', '%']).map(|place| text.as_bytes()[place]) {
+        Some(b'.') => {
+            dotted(text).map_err(error)?;
+            Ok((text.parse().map_err(|_| unknown())?, false))
+        }
+        Some(b':') => {
+            let (plain, zone) = text.split_once('%').map_or((text, None), |(plain, zone)| (plain, Some(zone)));
+            if zone == Some("") {
+                return Err(error(("zone must be a non-empty string", "")));
+            }
+            groups(plain).map_err(error)?;
+            Ok((plain.parse().map_err(|_| unknown())?, zone.is_some()))
+        }
+        Some(_) => Err(error(("missing IPv6 address", ""))),
+        None => Err(unknown()),
+    }
+}
+
+type Misread<'t> = (&'static str, &'t str);
+
+/// Whether four numbers with dots are an address; else why not, and where.
+fn dotted(text: &str) -> Result<(), Misread<'_>> {
+    let (mut value, mut digits, mut dots) = (0_u32, 0, 0);
+    for (index, byte) in text.bytes().enumerate() {
+        match byte {
+            b'0'..=b'9' => {
+                if digits == 1 && value == 0 {
+                    return Err(("IPv4 field has octet with leading zero", ""));
+                }
+                value = value * 10 + u32::from(byte - b'0');
+                digits += 1;
+                if value > 255 {
+                    return Err(("IPv4 field has value >255", ""));
+                }
+            }
+            b'.' => {
+                if digits == 0 || index + 1 == text.len() {
+                    return Err(("IPv4 field must have at least one digit", &text[index..]));
+                }
+                if dots == 3 {
+                    return Err(("IPv4 address too long", ""));
+                }
+                (value, digits, dots) = (0, 0, dots + 1);
+            }
+            _ => return Err(("unexpected character", text.get(index..).unwrap_or_default())),
+        }
+    }
+    if dots < 3 { Err(("IPv4 address too short", "")) } else { Ok(()) }
+}
+
+/// The same of groups with colons.
+fn groups(text: &str) -> Result<(), Misread<'_>> {
+    let mut rest = text;
+    let (mut bytes, mut shortened) = (0, false);
+    if let Some(behind) = rest.strip_prefix("::") {
+        (rest, shortened) = (behind, true);
+        if rest.is_empty() {
+            return Ok(());
+        }
+    }
+    while bytes < 16 {
+        let digits = rest.bytes().take_while(u8::is_ascii_hexdigit).count();
+        if digits > 4 {
+            return Err(("each group must have 4 or less digits", rest));
+        }
+        if digits == 0 {
+            return Err(("each colon-separated field must have at least one digit", rest));
+        }
+        if rest[digits..].starts_with('.') {
+            if !shortened && bytes != 12 {
+                return Err(("embedded IPv4 address must replace the final 2 fields of the address", rest));
+            }
+            if bytes > 12 {
+                return Err(("too many hex fields to fit an embedded IPv4 at the end of the address", rest));
+            }
+            dotted(rest)?;
+            (rest, bytes) = ("", bytes + 4);
+            break;
+        }
+        bytes += 2;
+        rest = &rest[digits..];
+        match rest.strip_prefix(':') {
+            _ if rest.is_empty() => break,
+            None => return Err(("unexpected character, want colon", rest)),
+            Some("") => return Err(("colon must be followed by more characters", rest)),
+            Some(behind) => rest = behind,
+        }
+        if let Some(behind) = rest.strip_prefix(':') {
+            if shortened {
+                return Err(("multiple :: in address", rest));
+            }
+            (rest, shortened) = (behind, true);
+            if rest.is_empty() {
+                break;
+            }
+        }
+    }
+    match (rest.is_empty(), bytes < 16, shortened) {
+        (false, ..) => Err(("trailing garbage after address", rest)),
+        (true, true, false) => Err(("address string too short", "")),
+        (true, false, true) => Err(("the :: must expand to at least one field of zeros", "")),
+        _ => Ok(()),
     }
 }
 
@@ -168,7 +288,12 @@ fn given(call: &Call) -> Result<Cidr, Failure> {
 }
 
 fn cidr<'a>(call: &mut Call<'a, '_>) -> Outcome<'a> {
-    Cidr::parse(call.text(0)?).map(Value::Cidr).map_err(Failure::new)
+    Cidr::parse(call.text(0)?).map(Value::Cidr).map_err(unreadable)
+}
+
+/// The function says it of what the parser has said already.
+fn unreadable(error: String) -> Failure {
+    Failure::new(format!("network address parse error during conversion from string: {error}"))
 }
 
 fn is_cidr<'a>(call: &mut Call<'a, '_>) -> Outcome<'a> {
@@ -178,7 +303,8 @@ fn is_cidr<'a>(call: &mut Call<'a, '_>) -> Outcome<'a> {
 fn contains_ip<'a>(call: &mut Call<'a, '_>) -> Outcome<'a> {
     let address = match &call.arguments[1] {
         Value::Ip(ip) => *ip,
-        _ => Ip::parse(call.text(1)?).map_err(Failure::new)?,
+        // What is wrong with the text is not said.
+        _ => Ip::parse(call.text(1)?).map_err(|_| no_such_overload())?,
     };
     Ok(Value::Bool(given(call)?.contains(address.0)))
 }
@@ -187,7 +313,7 @@ fn contains_cidr<'a>(call: &mut Call<'a, '_>) -> Outcome<'a> {
     let network = given(call)?;
     let other = match &call.arguments[1] {
         Value::Cidr(cidr) => *cidr,
-        _ => Cidr::parse(call.text(1)?).map_err(Failure::new)?,
+        _ => Cidr::parse(call.text(1)?).map_err(unreadable)?,
     };
     Ok(Value::Bool(network.length <= other.length && network.contains(other.address)))
 }

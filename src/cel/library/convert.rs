@@ -1,6 +1,7 @@
 //! Conversions between types, and how values are written.
 
 use super::no_such_overload;
+use super::time::Time;
 use crate::cel::Failure;
 use crate::cel::evaluate::Call;
 use crate::cel::overloads::{Cost, Row};
@@ -85,7 +86,7 @@ fn to_duration<'a>(call: &mut Call<'a, '_>) -> Outcome<'a> {
     Ok(Value::Duration(match &call.arguments[0] {
         Value::Int(number) => *number,
         Value::String(text) => {
-            parse_duration(text.as_str()).map_err(|_| wrong(&call.arguments[0], "google.protobuf.Duration"))?
+            duration(text.as_str()).ok_or_else(|| wrong(&call.arguments[0], "google.protobuf.Duration"))?
         }
         _ => return Err(no_such_overload()),
     }))
@@ -98,7 +99,7 @@ fn to_int<'a>(call: &mut Call<'a, '_>) -> Outcome<'a> {
         Value::Double(_) => return Err(overflow()),
         Value::Duration(nanoseconds) => *nanoseconds,
         Value::String(text) => text.as_str().parse().map_err(|_| wrong(&call.arguments[0], "int"))?,
-        Value::Timestamp(time) => time.as_second(),
+        Value::Timestamp(time) => time.seconds,
         Value::Uint(number) => i64::try_from(*number).map_err(|_| overflow())?,
         _ => return Err(no_such_overload()),
     }))
@@ -118,10 +119,10 @@ fn to_uint<'a>(call: &mut Call<'a, '_>) -> Outcome<'a> {
 fn to_timestamp<'a>(call: &mut Call<'a, '_>) -> Outcome<'a> {
     Ok(Value::Timestamp(match &call.arguments[0] {
         Value::Int(seconds) => {
-            jiff::Timestamp::from_second(*seconds).map_err(|_| Failure::new("timestamp overflow"))?
+            Time::from_seconds(*seconds).ok_or_else(|| wrong(&call.arguments[0], "google.protobuf.Timestamp"))?
         }
         Value::String(text) => {
-            text.as_str().parse().map_err(|_| wrong(&call.arguments[0], "google.protobuf.Timestamp"))?
+            Time::parse(text.as_str()).ok_or_else(|| wrong(&call.arguments[0], "google.protobuf.Timestamp"))?
         }
         _ => return Err(no_such_overload()),
     }))
@@ -144,6 +145,11 @@ fn to_string<'a>(call: &mut Call<'a, '_>) -> Outcome<'a> {
     })
 }
 
+/// A duration as Go writes one.
+pub(in crate::cel) fn duration(text: &str) -> Option<i64> {
+    parse_duration(text).ok()
+}
+
 /// Seconds with as many digits as they need.
 pub(in crate::cel) fn seconds(nanoseconds: i64) -> String {
     (nanoseconds as f64 / 1e9).to_string()
@@ -160,7 +166,7 @@ pub(in crate::cel) fn double(number: f64) -> String {
     let scientific = format!("{number:e}");
     let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
     let exponent: i32 = exponent.parse().unwrap_or_default();
-    if number != 0.0 && !(-4..21).contains(&exponent) {
+    if number != 0.0 && !(-4..6).contains(&exponent) {
         let sign = if exponent < 0 { '-' } else { '+' };
         return format!("{digits}e{sign}{:02}", exponent.abs());
     }

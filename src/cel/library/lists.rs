@@ -23,6 +23,28 @@ macro_rules! each_comparable {
             ($name, concat!($name, "_string"), concat!("list(string) -> ", each_comparable!($result "string")), $function, Cost::Traverse),
             ($name, concat!($name, "_bytes"), concat!("list(bytes) -> ", each_comparable!($result "bytes")), $function, Cost::Traverse),
         )*
+            (".sort", "list_int_sort", "list(int) -> list(int)", sort, Cost::Sort),
+            (".sort", "list_uint_sort", "list(uint) -> list(uint)", sort, Cost::Sort),
+            (".sort", "list_double_sort", "list(double) -> list(double)", sort, Cost::Sort),
+            (".sort", "list_bool_sort", "list(bool) -> list(bool)", sort, Cost::Sort),
+            (".sort", "list_duration_sort", "list(duration) -> list(duration)", sort, Cost::Sort),
+            (".sort", "list_timestamp_sort", "list(timestamp) -> list(timestamp)", sort, Cost::Sort),
+            (".sort", "list_string_sort", "list(string) -> list(string)", sort, Cost::Sort),
+            (".sort", "list_bytes_sort", "list(bytes) -> list(bytes)", sort, Cost::Sort),
+            (".@sortByAssociatedKeys", "list_int_sortByAssociatedKeys", "list(T), list(int) -> list(T)", sort, Cost::SortBy),
+            (".@sortByAssociatedKeys", "list_uint_sortByAssociatedKeys", "list(T), list(uint) -> list(T)", sort, Cost::SortBy),
+            (".@sortByAssociatedKeys", "list_double_sortByAssociatedKeys", "list(T), list(double) -> list(T)", sort, Cost::SortBy),
+            (".@sortByAssociatedKeys", "list_bool_sortByAssociatedKeys", "list(T), list(bool) -> list(T)", sort, Cost::SortBy),
+            (".@sortByAssociatedKeys", "list_duration_sortByAssociatedKeys", "list(T), list(duration) -> list(T)", sort, Cost::SortBy),
+            (".@sortByAssociatedKeys", "list_timestamp_sortByAssociatedKeys", "list(T), list(timestamp) -> list(T)", sort, Cost::SortBy),
+            (".@sortByAssociatedKeys", "list_string_sortByAssociatedKeys", "list(T), list(string) -> list(T)", sort, Cost::SortBy),
+            (".@sortByAssociatedKeys", "list_bytes_sortByAssociatedKeys", "list(T), list(bytes) -> list(T)", sort, Cost::SortBy),
+            ("lists.range", "lists_range", "int -> list(int)", range, Cost::Range),
+            (".slice", "list_slice", "list(T), int, int -> list(T)", slice, Cost::Slice),
+            (".reverse", "list_reverse", "list(T) -> list(T)", reverse, Cost::Reverse),
+            (".distinct", "list_distinct", "list(T) -> list(T)", distinct, Cost::Distinct),
+            (".flatten", "list_flatten", "list(list(T)) -> list(T)", flatten, Cost::Flatten),
+            (".flatten", "list_flatten_int", "list(dyn), int -> list(dyn)", flatten, Cost::Flatten),
             (".sum", "list_int_sum_int", "list(int) -> int", sum_int, Cost::Traverse),
             (".sum", "list_uint_sum_uint", "list(uint) -> uint", sum_uint, Cost::Traverse),
             (".sum", "list_double_sum_double", "list(double) -> double", sum_double, Cost::Traverse),
@@ -98,6 +120,82 @@ fn sum_double<'a>(call: &mut Call<'a, '_>) -> Outcome<'a> {
 
 fn sum_duration<'a>(call: &mut Call<'a, '_>) -> Outcome<'a> {
     sum(call, Value::Duration(0))
+}
+
+/// By the second list, or by itself.
+fn sort<'a>(call: &mut Call<'a, '_>) -> Outcome<'a> {
+    let list = call.list(0)?;
+    let keys = if call.arguments.len() > 1 { call.list(1)? } else { list };
+    if list.len() != keys.len() {
+        return Err(Failure::new(format!(
+            "@sortByAssociatedKeys() expected a list of the same size as the associated keys list, but got {} and {} elements respectively",
+            list.len(),
+            keys.len()
+        )));
+    }
+    let mut pairs: Vec<(Value, Value)> = keys.iter().zip(list.iter()).collect();
+    if let Some((first, _)) = pairs.first() {
+        if order(first, first).is_err() && !matches!(first, Value::Double(_)) {
+            return Err(Failure::new("list elements must be comparable"));
+        }
+        if pairs.iter().any(|(key, _)| key.type_name() != first.type_name()) {
+            return Err(Failure::new("list elements must have the same type"));
+        }
+    }
+    pairs.sort_by(|(a, _), (b, _)| order(a, b).unwrap_or(Ordering::Equal));
+    Ok(pairs.into_iter().map(|(_, item)| item).collect::<Vec<_>>().into())
+}
+
+fn range<'a>(call: &mut Call<'a, '_>) -> Outcome<'a> {
+    Ok((0..call.int(0)?).map(Value::Int).collect::<Vec<_>>().into())
+}
+
+fn slice<'a>(call: &mut Call<'a, '_>) -> Outcome<'a> {
+    let (list, start, end) = (call.list(0)?, call.int(1)?, call.int(2)?);
+    let wrong = |what: String| Failure::new(format!("cannot slice({start}, {end}), {what}"));
+    let (Ok(from), Ok(to)) = (usize::try_from(start), usize::try_from(end)) else {
+        return Err(wrong("negative indexes not supported".to_owned()));
+    };
+    if from > to {
+        return Err(wrong("start index must be less than or equal to end index".to_owned()));
+    }
+    if to > list.len() {
+        return Err(wrong(format!("list is length {}", list.len())));
+    }
+    Ok((from..to).filter_map(|index| list.get(index)).collect::<Vec<_>>().into())
+}
+
+fn reverse<'a>(call: &mut Call<'a, '_>) -> Outcome<'a> {
+    let mut items: Vec<Value> = call.list(0)?.iter().collect();
+    items.reverse();
+    Ok(items.into())
+}
+
+fn distinct<'a>(call: &mut Call<'a, '_>) -> Outcome<'a> {
+    let mut items: Vec<Value> = Vec::new();
+    for item in call.list(0)?.iter() {
+        if !items.iter().any(|known| known.equals(&item)) {
+            items.push(item);
+        }
+    }
+    Ok(items.into())
+}
+
+fn flatten<'a>(call: &mut Call<'a, '_>) -> Outcome<'a> {
+    let depth = if call.arguments.len() > 1 { call.int(1)? } else { 1 };
+    let Ok(depth) = u64::try_from(depth) else { return Err(Failure::new("level must be non-negative")) };
+    let mut items = Vec::new();
+    flatten_into(&mut items, call.list(0)?, depth);
+    Ok(items.into())
+}
+
+fn flatten_into<'a>(items: &mut Vec<Value<'a>>, list: &List<'a>, depth: u64) {
+    for item in list.iter() {
+        match item {
+            Value::List(inner) if depth > 0 => flatten_into(items, &inner, depth - 1),
+            other => items.push(other),
+        }
+    }
 }
 
 fn place(index: Option<usize>) -> Value<'static> {

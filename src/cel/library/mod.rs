@@ -4,7 +4,7 @@ pub(super) mod addresses;
 mod authorization;
 pub(super) mod convert;
 pub(super) mod format;
-mod formatting;
+pub(super) mod formatting;
 mod lists;
 mod operators;
 mod optional;
@@ -12,13 +12,12 @@ mod order;
 pub(super) mod quantity;
 pub(super) mod semver;
 mod strings;
-mod time;
+pub(super) mod time;
 pub(super) mod url;
 
 use super::Failure;
 use super::evaluate::Call;
 use super::overloads::Row;
-use super::tree::{Kind, Node};
 use super::value::{List, Value};
 
 pub(super) const ROWS: &[&[Row]] = &[
@@ -39,21 +38,6 @@ pub(super) const ROWS: &[&[Row]] = &[
 
 pub(super) fn no_such_overload() -> Failure {
     Failure::new("no such overload")
-}
-
-/// What is wrong with a literal argument that the library would refuse each time.
-pub(super) fn literal_problem(name: &str, arguments: &[Node]) -> Option<String> {
-    let text = |index: usize| match &arguments.get(index)?.kind {
-        Kind::Constant(Value::String(text)) => Some(text.as_str()),
-        _ => None,
-    };
-    let wrong = match name {
-        "duration" => crate::schema::scalars::parse_duration(text(0)?).is_err(),
-        "timestamp" => text(0)?.parse::<jiff::Timestamp>().is_err(),
-        "matches" => super::regular_expression(text(1)?).is_err(),
-        _ => false,
-    };
-    wrong.then(|| format!("invalid {name} argument"))
 }
 
 impl<'a> Call<'a, '_> {

@@ -101,32 +101,33 @@ fn index_of<'a>(call: &mut Call<'a, '_>) -> Outcome<'a> {
     if wanted.is_empty() {
         return Ok(Value::Int(offset));
     }
-    let places = places(text);
-    let start = usize::try_from(offset).ok().filter(|offset| *offset < places.len()).map(|offset| places[offset]);
-    let start = start.ok_or_else(|| out_of_range(offset))?;
-    let found = text[start..].find(wanted).map(|found| character_index(text, start + found));
+    let Ok(offset) = usize::try_from(offset) else { return Err(out_of_range(offset)) };
+    // Behind the end nothing is found.
+    let start = text.char_indices().nth(offset).map(|(place, _)| place);
+    let found = start.and_then(|start| Some(character_index(text, start + text[start..].find(wanted)?)));
     Ok(Value::Int(found.unwrap_or(-1)))
 }
 
 fn last_index_of<'a>(call: &mut Call<'a, '_>) -> Outcome<'a> {
     let (text, wanted) = (call.text(0)?, call.text(1)?);
-    let places = places(text);
-    if call.arguments.len() < 3 {
-        if wanted.is_empty() {
-            return Ok(Value::Int(character_index(text, text.len())));
-        }
-        return Ok(Value::Int(text.rfind(wanted).map_or(-1, |found| character_index(text, found))));
-    }
-    let offset = call.int(2)?;
+    let offset = if call.arguments.len() > 2 { Some(call.int(2)?) } else { None };
     if wanted.is_empty() {
-        return Ok(Value::Int(offset));
+        return Ok(Value::Int(offset.unwrap_or_else(|| character_index(text, text.len()))));
     }
-    let last = usize::try_from(offset).ok().filter(|offset| *offset < places.len());
-    let last = last.ok_or_else(|| out_of_range(offset))?;
-    let end = (places[last] + wanted.len()).min(text.len());
+    let end = match offset {
+        None => text.len(),
+        Some(offset) => {
+            let Ok(offset) = usize::try_from(offset) else { return Err(out_of_range(offset)) };
+            // What is found begins here at the latest.
+            match text.char_indices().nth(offset) {
+                Some((last, _)) => text.len().min(last + wanted.len()),
+                None => return Ok(Value::Int(-1)),
+            }
+        }
+    };
     let mut end = end;
     while !text.is_char_boundary(end) {
-        end += 1;
+        end -= 1;
     }
     Ok(Value::Int(text[..end].rfind(wanted).map_or(-1, |found| character_index(text, found))))
 }

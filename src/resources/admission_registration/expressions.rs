@@ -3,7 +3,7 @@
 //!
 //! Validation compiles them to say what is wrong; admission compiles them again to run them.
 
-use crate::api::{ErrorList, Fields, Path, Report};
+use crate::api::{ErrorList, FieldError, Fields, Path, Report};
 use crate::cel::{
     Declared, Environment, Field, ObjectType, ObjectTypes, Program, Semantics, Type, compile as compile_any,
 };
@@ -47,6 +47,7 @@ pub fn compile(expression: &str, environment: &Environment, results: &[Type]) ->
     let program = compile_any(expression, environment).map_err(|error| format!("compilation failed: {error}"))?;
     let result = program.result();
     if results.is_empty() || results.iter().any(|wanted| result.is_exactly(wanted)) {
+        program.prepare().map_err(|error| format!("{UNPREPARED}{error}"))?;
         return Ok(program);
     }
     let result = spelled(&result);
@@ -70,9 +71,21 @@ pub fn check(expression: &str, environment: &Environment, results: &[Type], path
     if !expression.trim().is_empty()
         && let Err(detail) = compile(expression, environment, results)
     {
+        refuse(expression, detail, path, errors);
+    }
+}
+
+/// Report that an expression does not compile; what fails in itself is no fault of its text.
+pub fn refuse(expression: &str, detail: String, path: &Path<'_>, errors: &mut ErrorList) {
+    if detail.starts_with(UNPREPARED) {
+        errors.push(FieldError::internal(path, detail));
+    } else {
         errors.invalid(path, expression, detail);
     }
 }
+
+/// How errors begin of expressions whose types are right.
+const UNPREPARED: &str = "program instantiation failed: ";
 
 /// The environment with the policy's `variables`, each of which sees those before it. `report` is told
 /// of the expressions that do not compile.

@@ -59,7 +59,7 @@ pub fn validate(spec: &Value, mutates: bool, errors: &mut ErrorList) -> Environm
         }
         expression(variable, "expression is not specified", &path, errors);
         if let Some(detail) = broken.remove(&index) {
-            errors.invalid(&path.child("expression"), variable.str_at("expression"), detail);
+            expressions::refuse(variable.str_at("expression"), detail, &path.child("expression"), errors);
         }
     }
     environment

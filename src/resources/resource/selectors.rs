@@ -1,7 +1,7 @@
 //! Expressions that choose devices: `device.driver == "gpu.example.com"`.
 
 use super::limits::each;
-use crate::api::{ErrorList, Fields, Path, Report};
+use crate::api::{ErrorList, FieldError, Fields, Path, Report};
 use crate::cel::{Declared, Environment, Field, ObjectType, Type, compile};
 use serde_json::Value;
 use std::sync::{Arc, LazyLock};
@@ -62,6 +62,9 @@ fn expression(text: &str, path: &Path<'_>, errors: &mut ErrorList) {
         Ok(program) if !program.gives(&Type::Bool) => {
             let detail = format!("must evaluate to bool or the unknown type, not {}", program.result());
             errors.invalid(path, text, detail);
+        }
+        Ok(program) if let Err(error) = program.prepare() => {
+            errors.push(FieldError::internal(path, format!("program instantiation failed: {error}")));
         }
         Ok(program) if program.estimate(&ENVIRONMENT).max > COST_LIMIT => {
             errors.forbidden(path, "too complex, exceeds cost limit");

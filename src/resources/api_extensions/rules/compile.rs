@@ -52,7 +52,11 @@ fn environment(declared: &Declared, optional: bool, old: bool) -> Environment {
 
 fn program(expression: &str, environment: &Environment, wanted: &Type, otherwise: &str) -> Result<Program, String> {
     let program = cel::compile(expression, environment).map_err(|error| format!("compilation failed: {error}"))?;
-    if program.gives(wanted) { Ok(program) } else { Err(otherwise.to_owned()) }
+    if !program.gives(wanted) {
+        return Err(otherwise.to_owned());
+    }
+    program.prepare().map_err(|error| format!("program instantiation failed: {error}"))?;
+    Ok(program)
 }
 
 impl Compiled {
@@ -68,10 +72,15 @@ impl Compiled {
             && program.is_ok()
             && cel::compile(expression, &environment_with(false)).is_err();
         let message_expression = text(rule, "messageExpression");
-        let message_program = (!message_expression.is_empty()).then(|| {
+        // Nothing is said of it beside what is wrong with the rule.
+        let message_program = (program.is_ok() && !message_expression.is_empty()).then(|| {
             let otherwise = "messageExpression must evaluate to a string";
-            program_of(&message_expression, &Type::String, otherwise)
-                .map_err(|error| error.replacen("compilation failed:", "messageExpression compilation failed:", 1))
+            program_of(&message_expression, &Type::String, otherwise).map_err(|error| {
+                match error.strip_prefix("program ") {
+                    Some(error) => format!("messageExpression {error}"),
+                    None => error.replacen("compilation failed:", "messageExpression compilation failed:", 1),
+                }
+            })
         });
         let cost = |program: Option<&Program>| program.map_or(0, |program| program.estimate(&environment).max);
         let field_path = rule.optional_str("fieldPath").filter(|path| !path.is_empty());
