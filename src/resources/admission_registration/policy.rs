@@ -45,9 +45,15 @@ pub fn validate(spec: &Value, mutates: bool, errors: &mut ErrorList) -> Environm
     let path = SPEC.child("matchConditions");
     matching::conditions(spec.list_at("matchConditions"), &environment, &path, errors);
     let mut broken = BTreeMap::new();
-    let (environment, _) = expressions::with_variables(&environment, spec.list_at("variables"), |index, _, detail| {
-        broken.insert(index, detail);
-    });
+    let variables = spec.list_at("variables");
+    let environment = match variables {
+        // Without variables nothing has that name.
+        [] if !mutates => environment,
+        _ => {
+            let report = |index, _: &str, detail| drop(broken.insert(index, detail));
+            expressions::with_variables(&environment, variables, report).0
+        }
+    };
     let list = SPEC.child("variables");
     for (index, variable) in spec.list_at("variables").iter().enumerate() {
         let path = list.index(index);

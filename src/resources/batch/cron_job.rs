@@ -1,6 +1,7 @@
 //! CronJob: Jobs by the clock.
 
 use super::job::{self, SPEC};
+use super::pod_failure_policy;
 use crate::api::cron::Schedule;
 use crate::api::{ErrorList, Fields, FieldsMut, Path, Report};
 use crate::resources::core::pod_spec::Options;
@@ -48,7 +49,9 @@ impl Strategy for CronJob {
         spec.set_default("failedJobsHistoryLimit", 1);
         let job = spec.object_mut("jobTemplate");
         job.set_default("metadata", json!({}));
-        template::default(job.object_mut("spec"), "template");
+        let spec = job.object_mut("spec");
+        pod_failure_policy::default(spec);
+        template::default(spec, "template");
     }
 
     fn prepare_create(&self, object: &mut Value, _: &Context) {

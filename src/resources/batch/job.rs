@@ -57,13 +57,7 @@ impl Strategy for Job {
         spec.set_default("manualSelector", false);
         let replacement = if spec.has("podFailurePolicy") { "Failed" } else { "TerminatingOrFailed" };
         spec.set_default("podReplacementPolicy", replacement);
-        if let Some(policy) = spec.set_mut("podFailurePolicy") {
-            for rule in policy.items_mut("rules") {
-                for condition in rule.items_mut("onPodConditions") {
-                    condition.set_default_str("status", "True");
-                }
-            }
-        }
+        pod_failure_policy::default(spec);
         template::default(spec, "template");
     }
 

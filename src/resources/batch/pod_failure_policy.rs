@@ -2,7 +2,7 @@
 
 use crate::api::field::go_list;
 use crate::api::names;
-use crate::api::{ErrorList, FieldError, Fields, Path, Report};
+use crate::api::{ErrorList, FieldError, Fields, FieldsMut, Path, Report};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -16,6 +16,16 @@ const INDEXES_LIMIT: usize = 64 * 1024;
 
 fn required_of(path: &Path<'_>, known: &[&str], errors: &mut ErrorList) {
     errors.required(path, format!("valid values: {}", go_list(known.iter().copied())));
+}
+
+/// Of the spec of a Job, also of one that a CronJob will make.
+pub fn default(spec: &mut Value) {
+    let Some(policy) = spec.set_mut("podFailurePolicy") else { return };
+    for rule in policy.items_mut("rules") {
+        for condition in rule.items_mut("onPodConditions") {
+            condition.set_default_str("status", "True");
+        }
+    }
 }
 
 /// `spec.podFailurePolicy`; `path` is the spec's.

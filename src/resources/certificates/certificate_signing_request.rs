@@ -200,7 +200,11 @@ impl Strategy for Approval {
         let conditions = object.at("status").at("conditions").clone();
         object.copy("spec", old);
         object.copy("status", old);
-        object.object_mut("status").set("conditions", conditions);
+        let status = object.object_mut("status");
+        match conditions.is_null() {
+            true => status.clear("conditions"),
+            false => status.set("conditions", conditions),
+        }
     }
 
     fn validate_update(&self, object: &Value, old: &Value) -> ErrorList {
