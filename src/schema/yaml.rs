@@ -20,7 +20,10 @@ pub fn parse(bytes: &[u8]) -> Result<Value, String> {
 pub(super) fn parse_strict(bytes: &[u8]) -> Result<(Value, Vec<String>), String> {
     // JSON is YAML, and reads faster; what is wrong with it is told as YAML's readers do.
     match unique_json(bytes) {
-        Some(value @ Value::Object(_)) => Ok((value, Vec::new())),
+        Some(mut value @ Value::Object(_)) => {
+            read::whole(&mut value);
+            Ok((value, Vec::new()))
+        }
         _ => convert(bytes),
     }
 }
@@ -42,7 +45,7 @@ pub(super) fn to_json(bytes: &[u8]) -> Result<Converted, String> {
 }
 
 fn convert(bytes: &[u8]) -> Result<(Value, Vec<String>), String> {
-    if let Some(error) = begins_with_tab(bytes) {
+    if let Some(error) = begins_with_tab(bytes).or_else(|| begins_with_end(bytes)) {
         return Err(error);
     }
     let parsed = |duplicate_keys| {
@@ -67,13 +70,24 @@ fn convert(bytes: &[u8]) -> Result<(Value, Vec<String>), String> {
 
 /// Of several documents the first counts. None: there is one.
 fn first_document(bytes: &[u8]) -> Option<&[u8]> {
-    const NEXT: &[u8] = b"\n---";
-    let ends = |at: usize| matches!(bytes.get(at + NEXT.len()), None | Some(b'\n' | b'\r' | b' '));
-    let at = bytes.windows(NEXT.len()).enumerate().find(|(at, window)| *window == NEXT && ends(*at))?.0;
-    let first = &bytes[..at];
+    const MARK: usize = b"---".len();
+    let marks = |at: &usize| {
+        let line = &bytes[at + 1..];
+        let ends = matches!(line.get(MARK), None | Some(b'\n' | b'\r' | b' '));
+        ends && (line.starts_with(b"---") || line.starts_with(b"..."))
+    };
     // What stands before the first marker may be no document.
-    let says = |line: &[u8]| !line.trim_ascii().is_empty() && !line.starts_with(b"#") && !line.starts_with(b"---");
-    first.split(|byte| *byte == b'\n').any(says).then_some(first)
+    let says = |line: &[u8]| !line.trim_ascii().is_empty() && !line.starts_with(b"#");
+    let ends = |at: &usize| bytes[..*at].split(|byte| *byte == b'\n').any(says);
+    let lines = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at);
+    lines.filter(marks).find(ends).map(|at| &bytes[..at])
+}
+
+/// The end of a document is none.
+fn begins_with_end(bytes: &[u8]) -> Option<String> {
+    let says = |line: &&[u8]| !line.trim_ascii().is_empty() && !line.starts_with(b"#");
+    let first = bytes.split(|byte| *byte == b'\n').find(says)?;
+    (first.trim_ascii_end() == b"...").then(|| "yaml: did not find expected node content".to_owned())
 }
 
 /// What Go's reader says where ours speaks otherwise: the beginning of our text, Go's, and how Go counts lines.
@@ -83,6 +97,11 @@ const WORDS: &[(&str, &str, Place)] = &[
     ("unclosed bracket '['", "did not find expected ',' or ']'", Place::Before(At::End)),
     ("invalid indentation in multiline quoted scalar", "found unexpected end of stream", Place::End),
     ("misplaced bracket", "did not find expected node content", Place::Before(At::Error)),
+    (
+        "unexpected EOF while parsing an implicit flow mapping",
+        "did not find expected node content",
+        Place::Before(At::Error),
+    ),
     ("invalid trailing content after", "did not find expected key", Place::Before(At::Error)),
     ("unexpected character: `\\u{", "control characters are not allowed", Place::Nowhere),
     ("unexpected character: ", "found character that cannot start any token", Place::Line),
@@ -135,6 +154,23 @@ fn go_error(bytes: &[u8], error: &Error) -> String {
         let inner = crate::api::field::go_quote(inner);
         return format!("yaml: invalid map key: map[interface {{}}]interface {{}}{{{inner}:interface {{}}(nil)}}");
     }
+    if let Some(number) = what.strip_prefix("non-finite float `").and_then(|what| what.split('`').next())
+        && number.trim_start_matches(['+', '-']).starts_with('.')
+    {
+        let value = match (number.to_ascii_lowercase().contains("nan"), number.starts_with('-')) {
+            (true, _) => "NaN",
+            (false, true) => "-Inf",
+            (false, false) => "+Inf",
+        };
+        return format!("json: unsupported value: {value}");
+    }
+    if what.starts_with("cannot deserialize null into string") {
+        let words = match is_in_flow(bytes, line) {
+            true => "did not find expected node content",
+            false => "did not find expected key",
+        };
+        return told(line - 1, 1, words);
+    }
     if let Some((_, words, place)) = WORDS.iter().find(|(ours, ..)| what.starts_with(ours)) {
         return match place {
             Place::Nowhere => format!("yaml: {words}"),
@@ -152,6 +188,12 @@ fn go_error(bytes: &[u8], error: &Error) -> String {
         Some((context, what)) if context.starts_with("while ") => told(line, 2, what),
         _ => told(line, 2, what),
     }
+}
+
+/// Whether a map between braces stands on a line.
+fn is_in_flow(bytes: &[u8], line: usize) -> bool {
+    let line = bytes.split(|byte| *byte == b'\n').nth(line.saturating_sub(1));
+    line.is_some_and(|line| line.contains(&b'{'))
 }
 
 /// The first alias of an anchor that no text has.
@@ -182,6 +224,23 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    #[test]
+    fn the_first_document_counts() {
+        for (text, value) in [
+            ("a: b\n...\nc: d\n", json!({"a": "b"})),
+            ("a: b\n...\n", json!({"a": "b"})),
+            ("# c\n---\na: b\n---\nc: d\n", json!({"a": "b"})),
+            ("---\na: b\n--- \nc: d\n", json!({"a": "b"})),
+            ("---\n---\na: b\n", Value::Null),
+            ("a: |\n  x\n  ...\n", json!({"a": "x\n...\n"})),
+        ] {
+            assert_eq!(parse(text.as_bytes()), Ok(value), "{text:?}");
+        }
+        for (text, told) in [("a: .inf", "+Inf"), ("a: -.INF", "-Inf"), ("a: .NaN", "NaN")] {
+            assert_eq!(parse(text.as_bytes()), Err(format!("json: unsupported value: {told}")), "{text:?}");
+        }
+    }
+
     /// Wrong texts and what Go's reader says of them.
     #[test]
     fn errors_in_the_words_of_go() {
@@ -194,6 +253,11 @@ mod tests {
             ("a: 1\n\tb: 2\n", "line 2: found a tab character that violates indentation".to_owned()),
             ("{\"a\"", "line 1: did not find expected ',' or '}'".to_owned()),
             ("{\n\"a\"\n", "line 2: did not find expected ',' or '}'".to_owned()),
+            ("a: [1,,2]\n", "did not find expected node content".to_owned()),
+            ("a: 1\nb: {c: d,,e: f}\n", "line 1: did not find expected node content".to_owned()),
+            ("a: 1\nb: {: c}\n", "line 1: did not find expected node content".to_owned()),
+            ("a:\n  : b\n", "line 1: did not find expected key".to_owned()),
+            ("...\n", "did not find expected node content".to_owned()),
             ("a:\n - [1\n", "line 2: did not find expected ',' or ']'".to_owned()),
             ("a: {b: 1\nc: 2\n", "line 1: did not find expected ',' or '}'".to_owned()),
             ("a: 1\nb: \"x\ny: 2\n", "line 4: found unexpected end of stream".to_owned()),
