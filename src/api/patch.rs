@@ -62,9 +62,35 @@ pub fn json_patch(original: &Value, operations: &[Value]) -> Result<Value, Statu
     Ok(object)
 }
 
-/// Apply a merge patch: null removes, objects merge, everything else replaces.
+/// Apply a merge patch: null removes, objects merge, everything else replaces. As the library that Kubernetes uses
+/// does it, what is new has no member that is null, in its lists neither.
 pub fn merge_patch(object: &mut Value, patch: &Value) {
-    json_patch::merge(object, patch);
+    match (object, patch) {
+        (Value::Object(fields), Value::Object(patches)) => {
+            for (name, patch) in patches {
+                if patch.is_null() {
+                    fields.remove(name);
+                } else {
+                    merge_patch(fields.entry(name.as_str()).or_insert(Value::Null), patch);
+                }
+            }
+        }
+        // A map that becomes something else becomes what is sent.
+        (object @ Value::Object(_), patch) => *object = patch.clone(),
+        (object, patch) => *object = without_nulls(patch),
+    }
+}
+
+fn without_nulls(value: &Value) -> Value {
+    match value {
+        Value::Object(fields) => fields
+            .iter()
+            .filter(|(_, value)| !value.is_null())
+            .map(|(name, value)| (name.clone(), without_nulls(value)))
+            .collect(),
+        Value::Array(items) => items.iter().map(without_nulls).collect(),
+        value => value.clone(),
+    }
 }
 
 #[cfg(test)]
@@ -103,6 +129,21 @@ mod tests {
         assert_eq!(check(Value::Null).map(|object| object["list"].clone()), Ok(json!([1, 2, 3])));
         let whole = check(json!([{"op": "replace", "path": "", "value": {"a": 1}}]));
         assert_eq!(whole, Ok(json!({"a": 1})));
+    }
+
+    #[test]
+    fn what_a_merge_brings_has_no_nulls() {
+        for (patch, wanted) in [
+            (json!({"new": {"a": null, "b": [{"c": null}, null]}}), json!({"b": [{}, null]})),
+            (json!({"new": [{"a": null}]}), json!([{}])),
+        ] {
+            let mut object = json!({"old": 1});
+            merge_patch(&mut object, &patch);
+            assert_eq!(object, json!({"old": 1, "new": wanted}));
+        }
+        let mut object = json!({"list": [1], "map": {"a": 1}, "gone": 1});
+        merge_patch(&mut object, &json!({"list": [{"a": null}], "map": [{"a": null}], "gone": null, "none": null}));
+        assert_eq!(object, json!({"list": [{}], "map": [{"a": null}]}));
     }
 
     /// As kube-rs adds a finalizer.

@@ -3,7 +3,7 @@
 
 use super::discovery::verb_name;
 use super::state::{State, check_readable};
-use crate::api::{FieldsMut, Status};
+use crate::api::{FieldsMut, GroupVersionKind, Status};
 use crate::resources::{Row, Verb, pipeline};
 use crate::schema::openapi::{Served, ServedSubresource};
 use crate::schema::{self, FieldValidation, MediaType};
@@ -126,16 +126,63 @@ async fn to_stored_version(row: &Row, stored: &schema::Schema, object: &Value) -
 
 /// An object of one row as another row of the same objects has it.
 pub async fn convert(from: &Row, to: &Row, object: &Value) -> Result<Value, Status> {
-    let mut object = object.clone();
+    let object = object.clone();
     if let Some(conversion) = from.conversion.as_ref().or(to.conversion.as_ref()) {
         let converted = conversion.convert(vec![object], &to.api_version).await.map_err(conversion_failed)?;
         return normalize(to, converted.into_iter().next().unwrap_or_default());
     }
+    carry_over(from, to, object)
+}
+
+/// An object of the row as it comes back from the version that it is stored in.
+pub fn through_storage(row: &Row, object: Value) -> Result<Value, Status> {
+    carry_over(row, row, object)
+}
+
+/// As [`convert`], where no webhook is asked.
+fn carry_over(from: &Row, to: &Row, mut object: Value) -> Result<Value, Status> {
     from.strategy.to_stored(&mut object);
     to.strategy.from_stored(&mut object);
     object["apiVersion"] = Value::String(to.api_version.clone());
     object["kind"] = Value::String(to.kind.to_string());
     normalize(to, object)
+}
+
+/// A row's objects in the other versions of their kind. Those that only a webhook could tell are not known.
+pub struct Beside<'a> {
+    pub state: &'a State,
+    pub row: &'a Row,
+}
+
+impl std::fmt::Debug for Beside<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "versions of {}", self.row.gvk)
+    }
+}
+
+impl schema::Versions for Beside<'_> {
+    fn of(&self, object: &Value, api_version: &str) -> schema::Version {
+        let row = |api_version: &str| {
+            let gvk = GroupVersionKind::from_api_version(api_version, &self.row.kind);
+            let row = self.state.registry.row(&gvk.group, &gvk.version, &self.row.plural);
+            row.filter(|row| row.kind == self.row.kind)
+        };
+        let Some(to) = row(api_version) else {
+            // Kubernetes knows older versions of its own kinds, and need not serve them.
+            let custom = self.row.schema.as_ref().is_some_and(|schema| schema.structural.is_some());
+            return if custom { schema::Version::Gone } else { schema::Version::Unknown };
+        };
+        let Some(from) = row(object["apiVersion"].as_str().unwrap_or_default()) else {
+            return schema::Version::Unknown;
+        };
+        if from.conversion.is_some() {
+            return schema::Version::Unknown;
+        }
+        match (&to.schema, carry_over(&from, &to, object.clone())) {
+            (Some(schema), Ok(object)) => schema::Version::Known(Box::new((schema.clone(), object))),
+            _ => schema::Version::Unknown,
+        }
+    }
 }
 
 /// An object that somebody else wrote, decoded as the row's and with its defaults; 500 when it is none.
@@ -249,27 +296,15 @@ pub fn apply(
     row: &Row,
     old: Option<&Value>,
     configuration: &Value,
-    manager: &str,
-    subresource: &str,
     force: bool,
-    reset: &[&str],
+    write: &schema::Write,
 ) -> Result<Value, Status> {
-    let write = schema::Write { manager, subresource, ignored: reset, now: jiff::Timestamp::now() };
-    schema::apply(schema(row)?, old, configuration, force, &write)
+    schema::apply(schema(row)?, old, configuration, force, write)
 }
 
-/// Record in managedFields what an update by `manager` changed. Fields in `reset` are not written
-/// by the endpoint, and belong to nobody through it.
-pub fn track(
-    row: &Row,
-    live: Option<&Value>,
-    object: &mut Value,
-    manager: &str,
-    subresource: &str,
-    reset: &[&str],
-) -> Result<(), Status> {
-    let write = schema::Write { manager, subresource, ignored: reset, now: jiff::Timestamp::now() };
-    schema::track(schema(row)?, live, object, &write);
+/// Record in managedFields what a write changed.
+pub fn track(row: &Row, live: Option<&Value>, object: &mut Value, write: &schema::Write) -> Result<(), Status> {
+    schema::track(schema(row)?, live, object, write);
     Ok(())
 }
 

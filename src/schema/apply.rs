@@ -1,11 +1,12 @@
 //! Server-side apply: lay a configuration over the live object, own its fields, let go of those
 //! that it no longer names.
 
-use super::decode::{DecodeError, zero_object};
+use super::decode::{DecodeError, normalize, zero_object};
 use super::fields::FieldSet;
-use super::managed::{self, Manager, Operation, Write};
+use super::managed::{self, Changes, Manager, Operation, Version, Write};
 use super::owned::Fields;
 use super::patch::decode_changed;
+use super::restore::{restore, widen, without_field};
 use super::scalars::format_time;
 use super::table::Schema;
 use super::typed::{MANAGED_FIELDS, Typed};
@@ -27,7 +28,11 @@ pub fn read_configuration(bytes: &[u8]) -> Result<(Value, Vec<String>), Status> 
     let (value, strict) =
         super::yaml::parse_strict(bytes).map_err(|error| failed(format!("error converting YAML to JSON: {error}")))?;
     match value {
-        Value::Object(_) => Ok((value, strict)),
+        Value::Object(_) => {
+            let mut value = value;
+            widen(&mut value);
+            Ok((value, strict))
+        }
         Value::Null => Ok((Value::Object(Default::default()), strict)),
         other => {
             let what = json_kind(&other);
@@ -46,11 +51,24 @@ pub fn check_kind(schema: &Schema, configuration: &Value) -> Result<(), Status> 
     if gvk != schema.gvk {
         return Err(Status::bad_request(format!("invalid object type: {gvk}")));
     }
-    if configuration.pointer("/metadata/managedFields").is_some_and(|fields| !fields.is_null()) {
+    if has_managers(schema, configuration) {
         return Err(Status::bad_request("metadata.managedFields must be nil"));
     }
     let errors = Typed { table: &schema.table }.validate(schema.root, configuration);
     if errors.is_empty() { Ok(()) } else { Err(not_typed(configuration, &gvk, &errors)) }
+}
+
+/// Whether a configuration has entries of managedFields, or an empty list of them. What does not read as such
+/// is for the schema to refuse.
+fn has_managers(schema: &Schema, configuration: &Value) -> bool {
+    let entries = configuration.pointer("/metadata/managedFields").and_then(Value::as_array);
+    let kind = schema.at_steps(["metadata", "managedFields", "0"].into_iter());
+    entries.is_some_and(|entries| {
+        entries.iter().all(|entry| {
+            let mut entry = entry.clone();
+            entry.is_object() && kind.is_none_or(|kind| restore(&schema.table, kind, &mut entry).is_ok())
+        })
+    })
 }
 
 /// Apply `configuration` (see [`read_configuration`]) to `live`; None: there is no object yet.
@@ -75,7 +93,7 @@ pub fn apply(
     if managers.is_empty() && live.is_some() {
         let before = Write { manager: BEFORE_FIRST_APPLY, ..*write };
         let comparison = typed.compare(schema.root, &zero, live_object);
-        managed::update(&mut managers, comparison, &schema.gvk.api_version(), &before);
+        managed::update(&mut managers, comparison, &schema.gvk.api_version(), &before, (&zero, live_object));
     }
     let time = managers.iter().find(|manager| is_own(manager, write)).map(|manager| manager.time.clone());
     let kept = (write.manager == "kubectl").then(|| managers.clone());
@@ -107,8 +125,15 @@ pub fn apply(
             .map_err(|error| (object, error)),
         (None, live) => decode_changed(schema, live.unwrap_or(&zero), object).map(|(decoded, _)| decoded),
     };
-    let mut object =
-        decoded.map_err(|(object, DecodeError(error))| not_converted(schema, configuration, &object, error))?.object;
+    let restored = decoded.or_else(|(mut object, DecodeError(error))| {
+        restore(&schema.table, schema.root, &mut object)?;
+        // A custom resource has no other form than the one that was refused.
+        if schema.structural.is_some() {
+            return Err(without_field(&error));
+        }
+        normalize(schema, &object).map_err(|DecodeError(error)| without_field(&error))
+    });
+    let mut object = restored.map_err(|error| not_converted(schema, configuration, &error))?.object;
     managed::write(&mut object, managers);
     Ok(match live {
         Some(live) if !changed && same_but_times(live, &object) => live.clone(),
@@ -122,9 +147,7 @@ fn is_own(manager: &Manager<'_>, write: &Write) -> bool {
 }
 
 /// 500 about a value that the kind's fields do not take.
-fn not_converted(schema: &Schema, configuration: &Value, object: &Value, error: String) -> Status {
-    let error = super::patch::restore_error(&schema.table, schema.root, object)
-        .unwrap_or_else(|| super::patch::without_field(&error));
+fn not_converted(schema: &Schema, configuration: &Value, error: &str) -> Status {
     let object = shown(configuration, &schema.gvk);
     let unable = format!("unable to convert unstructured object to {}", schema.gvk);
     Status::failure(500, "", format!("failed to convert new object ({object}) to proper version: {unable}: {error}"))
@@ -178,36 +201,42 @@ impl Applied<'_> {
         let api_version = self.schema.gvk.api_version();
         let ignored = FieldSet::from_paths(write.ignored);
         let at = managers.iter().position(|m| m.is(write.manager, Operation::Apply, &api_version, write.subresource));
-        let last = at.map(|at| managers.remove(at).fields);
+        let last = at.map(|at| managers.remove(at));
         let mut merged = typed.merge_without(root, live, self.configuration, MANAGED_FIELDS);
         let fields = match last {
             // Mostly a configuration comes again with other values and the same fields.
-            Some(Fields::Stored(last)) if self.sets_just(last) => Fields::Stored(last),
+            Some(Manager { fields: Fields::Stored(last), api_version: of, .. })
+                if of == api_version && self.sets_just(last) =>
+            {
+                Fields::Stored(last)
+            }
             last => {
-                let last = last.map(Fields::into_set).unwrap_or_default();
                 let own = typed.field_set(root, self.configuration).recursive_difference(&ignored);
-                merged = self.prune(merged, &managers, &own, &last);
+                if let Some(last) = last {
+                    merged = self.prune(merged, &managers, &own, last);
+                }
                 Fields::Set(own.difference(managed::stripped()))
             }
         };
         let mut comparison = typed.compare(root, live, &merged);
         let differs = !comparison.is_empty() || !same_fields(live, &merged);
-        for set in [&mut comparison.added, &mut comparison.removed, &mut comparison.modified] {
-            *set = std::mem::take(set).recursive_difference(&ignored);
-        }
-        let changed = comparison.modified.union(comparison.added);
+        comparison.leave_out(write.ignored);
+        let changes = Changes {
+            changed: comparison.modified.union(comparison.added),
+            removed: comparison.removed,
+            others: managed::in_versions(&mut managers, &api_version, write, (live, &merged)),
+        };
         if !force {
             let conflicts: Vec<_> = managers
                 .iter()
-                .map(|manager| (manager.clone(), manager.fields.intersection(&changed)))
+                .map(|manager| (manager.clone(), manager.fields.intersection(changes.of(&manager.api_version).0)))
                 .filter(|(_, set)| !set.is_empty())
                 .collect();
             if !conflicts.is_empty() {
                 return Err(Conflicts(conflicts));
             }
         }
-        managed::take_from(managers.iter_mut(), &changed);
-        managed::take_from(managers.iter_mut(), &comparison.removed);
+        changes.take_from(&mut managers, |_| false);
         managers.push(Manager {
             name: write.manager.to_owned(),
             operation: Operation::Apply,
@@ -227,26 +256,51 @@ impl Applied<'_> {
             && self.typed.sets_just(self.schema.root, self.configuration, fields, managed::stripped())
     }
 
-    /// Remove what this manager applied last time, not this time, and nobody else owns.
-    fn prune(&self, merged: Value, managers: &[Manager<'_>], own: &FieldSet, last: &FieldSet) -> Value {
-        if last.is_subset(own) {
+    /// Remove what this manager applied last time, not this time, and nobody else owns. What it applied is
+    /// known in the version that it was applied in.
+    fn prune(&self, merged: Value, managers: &[Manager<'_>], own: &FieldSet, last: Manager<'_>) -> Value {
+        let (own_version, last_version) = (self.schema.gvk.api_version(), last.api_version);
+        let last = last.fields.into_set();
+        if last_version == own_version && last.is_subset(own) {
             return merged;
         }
-        let (typed, root) = (self.typed, self.schema.root);
-        let named = |set: &FieldSet| typed.with_named_fields(root, set);
-        let set_of = |value: &Option<Value>| match value {
-            Some(value) => named(&typed.field_set(root, value)),
-            None => FieldSet::default(),
-        };
-        let owned = managers.iter().fold(own.clone(), |owned, manager| owned.union(manager.fields.clone().into_set()));
-        let merged_set = named(&typed.field_set(root, &merged));
-        let pruned = typed.remove(root, &merged, &named(last));
-        // What others own, or the new configuration, comes back.
-        let gone = merged_set.clone().difference(&set_of(&pruned).union(named(&owned)));
-        let pruned = typed.remove(root, &merged, &gone);
+        let Some((schema, mut merged_at)) = self.in_version(&merged, &last_version) else { return merged };
+        let mut pruned = walk(&schema).remove(schema.root, &merged_at, &named(&schema, &last));
+        // What others own, or the new configuration, comes back, at first in that version.
+        let mut owned = vec![(last_version.clone(), FieldSet::default()), (own_version.clone(), own.clone())];
+        for manager in managers {
+            owned.push((manager.api_version.clone(), manager.fields.clone().into_set()));
+        }
+        owned.sort_by(|(a, _), (b, _)| (*a != last_version, a).cmp(&(*b != last_version, b)));
+        for versions in owned.chunk_by(|(a, _), (b, _)| a == b) {
+            let version = &versions[0].0;
+            let all = versions.iter().fold(FieldSet::default(), |all, (_, set)| all.union(set.clone()));
+            let Some((schema, merged)) = self.in_version(&merged_at, version) else { continue };
+            let left = pruned.and_then(|pruned| self.in_version(&pruned, version)).map(|(_, pruned)| pruned);
+            let gone =
+                set_of(&schema, Some(&merged)).difference(&set_of(&schema, left.as_ref()).union(named(&schema, &all)));
+            pruned = walk(&schema).remove(schema.root, &merged, &gone);
+            merged_at = merged;
+        }
         // So does what was never this manager's.
-        let gone = merged_set.difference(&set_of(&pruned)).intersection(&named(last));
-        typed.remove(root, &merged, &gone).unwrap_or(Value::Null)
+        let Some((_, merged_at)) = self.in_version(&merged_at, &last_version) else { return merged };
+        let left = pruned.and_then(|pruned| self.in_version(&pruned, &last_version)).map(|(_, pruned)| pruned);
+        let gone = set_of(&schema, Some(&merged_at)).difference(&set_of(&schema, left.as_ref()));
+        let pruned = walk(&schema).remove(schema.root, &merged_at, &gone.intersection(&named(&schema, &last)));
+        let pruned = pruned.and_then(|pruned| self.in_version(&pruned, &own_version));
+        pruned.map_or(Value::Null, |(_, pruned)| pruned)
+    }
+
+    /// An object of any version in another. None: there is no way there.
+    fn in_version(&self, object: &Value, api_version: &str) -> Option<(Schema, Value)> {
+        let is = object["apiVersion"].as_str().unwrap_or_default();
+        if is == api_version && api_version == self.schema.gvk.api_version() {
+            return Some((self.schema.clone(), object.clone()));
+        }
+        match self.write.versions?.of(object, api_version) {
+            Version::Known(known) => Some(*known),
+            Version::Unknown | Version::Gone => None,
+        }
     }
 
     /// The fields that client-side apply set last.
@@ -262,6 +316,18 @@ impl Applied<'_> {
         let comparison = self.typed.compare(self.schema.root, live, &merged);
         set.difference(&comparison.modified.union(comparison.added))
     }
+}
+
+fn walk(schema: &Schema) -> Typed<'_> {
+    Typed { table: &schema.table }
+}
+
+fn named(schema: &Schema, set: &FieldSet) -> FieldSet {
+    walk(schema).with_named_fields(schema.root, set)
+}
+
+fn set_of(schema: &Schema, value: Option<&Value>) -> FieldSet {
+    value.map_or_else(FieldSet::default, |value| named(schema, &walk(schema).field_set(schema.root, value)))
 }
 
 /// Keep the annotation of client-side apply true, where there is one.
@@ -381,7 +447,7 @@ mod tests {
     }
 
     fn write(manager: &str) -> Write<'_> {
-        Write { manager, subresource: "", ignored: &["status"], now: jiff::Timestamp::UNIX_EPOCH }
+        Write { manager, subresource: "", ignored: &["status"], now: jiff::Timestamp::UNIX_EPOCH, versions: None }
     }
 
     fn run(live: Option<&Value>, manager: &str, spec: Value, force: bool) -> Result<Value, String> {

@@ -236,12 +236,23 @@ pub(super) fn print_element(element: &str) -> String {
         Some(("f", name)) => format!(".{name}"),
         Some(("k", keys)) => {
             let keys: Map<String, Value> = serde_json::from_str(keys).unwrap_or_default();
-            let keys: Vec<String> = keys.iter().map(|(key, value)| format!("{key}={value}")).collect();
+            let keys: Vec<String> = keys.iter().map(|(key, value)| format!("{key}={}", print_value(value))).collect();
             format!("[{}]", keys.join(","))
         }
         Some(("v", value)) => format!("[={value}]"),
         Some((_, index)) => format!("[{index}]"),
         None => format!(".{element}"),
+    }
+}
+
+/// A key may be of any shape where an object is refused for it.
+fn print_value(value: &Value) -> String {
+    match value {
+        Value::Array(items) => format!("[{}]", items.iter().map(print_value).collect::<Vec<_>>().join(",")),
+        Value::Object(fields) => {
+            fields.iter().map(|(key, value)| format!("{key}={}", print_value(value))).collect::<String>()
+        }
+        value => value.to_string(),
     }
 }
 

@@ -212,7 +212,12 @@ impl Printer<'_> {
         }
         for field in fields {
             let name = self.table.name(field.name);
-            let Some(inner) = value.get(name).filter(|inner| !inner.is_null()) else { continue };
+            let always = self.sent && !field.pointer() && !field.omit_empty() && !field.omit_zero();
+            let inner = match value.get(name).filter(|inner| !inner.is_null()) {
+                None if always => &Value::Null,
+                None => continue,
+                Some(inner) => inner,
+            };
             self.separate(&mut first);
             self.out.push_str(&format!("\"{name}\":"));
             self.value(field.kind, inner);

@@ -33,6 +33,19 @@ const STRIPPED: &[&str] = &[
     "metadata.resourceVersion",
 ];
 
+/// How an object looks in another version of its kind, which the entries of others may be of.
+pub trait Versions: std::fmt::Debug + Sync {
+    fn of(&self, object: &Value, api_version: &str) -> Version;
+}
+
+pub enum Version {
+    /// Nobody serves it any more.
+    Gone,
+    /// Its fields are not known here; those of the object stand for them.
+    Unknown,
+    Known(Box<(Schema, Value)>),
+}
+
 /// One write, as far as managedFields care.
 #[derive(Clone, Copy, Debug)]
 pub struct Write<'a> {
@@ -43,6 +56,15 @@ pub struct Write<'a> {
     /// Dotted paths that this endpoint does not write: `status`, or `spec` on the status subresource.
     pub ignored: &'a [&'a str],
     pub now: jiff::Timestamp,
+    /// None: the kind has one version.
+    pub versions: Option<&'a dyn Versions>,
+}
+
+impl<'a> Write<'a> {
+    /// Of now, by a writer that knows of no other versions.
+    pub fn new(manager: &'a str, subresource: &'a str, ignored: &'a [&'a str]) -> Self {
+        Self { manager, subresource, ignored, now: jiff::Timestamp::now(), versions: None }
+    }
 }
 
 /// The name of a writer: the request's fieldManager, else what its user agent begins with.
@@ -219,11 +241,16 @@ pub fn track(schema: &Schema, live: Option<&Value>, new: &mut Value, write: &Wri
         return;
     }
     let typed = Typed { table: &schema.table };
-    let comparison = match live {
-        Some(live) => typed.compare(schema.root, live, new),
-        None => typed.compare(schema.root, &zero_object(schema), new),
+    let zero;
+    let live = match live {
+        Some(live) => live,
+        None => {
+            zero = zero_object(schema);
+            &zero
+        }
     };
-    update(&mut managers, comparison, &schema.gvk.api_version(), write);
+    let comparison = typed.compare(schema.root, live, new);
+    update(&mut managers, comparison, &schema.gvk.api_version(), write, (live, new));
     self::write(new, managers);
 }
 
@@ -275,20 +302,22 @@ pub fn track_scale(schema: &Schema, live: &Value, new: &mut Value, path: &str, w
     self::write(new, managers);
 }
 
-/// Move what changed to the writer.
-pub(super) fn update(managers: &mut Vec<Manager<'_>>, mut comparison: Comparison, api_version: &str, write: &Write) {
-    if !write.ignored.is_empty() {
-        let ignored = FieldSet::from_paths(write.ignored);
-        for set in [&mut comparison.added, &mut comparison.removed, &mut comparison.modified] {
-            *set = std::mem::take(set).recursive_difference(&ignored);
-        }
-    }
-    let changed = comparison.modified.union(comparison.added);
+/// Move what changed from the first of `objects` to the second to the writer.
+pub(super) fn update(
+    managers: &mut Vec<Manager<'_>>,
+    mut comparison: Comparison,
+    api_version: &str,
+    write: &Write,
+    objects: (&Value, &Value),
+) {
+    comparison.leave_out(write.ignored);
+    let changed = std::mem::take(&mut comparison.modified).union(std::mem::take(&mut comparison.added));
     let is_own = |manager: &Manager<'_>| manager.is(write.manager, Operation::Update, api_version, write.subresource);
+    let removed = comparison.removed;
     // Its own entry gets all of it below.
-    take_from(managers.iter_mut().filter(|manager| !is_own(manager)), &changed);
-    take_from(managers.iter_mut(), &comparison.removed);
-    let own = changed.difference(stripped());
+    let changes = Changes { changed, removed, others: in_versions(managers, api_version, write, objects) };
+    changes.take_from(managers, is_own);
+    let own = changes.changed.difference(stripped());
     if !own.is_empty() {
         let time = format_time(write.now);
         match managers.iter_mut().find(|manager| is_own(manager)) {
@@ -310,8 +339,62 @@ pub(super) fn update(managers: &mut Vec<Manager<'_>>, mut comparison: Comparison
     cap(managers);
 }
 
-pub(super) fn take_from<'m, 'v: 'm>(managers: impl Iterator<Item = &'m mut Manager<'v>>, set: &FieldSet) {
-    managers.for_each(|manager| manager.fields.subtract(set));
+/// What a write changed, in its version and in those that entries are of.
+pub(super) struct Changes {
+    pub changed: FieldSet,
+    pub removed: FieldSet,
+    /// By version: what was changed, and what was removed.
+    pub others: Vec<(String, FieldSet, FieldSet)>,
+}
+
+impl Changes {
+    /// As a version has it: what was changed, and what was removed.
+    pub fn of(&self, api_version: &str) -> (&FieldSet, &FieldSet) {
+        match self.others.iter().find(|(version, ..)| version == api_version) {
+            Some((_, changed, removed)) => (changed, removed),
+            None => (&self.changed, &self.removed),
+        }
+    }
+
+    /// Entries lose what is not theirs any more; `keeps` has what was changed.
+    pub fn take_from(&self, managers: &mut [Manager<'_>], keeps: impl Fn(&Manager<'_>) -> bool) {
+        for manager in managers {
+            let (changed, removed) = self.of(&manager.api_version);
+            if !keeps(manager) {
+                manager.fields.subtract(changed);
+            }
+            manager.fields.subtract(removed);
+        }
+    }
+}
+
+/// What a write changed, in the other versions that entries are of. Those of versions that are gone go.
+pub(super) fn in_versions(
+    managers: &mut Vec<Manager<'_>>,
+    api_version: &str,
+    write: &Write,
+    (old, new): (&Value, &Value),
+) -> Vec<(String, FieldSet, FieldSet)> {
+    let mut found: Vec<(String, FieldSet, FieldSet)> = Vec::new();
+    let Some(versions) = write.versions else { return found };
+    managers.retain(|manager| {
+        let version = &manager.api_version;
+        if version == api_version || found.iter().any(|(known, ..)| known == version) {
+            return true;
+        }
+        match (versions.of(old, version), versions.of(new, version)) {
+            (Version::Known(old), Version::Known(new)) => {
+                let mut comparison = Typed { table: &old.0.table }.compare(old.0.root, &old.1, &new.1);
+                comparison.leave_out(write.ignored);
+                let changed = comparison.modified.union(comparison.added);
+                found.push((version.clone(), changed, comparison.removed));
+                true
+            }
+            (Version::Gone, _) | (_, Version::Gone) => false,
+            _ => true,
+        }
+    });
+    found
 }
 
 pub(super) fn stripped() -> &'static FieldSet {
@@ -375,7 +458,7 @@ mod tests {
 
     fn at<'a>(manager: &'a str, second: i64) -> Write<'a> {
         let now = jiff::Timestamp::from_second(1_700_000_000 + second).expect("a time");
-        Write { manager, subresource: "", ignored: &["status"], now }
+        Write { manager, subresource: "", ignored: &["status"], now, versions: None }
     }
 
     fn entries(object: &Value) -> Vec<(String, Value)> {

@@ -5,11 +5,12 @@
 //! managers of fields.
 
 use super::body::{Body, FieldValidation};
-use super::decode::{DecodeError, Decoded, decode};
+use super::decode::{DecodeError, Decoded, decode, normalize};
 use super::go_print::go_print;
+use super::restore::{restore, widen, without_field};
 use super::scan::{Scanner, syntax_error};
 use super::strategic::strategic_merge;
-use super::table::{Schema, Shape, TypeId, TypeTable};
+use super::table::Schema;
 use crate::api::field::go_quote;
 use crate::api::operations;
 use crate::api::patch::{PatchType, json_patch, merge_patch};
@@ -50,15 +51,19 @@ pub fn patch(
             decode_patched(schema, original, patched, strict, validation)
         }
         PatchType::Strategic => {
-            let (patch, strict) = read_patch(bytes, validation).map_err(Status::bad_request)?;
+            let (mut patch, strict) = read_patch(bytes, validation).map_err(Status::bad_request)?;
+            widen(&mut patch);
             let shown = go_print(&patch);
             let patched = strategic_merge(schema, original.clone(), patch)?;
             match decode_changed(schema, original, patched) {
                 Ok((decoded, _)) => finish(decoded.object, [strict, decoded.strict].concat(), validation, || shown),
-                Err((patched, DecodeError(error))) => {
-                    let error =
-                        restore_error(&schema.table, schema.root, &patched).unwrap_or_else(|| without_field(&error));
-                    Err(invalid_patch(&shown, &error))
+                Err((mut patched, _)) => {
+                    let restored = restore(&schema.table, schema.root, &mut patched)
+                        .and_then(|()| normalize(schema, &patched).map_err(|DecodeError(error)| without_field(&error)));
+                    match restored {
+                        Ok(decoded) => finish(decoded.object, [strict, decoded.strict].concat(), validation, || shown),
+                        Err(error) => Err(invalid_patch(&shown, &error)),
+                    }
                 }
             }
         }
@@ -297,71 +302,6 @@ fn strict_error(shown: &str, strict: &[String]) -> Status {
 fn invalid_patch(shown: &str, error: &str) -> Status {
     let errors = vec![FieldError::invalid(&Path::new("patch"), shown, error)];
     Status::invalid(&GroupVersionKind::new("", "", ""), "", &errors)
-}
-
-/// The error of a type with a decoder of its own, which is not told what field it decodes.
-pub(super) fn without_field(error: &str) -> String {
-    match error.split_once("Go struct field ") {
-        Some((before, field)) => match field.split_once(" of type ") {
-            Some((_, kind)) => format!("{before}Go value of type {kind}"),
-            None => error.to_owned(),
-        },
-        None => error.to_owned(),
-    }
-}
-
-/// What Go's converter says of a merged object with a value of the wrong type. It looks at fields
-/// in the order of their declaration.
-pub(super) fn restore_error(table: &TypeTable, kind: TypeId, value: &Value) -> Option<String> {
-    if value.is_null() {
-        return None;
-    }
-    let go_kind = match value {
-        Value::Bool(_) => "bool",
-        Value::Number(number) if number.is_f64() => "float64",
-        Value::Number(_) => "int64",
-        Value::String(_) => "string",
-        Value::Array(_) => "slice",
-        Value::Object(_) => "map",
-        Value::Null => return None,
-    };
-    let scalar = |go: &'static str, good: bool, convertible: bool| match (good, convertible) {
-        (true, _) => None,
-        (false, true) => Some(format!("cannot convert {go_kind} to {}", table.go_name(kind))),
-        (false, false) => Some(format!("unrecognized type: {go}")),
-    };
-    match table.shape(kind) {
-        Shape::String => scalar("string", value.is_string(), go_kind == "int64"),
-        Shape::Bool => scalar("bool", value.is_boolean(), false),
-        Shape::Int32 | Shape::Int64 | Shape::Uint32 | Shape::Uint64 => {
-            let whole = value.as_f64().is_some_and(|float| float == float.trunc());
-            let go = match table.shape(kind) {
-                Shape::Int32 => "int32",
-                Shape::Uint32 => "uint32",
-                Shape::Uint64 => "uint64",
-                _ => "int64",
-            };
-            scalar(go, whole, go_kind == "float64")
-        }
-        Shape::Bytes if !value.is_string() => Some(format!("cannot restore slice from {go_kind}")),
-        Shape::Float => scalar("float64", value.is_number(), false),
-        Shape::Struct { id, .. } => {
-            let Value::Object(map) = value else { return Some(format!("cannot restore struct from: {go_kind}")) };
-            let mut fields: Vec<_> = table.fields(id).iter().collect();
-            fields.sort_by_key(|flat| flat.field.number);
-            fields.iter().find_map(|flat| restore_error(table, flat.field.kind, map.get(table.name(flat.field.name))?))
-        }
-        Shape::List { element, .. } => {
-            let Value::Array(list) = value else { return Some(format!("cannot restore slice from {go_kind}")) };
-            list.iter().find_map(|item| restore_error(table, element, item))
-        }
-        Shape::Map { value: element, .. } => {
-            let Value::Object(map) = value else { return Some(format!("cannot restore map from {go_kind}")) };
-            map.values().find_map(|item| restore_error(table, element, item))
-        }
-        // Types with a decoder of their own keep their text.
-        _ => None,
-    }
 }
 
 #[cfg(test)]

@@ -25,6 +25,17 @@ impl Comparison {
     pub fn is_empty(&self) -> bool {
         self.added.is_empty() && self.removed.is_empty() && self.modified.is_empty()
     }
+
+    /// Forget what lies at or below paths.
+    pub fn leave_out(&mut self, paths: &[&str]) {
+        if paths.is_empty() {
+            return;
+        }
+        let ignored = FieldSet::from_paths(paths);
+        for set in [&mut self.added, &mut self.removed, &mut self.modified] {
+            *set = std::mem::take(set).recursive_difference(&ignored);
+        }
+    }
 }
 
 /// The path of the entries of managers, which are no fields of an object to them.
@@ -519,7 +530,7 @@ impl Typed<'_> {
                     }
                 }
             }
-            Shape::String | Shape::Bytes | Shape::Time | Shape::MicroTime | Shape::Duration => {
+            Shape::String | Shape::Bytes | Shape::Duration => {
                 if !value.is_string() {
                     let shown = super::go_print::go_syntax(value);
                     wrong(format!("expected string, got &value.valueUnstructured{{Value:{shown}}}"));
@@ -535,7 +546,8 @@ impl Typed<'_> {
                 };
                 wrong(format!("expected numeric (int or float), got {got}"));
             }
-            Shape::Quantity if value.is_object() || value.is_array() => {
+            Shape::FieldsV1 if !value.is_object() => wrong(format!("expected map, got &{{{}}}", shown())),
+            Shape::Quantity | Shape::Time | Shape::MicroTime if value.is_object() || value.is_array() => {
                 wrong(format!("expected any scalar, got &{{{}}}", shown()));
             }
             _ => {}

@@ -20,6 +20,8 @@ const GROUPS: &[u8] = include_bytes!("../data/groups.jsonl.zst");
 const RULES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/rules.jsonl.zst");
 /// Metadata changed wrongly, objects without their type, deletions and writes of subresources, of all kinds.
 const UPDATES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/updates.jsonl.zst");
+/// Values of the wrong type, nulls in merges, versions of one kind beside each other.
+const EDGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/edges.jsonl.zst");
 
 /// Fields that are another at every run.
 const VOLATILE: &[&str] = &[
@@ -173,6 +175,11 @@ async fn rules_are_those_of_kubernetes() {
 #[tokio::test]
 async fn updates_are_those_of_kubernetes() {
     replay(&std::fs::read(UPDATES).expect("the updates are there"), 430).await;
+}
+
+#[tokio::test]
+async fn edges_are_those_of_kubernetes() {
+    replay(&std::fs::read(EDGES).expect("the edges are there"), 60).await;
 }
 
 /// Send the cases in their order and compare at least so many replies.

@@ -50,8 +50,13 @@ async fn change(state: &State, name: &str, edit: impl Fn(&mut Value)) -> Result<
         } else if object == before {
             Ok(())
         } else {
-            codec::track(row, Some(&before), &mut object, "kube-apiserver", "status", &["spec"])
-                .map_err(|status| status.message)?;
+            codec::track(
+                row,
+                Some(&before),
+                &mut object,
+                &crate::schema::Write::new("kube-apiserver", "status", &["spec"]),
+            )
+            .map_err(|status| status.message)?;
             let body = codec::encode(state, row, &object).await.map_err(|status| status.message)?;
             state.storage.update(key(name), entry.revision, body, Durability::Durable).await.map(|_| ())
         };

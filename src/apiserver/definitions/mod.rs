@@ -278,7 +278,9 @@ async fn write(state: &State, name: &str, revision: Revision, before: &Value, af
     let rows = state.registry.rows();
     let Some(row) = rows.preferred(&resource) else { return };
     let mut object = after.clone();
-    if let Err(error) = codec::track(row, Some(before), &mut object, "kube-apiserver", "status", &["spec"]) {
+    if let Err(error) =
+        codec::track(row, Some(before), &mut object, &crate::schema::Write::new("kube-apiserver", "status", &["spec"]))
+    {
         tracing::error!("status of {name}: {}", error.message);
         return;
     }

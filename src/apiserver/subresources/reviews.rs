@@ -33,7 +33,7 @@ pub fn handlers(tokens: Arc<Tokens>, audiences: Vec<String>, rbac: Arc<Rbac>) ->
 /// The posted review with its status, as the reply.
 fn answer(row: &Row, mut posted: Posted, status: Value) -> Result<Reply, Status> {
     posted.object["status"] = Value::Null;
-    codec::track(row, None, &mut posted.object, &posted.manager, "", &["status"])?;
+    codec::track(row, None, &mut posted.object, &crate::schema::Write::new(&posted.manager, "", &["status"]))?;
     posted.object["status"] = status;
     Ok(object(StatusCode::CREATED, posted.output, row, &posted.object, &posted.warnings))
 }

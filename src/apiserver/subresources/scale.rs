@@ -23,6 +23,8 @@ struct Paths<'a> {
     selector: Option<&'a str>,
     /// Of a custom resource: that there are no replicas is told.
     custom: bool,
+    /// Its definition says what replicas it takes.
+    defined: bool,
 }
 
 /// Stands for replicas that the parent does not have.
@@ -32,8 +34,13 @@ pub async fn handle(call: Call<'_>, subresource: &Subresource) -> Result<Reply, 
     let SubresourceHandler::Scale { spec_replicas, status_replicas, selector } = &subresource.handler else {
         return Err(Status::internal("not a scale"));
     };
-    let paths =
-        Paths { spec: spec_replicas, status: status_replicas, selector: selector.as_deref(), custom: call.row.custom };
+    let paths = Paths {
+        spec: spec_replicas,
+        status: status_replicas,
+        selector: selector.as_deref(),
+        custom: call.row.custom,
+        defined: call.row.schema.as_ref().is_some_and(|schema| schema.structural.is_some()),
+    };
     match served_verb_of(call.info) {
         Some(Verb::Get) => get(call, &paths).await,
         Some(Verb::Update) => update(call, &paths).await,
@@ -136,10 +143,10 @@ async fn get(call: Call<'_>, paths: &Paths<'_>) -> Result<Reply, Status> {
     Ok(respond::object(StatusCode::OK, output, row, &of(&parent, paths)))
 }
 
-/// What the scale wants of the parent.
-fn validate(scale: &Value, name: &str) -> Result<i64, Status> {
+/// What the scale wants of the parent. What a custom resource takes is for its own rules to say.
+fn validate(scale: &Value, paths: &Paths<'_>, name: &str) -> Result<i64, Status> {
     let replicas = scale["spec"]["replicas"].as_i64().unwrap_or_default();
-    if replicas < 0 {
+    if replicas < 0 && !paths.defined {
         let root = Path::new("spec");
         let detail = "must be greater than or equal to 0";
         let error = FieldError::invalid(&root.child("replicas"), replicas, detail);
@@ -154,7 +161,7 @@ fn parent_of(parent: &Value, scale: &Value, paths: &Paths<'_>, name: &str) -> Re
         let path = crate::api::field::go_quote(paths.spec);
         return Err(Status::bad_request(format!("the spec replicas field {path} cannot be empty")));
     }
-    let replicas = validate(scale, name)?;
+    let replicas = validate(scale, paths, name)?;
     let mut next = parent.clone();
     set(&mut next, paths.spec, json!(replicas));
     let version = metadata_str(scale, "resourceVersion");
@@ -171,7 +178,8 @@ async fn update(call: Call<'_>, paths: &Paths<'_>) -> Result<Reply, Status> {
     let options = WriteOptions::parse(query, WriteKind::Update)?;
     codec::media_type(&parts.headers)?;
     let body = codec::read(body).await?;
-    let decoded = codec::decode(&scale_schema()?, &parts.headers, &body, options.validation)?;
+    let decoded = codec::decode(&scale_schema()?, &parts.headers, &body, options.validation)
+        .map_err(|status| if paths.custom { unreadable(status) } else { status })?;
     let mut scale = decoded.object;
     audit::requested(&scale, |_| {});
     write::check_namespace(row, &mut scale, &info.namespace)?;
@@ -198,6 +206,43 @@ async fn update(call: Call<'_>, paths: &Paths<'_>) -> Result<Reply, Status> {
     let mut answer = respond::object(StatusCode::OK, output, row, &of(&written.object(), paths));
     respond::warn(&mut answer, &writer.warnings);
     Ok(answer)
+}
+
+/// The server of custom resources has no name for a Scale that does not read.
+fn unreadable(status: Status) -> Status {
+    if status.message.contains("strict decoding error") {
+        return status;
+    }
+    let handler = "k8s.io/apiextensions-apiserver/pkg/apiserver/customresource_handler.go:781";
+    Status::bad_request(format!("no kind is registered for the type v1.Scale in scheme {handler:?}"))
+}
+
+/// It knows kinds of its own.
+fn of_its_scheme(mut status: Status) -> Status {
+    let replace = |text: &mut String| {
+        *text = text.replace("pkg/api/legacyscheme/scheme.go:30", "k8s.io/client-go/scale/util.go:146");
+    };
+    replace(&mut status.message);
+    status.details.iter_mut().flat_map(|details| &mut details.causes).for_each(|cause| replace(&mut cause.message));
+    status
+}
+
+/// An applier's entry is as old as it was before, or has no time: a Scale has none.
+fn keep_time(object: &mut Value, parent: &Value, manager: &str) {
+    let is_own =
+        |entry: &Value| entry["manager"] == manager && entry["operation"] == "Apply" && entry["subresource"] == "scale";
+    let entries = |object: &Value| object["metadata"]["managedFields"].as_array().cloned().unwrap_or_default();
+    let known = entries(parent).into_iter().find(is_own);
+    let mut entries = entries(object);
+    for entry in entries.iter_mut().filter(|entry| is_own(entry)) {
+        match known.as_ref().and_then(|known| known.get("time")) {
+            Some(time) => entry["time"] = time.clone(),
+            None => drop(entry.as_object_mut().and_then(|entry| entry.remove("time"))),
+        }
+    }
+    if !entries.is_empty() {
+        object["metadata"]["managedFields"] = Value::Array(entries);
+    }
 }
 
 /// Others own the replicas of the Scale, as its applier sees it.
@@ -239,7 +284,8 @@ async fn patch_scale(call: Call<'_>, paths: &Paths<'_>) -> Result<Reply, Status>
     let change: &mut Change = &mut |old, warnings| {
         let parent = old.ok_or_else(|| Status::not_found(&row.group_resource, &info.name))?;
         let Some(configuration) = &configuration else {
-            let patched = schema::patch::patch(&scale_schema, &of(parent, paths), &body, kind, options.validation)?;
+            let patched = schema::patch::patch(&scale_schema, &of(parent, paths), &body, kind, options.validation)
+                .map_err(|status| if paths.custom { of_its_scheme(status) } else { status })?;
             warnings.extend(patched.warnings);
             write::check_name(&patched.object, &info.name, &info.namespace)?;
             return parent_of(parent, &patched.object, paths, &info.name);
@@ -254,9 +300,12 @@ async fn patch_scale(call: Call<'_>, paths: &Paths<'_>) -> Result<Reply, Status>
             "kind": row.kind,
             "metadata": { "name": info.name, "namespace": info.namespace },
         });
-        set(&mut wanted, paths.spec, json!(validate(scale, &info.name)?));
-        codec::apply(row, Some(parent), &wanted, &manager, "scale", options.force, &["status"])
-            .map_err(|status| as_of_scale(status, &row.api_version))
+        set(&mut wanted, paths.spec, json!(validate(scale, paths, &info.name)?));
+        let write = schema::Write::new(&manager, "scale", &["status"]);
+        let mut applied = codec::apply(row, Some(parent), &wanted, options.force, &write)
+            .map_err(|status| as_of_scale(status, &row.api_version))?;
+        keep_time(&mut applied, parent, &manager);
+        Ok(applied)
     };
     let written = writer.update(None, false, change).await?;
     let mut answer = respond::object(StatusCode::OK, output, row, &of(&written.object(), paths));

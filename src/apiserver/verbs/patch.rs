@@ -55,13 +55,15 @@ pub async fn patch(call: Call<'_>) -> Result<Reply, Status> {
         sent: bytes::Bytes::new(),
     };
     let manager = writer.manager.clone();
+    let beside = codec::Beside { state, row };
     let create = apply && info.subresource.is_empty();
     let change: &mut Change = &mut |old, warnings| {
         let mut object = match (&configuration, old) {
             (Some(configuration), old) => {
                 let reset = write::reset_fields(row, &info.subresource);
-                let applied =
-                    codec::apply(row, old, &configuration.object, &manager, &info.subresource, options.force, reset)?;
+                let write =
+                    schema::Write { versions: Some(&beside), ..schema::Write::new(&manager, &info.subresource, reset) };
+                let applied = codec::apply(row, old, &configuration.object, options.force, &write)?;
                 warnings.extend(configuration.check()?);
                 applied
             }

@@ -89,13 +89,26 @@ impl Writer<'_> {
     /// Fields that this endpoint does not write belong to nobody through it.
     fn track(&self, live: Option<&Value>, object: &mut Value) -> Result<(), Status> {
         if let (Some(live), Some(path)) = (live, self.scaled()) {
-            let now = Timestamp::now();
-            let write = schema::Write { manager: &self.manager, subresource: self.subresource, ignored: &[], now };
+            let write = schema::Write::new(&self.manager, self.subresource, &[]);
             schema::track_scale(codec::schema(self.row)?, live, object, path, &write);
             return Ok(());
         }
         let reset = reset_fields(self.row, self.subresource);
-        codec::track(self.row, live, object, &self.manager, self.subresource, reset)
+        let beside = codec::Beside { state: self.state, row: self.row };
+        let write = schema::Write::new(&self.manager, self.subresource, reset);
+        let write = schema::Write { versions: Some(&beside), ..write };
+        if self.row.stored_as.is_none() {
+            return codec::track(self.row, live, object, &write);
+        }
+        // What the version has no field for is owned in the form that it comes back in.
+        let mut shown = codec::through_storage(self.row, object.clone())?;
+        codec::track(self.row, live, &mut shown, &write)?;
+        let metadata = metadata(object);
+        match shown["metadata"]["managedFields"].take() {
+            Value::Null => drop(metadata.remove("managedFields")),
+            entries => drop(metadata.insert("managedFields".to_owned(), entries)),
+        }
+        Ok(())
     }
 
     /// `object` is decoded and lies in the right namespace.
@@ -284,10 +297,6 @@ impl Writer<'_> {
         self.check_version(&mut object, &version, strategy)?;
         self.row.strategy.default(&mut object);
         self.dedup(&mut object);
-        // Who writes a part of a pod owns nothing else of it.
-        if matches!(self.subresource, "resize" | "ephemeralcontainers") {
-            pipeline::prepare_update(self.row, strategy, &mut object, &old, &self.context());
-        }
         if !matches!(self.kind, WriteKind::Patch { apply: true }) {
             self.track(Some(&old), &mut object)?;
         }

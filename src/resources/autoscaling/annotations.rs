@@ -127,7 +127,7 @@ pub fn to_v2(object: &mut Value) {
     let spec = object.object_mut("spec");
     if let Some(percent) = spec.optional_int("targetCPUUtilizationPercentage") {
         let target = json!({ "type": "Utilization", "averageUtilization": percent });
-        metrics.insert(0, json!({ "type": "Resource", "resource": { "name": "cpu", "target": target } }));
+        metrics.push(json!({ "type": "Resource", "resource": { "name": "cpu", "target": target } }));
     }
     spec.clear("targetCPUUtilizationPercentage");
     if !metrics.is_empty() {
@@ -149,6 +149,9 @@ pub fn to_v2(object: &mut Value) {
     }
     if !measured.is_empty() {
         status.set("currentMetrics", measured);
+    } else if !status.has("currentMetrics") {
+        // v2 always writes it.
+        status.set("currentMetrics", Value::Null);
     }
     if let Some(conditions) = conditions {
         status.set("conditions", conditions);
@@ -158,6 +161,11 @@ pub fn to_v2(object: &mut Value) {
 /// From v2 to v1.
 pub fn to_v1(object: &mut Value) {
     object.set("apiVersion", "autoscaling/v1");
+    if let Some(annotations) = object.object_mut("metadata").set_mut("annotations") {
+        for carried in [METRICS, CURRENT_METRICS, CONDITIONS, BEHAVIOR] {
+            annotations.clear(carried);
+        }
+    }
     // Go writes fields in the order of their structs.
     let list = |kind: &str, items: &[Value]| {
         let texts: Vec<String> = items.iter().map(|item| schema::as_sent("autoscaling/v1", kind, item)).collect();
@@ -168,9 +176,11 @@ pub fn to_v1(object: &mut Value) {
     let mut others = Vec::new();
     let mut cpu = None;
     for metric in spec.list_at("metrics") {
-        match cpu {
-            None if is_cpu(metric) => cpu = Some(metric.at("resource").at("target").at("averageUtilization").clone()),
-            _ => others.push(old_metric(metric, OLD_NAMES)),
+        // Of several the first counts, and the others are lost.
+        if !is_cpu(metric) {
+            others.push(old_metric(metric, OLD_NAMES));
+        } else if cpu.is_none() {
+            cpu = Some(metric.at("resource").at("target").at("averageUtilization").clone());
         }
     }
     spec.clear("metrics");
@@ -185,10 +195,10 @@ pub fn to_v1(object: &mut Value) {
         spec.clear("behavior");
     }
     let status = object.object_mut("status");
-    let current = status.list_at("currentMetrics").iter();
-    let mut current = current.filter(|metric| metric.at("resource").str_at("name") == "cpu");
-    let percent = current.next().map(|metric| metric.at("resource").at("current").at("averageUtilization").clone());
-    if let Some(percent) = percent.filter(|percent| !percent.is_null()) {
+    let current = status.list_at("currentMetrics").iter().filter(|metric| metric.str_at("type") == "Resource");
+    let current = current.filter(|metric| metric.at("resource").str_at("name") == "cpu");
+    let percents = current.map(|metric| metric.at("resource").at("current").at("averageUtilization"));
+    if let Some(percent) = percents.filter(|percent| !percent.is_null()).last().cloned() {
         status.set("currentCPUUtilizationPercentage", percent);
     }
     let current: Vec<Value> =
@@ -288,7 +298,12 @@ mod tests {
                     {"type": "Pods", "pods": {"metric": {"name": "rps"}, "target": {"type": "AverageValue", "averageValue": "10"}}},
                 ],
             },
-            "status": {"desiredReplicas": 0},
+            "status": {
+                "desiredReplicas": 0,
+                "currentMetrics": [
+                    {"type": "Resource", "resource": {"name": "cpu", "current": {"averageUtilization": 7}}},
+                ],
+            },
         });
         let mut object = v2.clone();
         to_v1(&mut object);
@@ -297,7 +312,16 @@ mod tests {
             object["metadata"]["annotations"][METRICS],
             r#"[{"type":"Pods","pods":{"metricName":"rps","targetAverageValue":"10"}}]"#
         );
+        assert_eq!(
+            object["metadata"]["annotations"][CURRENT_METRICS],
+            r#"[{"type":"Resource","resource":{"name":"cpu","currentAverageUtilization":7,"currentAverageValue":"0"}}]"#
+        );
+        assert_eq!(object["status"]["currentCPUUtilizationPercentage"], 7);
         to_v2(&mut object);
-        assert_eq!(object, v2);
+        // What v1 has a field for comes last, and what it always writes is there.
+        let mut back = v2;
+        back["spec"]["metrics"].as_array_mut().expect("a list").reverse();
+        back["status"]["currentMetrics"][0]["resource"]["current"]["averageValue"] = json!("0");
+        assert_eq!(object, back);
     }
 }

@@ -147,8 +147,13 @@ impl Keeper {
             }
             let mut object = old.clone();
             object["status"] = status;
-            codec::track(&row, Some(&old), &mut object, "kube-controller-manager", "status", &["spec"])
-                .map_err(|status| status.message)?;
+            codec::track(
+                &row,
+                Some(&old),
+                &mut object,
+                &crate::schema::Write::new("kube-controller-manager", "status", &["spec"]),
+            )
+            .map_err(|status| status.message)?;
             let body = body(&row, &object);
             match self.storage.update(entry.key.clone(), entry.revision, body, Durability::Durable).await {
                 Ok(_) => {}
