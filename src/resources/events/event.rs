@@ -103,7 +103,10 @@ impl Strategy for Event {
             let is_text = ["reason", "action", "message", "type", "reportingComponent", "reportingInstance"];
             let (path, value, before) = (Path::new(name), object.at(field), old.at(field));
             if is_text.contains(field) {
-                errors.immutable_text(&path, value, before);
+                // Some of them are always written in one version, and in the other never where they are empty.
+                if object.str_at(field) != old.str_at(field) {
+                    errors.immutable_text(&path, value, before);
+                }
             } else {
                 errors.immutable(&path, value, before);
             }
