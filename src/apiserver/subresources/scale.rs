@@ -332,6 +332,7 @@ mod tests {
             status: ".status.replicas",
             selector: Some(".spec.selector"),
             custom: false,
+            defined: false,
         };
         let scale = of(&parent, &paths);
         assert_eq!(scale["spec"], json!({"replicas": 3}));

@@ -73,7 +73,7 @@ pub fn strategic_patch(data: &[u8]) {
 pub fn apply_patch(data: &[u8]) {
     let Ok((configuration, _)) = read_configuration(data) else { return };
     let now = jiff::Timestamp::UNIX_EPOCH;
-    let write = Write { manager: "fuzz", subresource: "", ignored: &[], now };
+    let write = Write { manager: "fuzz", subresource: "", ignored: &[], now, versions: None };
     for live in [None, Some(&*OBJECT)] {
         if let Ok(applied) = apply(&POD, live, &configuration, true, &write) {
             settled(&applied);
@@ -87,7 +87,12 @@ fn body(data: &[u8], media: MediaType) {
             let Ok(body) = decode_body(schema, data, media, validation) else { continue };
             let mut object = body.object;
             let now = jiff::Timestamp::UNIX_EPOCH;
-            track(schema, None, &mut object, &Write { manager: "fuzz", subresource: "", ignored: &["status"], now });
+            track(
+                schema,
+                None,
+                &mut object,
+                &Write { manager: "fuzz", subresource: "", ignored: &["status"], now, versions: None },
+            );
             // What can be told in protobuf is told back.
             if let Some(bytes) = protobuf::encode(schema, &object) {
                 decode_body(schema, &bytes, MediaType::Protobuf, FieldValidation::Ignore).expect("our own reads back");
@@ -127,5 +132,10 @@ pub fn field_set(data: &[u8]) {
     let now = jiff::Timestamp::UNIX_EPOCH;
     let mut new = OBJECT.clone();
     new["spec"]["containers"][0]["image"] = "other".into();
-    track(&POD, Some(&object), &mut new, &Write { manager: "fuzz", subresource: "", ignored: &[], now });
+    track(
+        &POD,
+        Some(&object),
+        &mut new,
+        &Write { manager: "fuzz", subresource: "", ignored: &[], now, versions: None },
+    );
 }
