@@ -45,7 +45,7 @@ use crate::api::{Status, UserInfo};
 use axum::body::Body;
 use flow_control::Flow;
 use futures::future::BoxFuture;
-use http::header::X_CONTENT_TYPE_OPTIONS;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, Request};
 use request::{Query, RequestInfo};
 use std::convert::Infallible;
@@ -55,6 +55,9 @@ use std::time::{Duration, Instant};
 
 /// A request that is not long running ends after this.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What an apply patch is sent as.
+const APPLY: &[u8] = b"application/apply-patch";
 
 /// The API server. Clones share everything.
 ///
@@ -113,19 +116,20 @@ async fn answer(state: Arc<State>, mut request: Request<Body>) -> Reply {
     let info = RequestInfo::parse(request.method(), request.uri(), &query);
     let long_running = info.is_long_running();
     let asker = negotiate::Asker::of(&request);
-    let inflight = state.metrics.begin(&info);
+    let inflight = state.metrics.begin(&info, || state.serves(&info));
+    let apply = request.headers().get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(APPLY));
     let audit_id = audit::id(request.headers());
     let (mut trail, mut marks) = (None, Marks::default());
     let dry_run = query.get("dryRun").is_some_and(|given| !given.is_empty());
     let handled = handle(&state, &info, query, &mut request, &audit_id, &mut trail, &mut marks);
-    let result = if long_running {
-        handled.await
-    } else {
-        match tokio::time::timeout(REQUEST_TIMEOUT, handled).await {
-            Ok(result) => result,
-            Err(_) => Err(Status::timeout("Timeout: request did not complete within the allotted timeout")),
+    let handled = async {
+        if long_running {
+            return handled.await;
         }
+        let late = || Status::timeout("Timeout: request did not complete within the allotted timeout");
+        tokio::time::timeout(REQUEST_TIMEOUT, handled).await.unwrap_or_else(|_| Err(late()))
     };
+    let (result, waited) = metrics::waiting(handled).await;
     let mut reply = match result {
         Ok(reply) => reply,
         Err(status) => {
@@ -143,7 +147,9 @@ async fn answer(state: Arc<State>, mut request: Request<Body>) -> Reply {
         reply = trail.finish(&info, reply).await;
     }
     reply.headers_mut().insert(audit::AUDIT_ID, audit_id);
-    state.metrics.end(inflight, &info, dry_run, &reply, started.elapsed());
+    let (routed, elapsed) = (marks.routed, started.elapsed());
+    let outcome = metrics::Outcome { reply: &reply, routed, dry_run, apply, elapsed, waited };
+    state.metrics.end(inflight, &info, &outcome);
     reply
 }
 
@@ -153,6 +159,8 @@ struct Marks {
     flow: Option<Flow>,
     /// The sender may not: no resource was asked.
     refused: bool,
+    /// A resource that is served, or a page, was asked, or would have been.
+    routed: bool,
 }
 
 async fn handle(
@@ -169,7 +177,10 @@ async fn handle(
     };
     let since = Instant::now();
     let authenticated = authenticate(state, request).await;
-    state.metrics.access.authenticated(authenticated.as_ref().ok(), since.elapsed());
+    state.metrics.access.authenticated(authenticated.as_ref().ok(), since.elapsed(), || credential(request));
+    if let Some(left) = request.extensions().get::<authn::ConnectionInfo>().and_then(|connection| connection.left()) {
+        state.metrics.access.certificate(left);
+    }
     let user = match authenticated {
         Ok(user) => user,
         Err(status) => {
@@ -179,7 +190,7 @@ async fn handle(
         }
     };
     *trail = begin(&user, request);
-    let followed = traces::begin(state.tracer.get(), &user, info, request);
+    let followed = traces::begin(state.tracer.get(), &user, info, request, audit_id);
     let served = async {
         let Some(trail) = trail else { return serve(state, info, query, user, request, None, marks).await };
         trail.clone().follow(serve(state, info, query, user, request, Some(trail), marks)).await
@@ -214,9 +225,13 @@ async fn serve(
         None => None,
         Some(flow) => {
             let seats = || flow_control::seats(&*state.storage, info, &query);
-            match state.flow_control.enter(flow, seats).await {
+            let since = Instant::now();
+            let entered = state.flow_control.enter(flow, seats).await;
+            metrics::waited(since.elapsed());
+            match entered {
                 Ok(entered) => Some(entered),
                 Err(refusal) => {
+                    marks.routed = state.serves(info);
                     codec::drain(std::mem::take(request.body_mut())).await;
                     return Ok(refusal);
                 }
@@ -231,6 +246,7 @@ async fn serve(
         return Ok(aggregation::serve(state, &remote, &user, request).await);
     }
     if !info.is_resource {
+        marks.routed = true;
         return routes::serve(state, info, &query, &user, request).await;
     }
     let Some(row) = state.registry.row(&info.group, &info.version, &info.resource) else {
@@ -241,13 +257,14 @@ async fn serve(
         });
         return if built_in { Err(no_such_resource()) } else { Ok(respond::page_not_found()) };
     };
+    marks.routed = state.serves(info);
     verbs::route(verbs::Call { state, info, query: &query, row: &row, user: &user, request }).await
 }
 
 async fn authorize(state: &State, attributes: &authz::Attributes<'_>) -> Result<(), Status> {
     let since = Instant::now();
     let decision = authz::decide(&state.authorizers, attributes).await;
-    state.metrics.access.authorized(matches!(decision, authz::Decision::Allow(_)), since.elapsed());
+    state.metrics.access.authorized(&decision, since.elapsed());
     match decision {
         authz::Decision::Allow(reason) => {
             audit::authorized("allow", reason);
@@ -275,6 +292,13 @@ async fn authenticate(state: &State, request: &mut Request<Body>) -> Result<User
     }
     *request = Request::from_parts(parts, body);
     found?.ok_or_else(Status::unauthorized)
+}
+
+/// Whether a request brought something to be known by.
+fn credential(request: &Request<Body>) -> bool {
+    let connection = request.extensions().get::<authn::ConnectionInfo>();
+    request.headers().contains_key(AUTHORIZATION)
+        || connection.is_some_and(|connection| !connection.certificates.is_empty())
 }
 
 /// What the authorizers are asked.

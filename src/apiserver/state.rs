@@ -10,6 +10,7 @@ use super::flow_control::{self, FlowControl};
 use super::metrics::{self, Metrics};
 use super::parsed::Parsed;
 use super::renderings::Renderings;
+use super::request::RequestInfo;
 use super::routes::health::{HealthCheck, Indicators};
 use super::{discovery, openapi, routes, services, subresources, traces, webhook};
 use crate::api::Status;
@@ -92,12 +93,18 @@ pub struct State {
 }
 
 impl State {
+    /// Whether there is a resource, and the part of it, that a request asks for.
+    pub fn serves(&self, info: &RequestInfo) -> bool {
+        let row = self.registry.row(&info.group, &info.version, &info.resource);
+        row.is_some_and(|row| info.subresource.is_empty() || row.subresource(&info.subresource).is_some())
+    }
+
     pub(super) fn new(config: Config, definitions: Definitions) -> Self {
         let mut handlers: HashMap<&'static str, Arc<dyn subresources::Handler>> =
             subresources::SUBRESOURCES.iter().map(|(name, handler)| (*name, handler())).collect();
         handlers.extend(config.handlers);
         let flow_control = FlowControl::new(config.flow_control, &config.storage);
-        let metrics = Metrics::new(&flow_control, &config.admission);
+        let metrics = Metrics::new(&flow_control, &config.admission, config.audit.as_ref());
         let measured = metrics::Measured { storage: config.storage, writes: metrics.writes.clone() };
         Self {
             services: services::Allocator::new(config.services),

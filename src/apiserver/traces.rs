@@ -17,7 +17,8 @@ use super::respond::Reply;
 use crate::api::user::SYSTEM_MASTERS;
 use crate::api::{Status, UserInfo};
 use context::{Context, TRACEPARENT, TRACESTATE};
-use http::{HeaderMap, Method, Request};
+use http::header::USER_AGENT;
+use http::{HeaderMap, HeaderValue, Method, Request};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -70,6 +71,7 @@ pub fn begin<B>(
     user: &UserInfo,
     info: &RequestInfo,
     request: &mut Request<B>,
+    audit_id: &HeaderValue,
 ) -> Option<Followed> {
     let told = Context::of(request.headers());
     if tracer.is_none() && told.is_none() {
@@ -90,14 +92,16 @@ pub fn begin<B>(
         None => Context::root(|trace| tracer.samples(trace)),
     };
     let span = context.is_sampled().then(|| {
-        let path = request.uri().path_and_query().map_or("/", |path| path.as_str()).to_owned();
+        let target = request.uri().path_and_query().map_or("/", |path| path.as_str()).to_owned();
         let mut attributes = vec![
             ("http.request.method", Value::Text(request.method().to_string())),
-            ("url.path", Value::Text(path)),
+            ("url.path", Value::Text(request.uri().path().to_owned())),
             ("url.scheme", Value::Text("https".to_owned())),
+            ("http.target", Value::Text(target)),
+            ("audit-id", Value::Text(audit_id.to_str().unwrap_or_default().to_owned())),
         ];
-        if let Some(id) = request.headers().get("audit-id").and_then(|id| id.to_str().ok()) {
-            attributes.push(("audit-id", Value::Text(id.to_owned())));
+        if let Some(agent) = request.headers().get(USER_AGENT).and_then(|agent| agent.to_str().ok()) {
+            attributes.push(("user_agent.original", Value::Text(agent.to_owned())));
         }
         Box::new(Span {
             context: context.clone(),

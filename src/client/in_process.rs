@@ -58,9 +58,9 @@ where
         }
         request.extensions_mut().insert(user);
         Box::pin(async move {
-            let method = request.method().clone();
+            let (method, since) = (request.method().clone(), std::time::Instant::now());
             let response = service.oneshot(request).await.map_err(Into::into)?;
-            metrics::answered(&method, response.status());
+            metrics::answered(&method, response.status(), since.elapsed());
             Ok(response)
         })
     }

@@ -1,6 +1,8 @@
 //! Discovery, version, health, metrics.
 
 use crate::apiserver::{Api, CONFIG_MAPS};
+use http::Method;
+use orch::api::UserInfo;
 use orch::apiserver::HealthCheck;
 use serde_json::json;
 use std::sync::Arc;
@@ -252,6 +254,75 @@ async fn errors_are_indented_for_people() {
     assert!(api.get(&missing).await.text.starts_with("{\""));
 }
 
+/// What each request is counted as; what no route took is nobody's.
+#[tokio::test]
+async fn requests_are_counted_by_what_they_are() {
+    let api = Api::new().await;
+    api.config_map("x", json!({})).await;
+    let one = format!("{CONFIG_MAPS}/x");
+    api.get(&one).await.is(200);
+    api.get(&format!("{CONFIG_MAPS}/none")).await.is(404);
+    api.get_as(&one, "text/foo").await.is(406);
+    api.get("/api/v1/namespaces/a/foos").await.is(404);
+    api.get("/api/v1/namespaces/a/pods/p/made-up?watch=1").await.is(404);
+    api.get("/api/v1/namespaces/a/pods/none/log").await.is(404);
+    api.get("/readyz").await;
+    api.get("/version").await.is(200);
+    let text = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n".to_owned();
+    api.write_as(Method::PATCH, &format!("{one}?fieldManager=m&dryRun=All"), "application/apply-patch+yaml", text)
+        .await
+        .is(200);
+    api.delete(CONFIG_MAPS, None).await.is(200);
+    let nobody = Api { user: UserInfo::new("ann", &[]), ..api.clone() };
+    nobody.get(CONFIG_MAPS).await.is(403);
+    nobody.get("/openapi/v3").await.is(403);
+    api.get(&format!("{CONFIG_MAPS}?fieldSelector=metadata.name%3Dx")).await.is(200);
+    api.get("/api/v1/namespaces/a/endpoints").await.is(200);
+    let text = api.get("/metrics").await.text;
+    let label = |line: &str, name: &str| {
+        line.split(&format!("{name}=\"")).nth(1).and_then(|rest| rest.split('"').next()).unwrap_or_default().to_owned()
+    };
+    let mut counted: Vec<String> = text
+        .lines()
+        .filter(|line| line.starts_with("apiserver_request_total{"))
+        .map(|line| {
+            ["verb", "resource", "subresource", "scope", "component", "dry_run", "code"]
+                .map(|name| label(line, name))
+                .join(" ")
+        })
+        .collect();
+    counted.sort();
+    let readyz = counted.iter().position(|line| line.starts_with("GET  /readyz   ")).expect("counted");
+    counted.remove(readyz);
+    assert_eq!(
+        counted,
+        [
+            "APPLY configmaps  resource apiserver All 200",
+            "CONNECT pods log resource apiserver  404",
+            "DELETE configmaps  namespace apiserver  200",
+            "GET configmaps  resource apiserver  200",
+            "GET configmaps  resource apiserver  404",
+            "LIST configmaps  namespace apiserver  200",
+            "LIST endpoints  namespace apiserver  200",
+            "POST configmaps  resource apiserver  201",
+        ]
+    );
+    for wanted in [
+        "apiserver_requested_deprecated_apis{group=\"\",version=\"v1\",resource=\"endpoints\",subresource=\"\",removed_release=\"\"} 1",
+        "authorization_attempts_total{result=\"no-opinion\"} 2",
+    ] {
+        assert!(text.lines().any(|line| line == wanted), "{wanted}");
+    }
+    let durations =
+        |name: &str, verb: &str| text.lines().any(|line| line.starts_with(&format!("{name}_count{{verb=\"{verb}\"")));
+    assert!(
+        durations("apiserver_request_duration_seconds", "APPLY")
+            && !durations("apiserver_request_sli_duration_seconds", "APPLY")
+    );
+    assert!(durations("apiserver_response_sizes", "GET") && !durations("apiserver_response_sizes", "POST"));
+    assert!(!text.contains("made-up"), "a client makes no series");
+}
+
 #[tokio::test]
 async fn metrics_count_requests_under_kubernetes_names() {
     let api = Api::new().await;
@@ -272,6 +343,16 @@ async fn metrics_count_requests_under_kubernetes_names() {
     ] {
         let wanted = format!("{line}{value}");
         assert!(metrics.lines().any(|line| line == wanted), "{wanted} is not in:\n{metrics}");
+    }
+    // Labels and what a family is for are Kubernetes's, so that its dashboards and alerts find them.
+    for head in [
+        "apiserver_request_sli_duration_seconds [ALPHA] Response latency distribution (not counting webhook duration and priority & fairness queue wait times) in seconds for each verb, group, version, resource, subresource, scope and component.",
+        "apiserver_request_total [STABLE] Counter of apiserver requests broken out for each verb, dry run value, group, version, resource, scope, component, and HTTP response code.",
+        "apiserver_audit_event_total [ALPHA] Counter of audit events generated and sent to the audit backend.",
+        "aggregator_unavailable_apiservice [ALPHA] Gauge of APIServices which are marked as unavailable broken down by APIService name.",
+        "apiserver_admission_webhook_rejection_count [ALPHA] Admission webhook rejection count, identified by name and broken out for each admission type (validating or admit) and operation. Additional labels specify an error type (calling_webhook_error or apiserver_internal_error if an error occurred; no_error otherwise) and optionally a non-zero rejection code if the webhook rejects the request with an HTTP status code (honored by the apiserver when the code is greater or equal to 400). Codes greater than 600 are truncated to 600, to keep the metrics cardinality bounded.",
+    ] {
+        assert!(metrics.contains(&format!("# HELP {head}\n")), "{head}");
     }
     // Each family has its type under its own name, once, before its samples.
     let typed: Vec<&str> = metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();

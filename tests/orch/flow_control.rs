@@ -182,10 +182,19 @@ async fn who_finds_no_seat_waits_and_then_is_refused() {
     let (admin, gate) = two_seats(json!({ "type": "Queue", "queuing": queuing })).await;
     let ann = as_ann(&admin);
     let runs = spawn(&ann, "/slow");
-    series(&admin, "apiserver_flowcontrol_current_executing_seats{priority_level=\"tiny\"} 1").await;
+    series(&admin, "apiserver_flowcontrol_current_executing_seats{priority_level=\"tiny\",flow_schema=\"tiny\"} 1")
+        .await;
     let waits = spawn(&ann, "/slow");
     let labels = "{priority_level=\"tiny\",flow_schema=\"tiny\"}";
     series(&admin, &format!("apiserver_flowcontrol_current_inqueue_requests{labels} 1")).await;
+    let dumped = admin.get("/debug/api_priority_and_fairness/dump_priority_levels").await.text;
+    let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>().join(" ");
+    let tiny = dumped.lines().find(|line| line.starts_with("tiny,")).map(words);
+    assert!(tiny.as_deref().is_some_and(|tiny| tiny.starts_with("tiny, 1, false, false, 1, 1, ")), "{dumped}");
+    let dumped = admin.get("/debug/api_priority_and_fairness/dump_queues").await.text;
+    let tiny: Vec<String> = dumped.lines().filter(|line| line.starts_with("tiny,")).map(words).collect();
+    assert_eq!(tiny.iter().filter(|queue| queue.split(' ').nth(2) == Some("1,")).count(), 1, "{dumped}");
+    admin.get("/debug/api_priority_and_fairness/dump_none").await.is(404);
     let refused = ann.get("/version").await;
     assert_eq!((refused.status.as_u16(), refused.text.as_str()), (429, "Too many requests, please try again later.\n"));
     assert_eq!(header(&refused.headers, "retry-after"), "1");
@@ -201,7 +210,8 @@ async fn who_finds_no_seat_waits_and_then_is_refused() {
     ann.get("/version").await.ok();
     let labels = "{priority_level=\"tiny\",flow_schema=\"tiny\",reason=\"queue-full\"}";
     series(&admin, &format!("apiserver_flowcontrol_rejected_requests_total{labels} 1")).await;
-    series(&admin, "apiserver_flowcontrol_current_executing_seats{priority_level=\"tiny\"} 0").await;
+    series(&admin, "apiserver_flowcontrol_current_executing_seats{priority_level=\"tiny\",flow_schema=\"tiny\"} 0")
+        .await;
     series(&admin, "apiserver_flowcontrol_nominal_limit_seats{priority_level=\"tiny\"} 1").await;
 }
 
@@ -210,7 +220,8 @@ async fn a_level_without_queues_refuses_and_a_watch_holds_no_seat() {
     let (admin, gate) = two_seats(json!({ "type": "Reject" })).await;
     let ann = as_ann(&admin);
     let runs = spawn(&ann, "/slow");
-    series(&admin, "apiserver_flowcontrol_current_executing_seats{priority_level=\"tiny\"} 1").await;
+    series(&admin, "apiserver_flowcontrol_current_executing_seats{priority_level=\"tiny\",flow_schema=\"tiny\"} 1")
+        .await;
     ann.get("/version").await.is(429);
     gate.add_permits(1);
     runs.await.expect("no panic").is(200);

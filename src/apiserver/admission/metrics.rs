@@ -134,53 +134,53 @@ impl Metrics {
     pub fn register(&self, registry: &mut Registry) {
         registry.register(
             "apiserver_admission_step_admission_duration_seconds",
-            "Admission sub-step latency histogram in seconds, broken out for each operation and API resource and step type (validate or admit)",
+            "[STABLE] Admission sub-step latency histogram in seconds, broken out for each operation and API resource and step type (validate or admit).",
             self.steps.clone(),
         );
         registry.register(
             "apiserver_admission_controller_admission_duration_seconds",
-            "Admission controller latency histogram in seconds, identified by name and broken out for each operation and API resource and type (validate or admit)",
+            "[STABLE] Admission controller latency histogram in seconds, identified by name and broken out for each operation and API resource and type (validate or admit).",
             self.controllers.clone(),
         );
         registry.register(
             "apiserver_admission_webhook_admission_duration_seconds",
-            "Admission webhook latency histogram in seconds, identified by name and broken out for each operation and API resource and type (validate or admit)",
+            "[STABLE] Admission webhook latency histogram in seconds, identified by name and broken out for each operation and API resource and type (validate or admit).",
             self.webhooks.clone(),
         );
         // The encoder adds `_total`.
         registry.register(
             "apiserver_admission_webhook_request",
-            "Admission webhook request total, identified by name and broken out for each admission type (validating or admit) and operation",
+            "[ALPHA] Admission webhook request total, identified by name and broken out for each admission type (validating or admit) and operation. Additional labels specify whether the request was rejected or not and an HTTP status code. Codes greater than 600 are truncated to 600, to keep the metrics cardinality bounded.",
             self.webhook_requests.clone(),
         );
         registry.register(
             "apiserver_admission_webhook_rejection_count",
-            "Admission webhook rejection count, identified by name and broken out for each admission type (validating or admit) and operation",
+            "[ALPHA] Admission webhook rejection count, identified by name and broken out for each admission type (validating or admit) and operation. Additional labels specify an error type (calling_webhook_error or apiserver_internal_error if an error occurred; no_error otherwise) and optionally a non-zero rejection code if the webhook rejects the request with an HTTP status code (honored by the apiserver when the code is greater or equal to 400). Codes greater than 600 are truncated to 600, to keep the metrics cardinality bounded.",
             self.webhook_rejections.clone(),
         );
         registry.register(
             "apiserver_admission_webhook_fail_open_count",
-            "Admission webhook fail open count, identified by name and broken out for each admission type (validating or admit)",
+            "[ALPHA] Admission webhook fail open count, identified by name and broken out for each admission type (validating or admit).",
             self.webhook_fail_open.clone(),
         );
         registry.register(
             "apiserver_validating_admission_policy_check",
-            "Validation admission policy check total, labeled by policy and further identified by binding and enforcement action taken",
+            "[BETA] Validation admission policy check total, labeled by policy and further identified by binding and enforcement action taken.",
             self.validating_checks.clone(),
         );
         registry.register(
             "apiserver_validating_admission_policy_check_duration_seconds",
-            "Validation admission latency for individual validation expressions in seconds, labeled by policy and further including binding and enforcement action taken",
+            "[BETA] Validation admission latency for individual validation expressions in seconds, labeled by policy and further including binding and enforcement action taken.",
             self.validating_durations.clone(),
         );
         registry.register(
             "apiserver_mutating_admission_policy_check",
-            "Mutation admission policy check total, labeled by policy and further identified by binding",
+            "[ALPHA] Mutation admission policy check total, labeled by policy and further identified by binding.",
             self.mutating_checks.clone(),
         );
         registry.register(
             "apiserver_mutating_admission_policy_check_duration_seconds",
-            "Mutation admission latency for individual mutation expressions in seconds, labeled by policy and binding",
+            "[ALPHA] Mutation admission latency for individual mutation expressions in seconds, labeled by policy and binding.",
             self.mutating_durations.clone(),
         );
     }

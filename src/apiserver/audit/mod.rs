@@ -4,11 +4,13 @@
 //! the reply; what handles the request on the way may [`annotate`]. Source: "Auditing", and
 //! `endpoints/filters/audit.go`.
 
+mod counts;
 mod event;
 pub mod log;
 mod policy;
 pub mod webhook;
 
+pub use counts::Counts;
 pub use log::Log;
 pub use policy::{Level, Policy};
 pub use webhook::Webhook;
@@ -114,11 +116,16 @@ pub struct Audit {
     policy: Policy,
     log: Option<Log>,
     webhook: Option<Webhook>,
+    counts: Counts,
 }
 
 impl Audit {
     pub fn new(policy: Policy, log: Option<Log>, webhook: Option<Webhook>) -> Self {
-        Self { policy, log, webhook }
+        Self { policy, log, webhook, counts: Counts::default() }
+    }
+
+    pub fn counts(&self) -> Counts {
+        self.counts.clone()
     }
 
     /// Begin the trail of a request, received just now; None: nothing of it is recorded.
@@ -155,6 +162,7 @@ impl Audit {
         id: &HeaderValue,
     ) -> Option<Arc<Trail>> {
         let decision = self.policy.decide(user, info);
+        self.counts.level(decision.level);
         if decision.level == Level::None {
             return None;
         }
@@ -262,12 +270,14 @@ impl Trail {
             line.push(b'\n');
             line
         };
+        self.audit.counts.event();
         if let Some(webhook) = &self.audit.webhook {
             webhook.put(&line);
         }
         if let Some(log) = &self.audit.log
             && let Err(error) = log.write(&line)
         {
+            self.audit.counts.lost("log");
             tracing::error!(%error, "an audit event is lost: the audit log cannot be written");
         }
     }

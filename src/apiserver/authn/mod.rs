@@ -45,6 +45,14 @@ impl ConnectionInfo {
     ) -> Self {
         Self { peer, certificates, verified: Arc::default() }
     }
+
+    /// How long the certificate that named the sender is still good.
+    pub fn left(&self) -> Option<std::time::Duration> {
+        match self.verified.get()? {
+            x509::Verified::User { not_after, .. } => not_after.duration_since(SystemTime::now()).ok(),
+            _ => None,
+        }
+    }
 }
 
 /// One way to prove an identity.

@@ -5,7 +5,7 @@
 //! the one gives seats back and then looks for waiters, the other is in the queue and then looks for
 //! seats.
 
-use super::queues::{Origin, Queues, Queuing, Waiter};
+use super::queues::{Origin, Queues, Queuing, Told, Waiter};
 use super::retry_after::RetryAfter;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -31,12 +31,22 @@ impl Refusal {
     }
 }
 
+/// Those who got no seat: at once, after waiting, or because they went away.
+pub struct Refused {
+    pub rejected: u64,
+    pub timed_out: u64,
+    pub cancelled: u64,
+}
+
 pub struct Level {
     pub name: String,
     exempt: AtomicBool,
     in_use: AtomicU32,
     limit: AtomicU32,
     waiting: AtomicUsize,
+    rejected: AtomicU64,
+    timed_out: AtomicU64,
+    cancelled: AtomicU64,
     /// None: who finds no seat is refused.
     queues: Mutex<Option<Queues<oneshot::Sender<Origin>>>>,
     ids: AtomicU64,
@@ -54,6 +64,10 @@ pub struct Seats {
 }
 
 impl Seats {
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
     pub fn since(&self) -> Instant {
         self.since
     }
@@ -65,9 +79,9 @@ impl Drop for Seats {
     }
 }
 
-/// A limit of 0 lets nobody in; a request that is larger than the limit has it alone.
+/// A request that is larger than the limit, be it 0, has it alone.
 fn fits(in_use: u32, seats: u32, limit: u32) -> bool {
-    limit > 0 && if seats > limit { in_use == 0 } else { in_use + seats <= limit }
+    if seats > limit { in_use == 0 } else { in_use + seats <= limit }
 }
 
 impl Level {
@@ -78,6 +92,9 @@ impl Level {
             in_use: AtomicU32::new(0),
             limit: AtomicU32::new(0),
             waiting: AtomicUsize::new(0),
+            rejected: AtomicU64::new(0),
+            timed_out: AtomicU64::new(0),
+            cancelled: AtomicU64::new(0),
             queues: Mutex::new(None),
             ids: AtomicU64::new(0),
             wanting,
@@ -102,6 +119,21 @@ impl Level {
             && let Some(queues) = self.queues.lock().as_mut()
         {
             self.dispatch(queues);
+        }
+    }
+
+    /// Its queues at the moment.
+    pub fn queues(&self) -> Vec<Told> {
+        self.queues.lock().as_ref().map(Queues::told).unwrap_or_default()
+    }
+
+    /// How many got no seat since the start.
+    pub fn refused(&self) -> Refused {
+        let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Refused {
+            rejected: count(&self.rejected),
+            timed_out: count(&self.timed_out),
+            cancelled: count(&self.cancelled),
         }
     }
 
@@ -154,18 +186,20 @@ impl Level {
         let mut pending = {
             let mut queues = self.queues.lock();
             let Some(queues) = queues.as_mut() else {
+                self.rejected.fetch_add(1, Ordering::Relaxed);
                 return Err(Refusal::ConcurrencyLimit);
             };
             let (wake, receiver) = oneshot::channel();
             let id = self.ids.fetch_add(1, Ordering::Relaxed);
             let waiter = Waiter { id, flow, seats, wake };
             let Ok(length) = queues.enqueue(waiter, Instant::now(), self.in_use(), self.limit()) else {
+                self.rejected.fetch_add(1, Ordering::Relaxed);
                 return Err(Refusal::QueueFull);
             };
             queued(length);
             self.waiting.store(queues.waiting(), Ordering::SeqCst);
             self.dispatch(queues);
-            Pending { level: self.clone(), id, seats, receiver, taken: false }
+            Pending { level: self.clone(), id, seats, receiver, taken: false, late: false }
         };
         match tokio::time::timeout(patience, &mut pending.receiver).await {
             Ok(Ok(origin)) => {
@@ -174,7 +208,11 @@ impl Level {
             }
             // The level has no queues any more.
             Ok(Err(_)) => Err(Refusal::ConcurrencyLimit),
-            Err(_) => Err(Refusal::TimeOut),
+            Err(_) => {
+                pending.late = true;
+                self.timed_out.fetch_add(1, Ordering::Relaxed);
+                Err(Refusal::TimeOut)
+            }
         }
     }
 
@@ -208,12 +246,16 @@ struct Pending {
     seats: u32,
     receiver: oneshot::Receiver<Origin>,
     taken: bool,
+    late: bool,
 }
 
 impl Drop for Pending {
     fn drop(&mut self) {
         if self.taken {
             return;
+        }
+        if !self.late {
+            self.level.cancelled.fetch_add(1, Ordering::Relaxed);
         }
         let granted = {
             let mut queues = self.level.queues.lock();
@@ -299,13 +341,22 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_level_without_seats_holds_everybody_until_it_gets_some() {
+    async fn a_level_without_seats_lets_in_one_after_the_other_until_it_gets_some() {
         let level = level(0, Some(QUEUING));
+        let _first = level.try_enter(1).expect("nobody else is there");
         assert!(level.try_enter(1).is_none());
         let mut waits = Box::pin(level.enter(7, 1, PATIENCE, |_| {}));
         assert!(futures::poll!(waits.as_mut()).is_pending());
-        level.set_limit(1);
+        let queue = &level.queues()[..];
+        assert_eq!(queue.iter().map(|queue| (queue.waiting, queue.executing)).max(), Some((1, 0)));
+        level.set_limit(2);
         assert!(futures::poll!(waits.as_mut()).is_ready());
+        assert_eq!(level.queues().iter().map(|queue| queue.waiting).sum::<usize>(), 0);
+        let mut leaves = Box::pin(level.enter(7, 9, PATIENCE, |_| {}));
+        assert!(futures::poll!(leaves.as_mut()).is_pending());
+        drop(leaves);
+        let refused = level.refused();
+        assert_eq!((refused.rejected, refused.timed_out, refused.cancelled), (0, 0, 1));
     }
 
     #[tokio::test(start_paused = true)]

@@ -19,6 +19,13 @@ struct SchemaLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ExecutionLabels {
+    priority_level: String,
+    flow_schema: String,
+    r#type: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct WaitLabels {
     priority_level: String,
     flow_schema: String,
@@ -48,10 +55,10 @@ pub struct Metrics {
     dispatched: Family<SchemaLabels, Counter>,
     waiting: Family<SchemaLabels, Gauge>,
     executing: Family<SchemaLabels, Gauge>,
-    execution: Histograms<SchemaLabels>,
+    execution: Histograms<ExecutionLabels>,
     wait: Histograms<WaitLabels>,
     length: Histograms<SchemaLabels>,
-    seats: Family<LevelLabels, Gauge>,
+    seats: Family<SchemaLabels, Gauge>,
     nominal: Family<LevelLabels, Gauge>,
     lower: Family<LevelLabels, Gauge>,
     upper: Family<LevelLabels, Gauge>,
@@ -66,7 +73,10 @@ pub struct SchemaSeries {
     pub dispatched: Counter,
     pub waiting: Gauge,
     pub executing: Gauge,
+    pub seats: Gauge,
     pub execution: Histogram,
+    /// Of the beginning of a watch.
+    pub watch: Histogram,
     pub waited: Histogram,
     pub gave_up: Histogram,
     pub length: Histogram,
@@ -100,57 +110,57 @@ impl Metrics {
         );
         registry.register(
             "dispatched_requests",
-            "Number of requests executed by API Priority and Fairness subsystem",
+            "[BETA] Number of requests executed by API Priority and Fairness subsystem",
             self.dispatched.clone(),
         );
         registry.register(
             "current_inqueue_requests",
-            "Number of requests currently pending in queues of the API Priority and Fairness subsystem",
+            "[BETA] Number of requests currently pending in queues of the API Priority and Fairness subsystem",
             self.waiting.clone(),
         );
         registry.register(
             "current_executing_requests",
-            "Number of requests in initial (for a WATCH) or any (for a non-WATCH) execution stage in the API Priority and Fairness subsystem",
+            "[BETA] Number of requests in initial (for a WATCH) or any (for a non-WATCH) execution stage in the API Priority and Fairness subsystem",
             self.executing.clone(),
         );
         registry.register(
             "request_execution_seconds",
-            "Duration of initial stage (for a WATCH) or any (for a non-WATCH) stage of request execution in the API Priority and Fairness subsystem",
+            "[ALPHA] Duration of initial stage (for a WATCH) or any (for a non-WATCH) stage of request execution in the API Priority and Fairness subsystem",
             self.execution.clone(),
         );
         registry.register(
             "request_wait_duration_seconds",
-            "Length of time a request spent waiting in its queue",
+            "[BETA] Length of time a request spent waiting in its queue",
             self.wait.clone(),
         );
         registry.register(
             "request_queue_length_after_enqueue",
-            "Length of queue in the API Priority and Fairness subsystem, as seen by each request after it is enqueued",
+            "[ALPHA] Length of queue in the API Priority and Fairness subsystem, as seen by each request after it is enqueued",
             self.length.clone(),
         );
         registry.register(
             "current_executing_seats",
-            "Concurrency (number of seats) occupied by the currently executing (initial stage for a WATCH, any stage otherwise) requests in the API Priority and Fairness subsystem",
+            "[BETA] Concurrency (number of seats) occupied by the currently executing (initial stage for a WATCH, any stage otherwise) requests in the API Priority and Fairness subsystem",
             self.seats.clone(),
         );
         registry.register(
             "nominal_limit_seats",
-            "Nominal number of execution seats configured for each priority level",
+            "[BETA] Nominal number of execution seats configured for each priority level",
             self.nominal.clone(),
         );
         registry.register(
             "lower_limit_seats",
-            "Configured lower bound on number of execution seats available to each priority level",
+            "[ALPHA] Configured lower bound on number of execution seats available to each priority level",
             self.lower.clone(),
         );
         registry.register(
             "upper_limit_seats",
-            "Configured upper bound on number of execution seats available to each priority level",
+            "[ALPHA] Configured upper bound on number of execution seats available to each priority level",
             self.upper.clone(),
         );
         registry.register(
             "current_limit_seats",
-            "current derived number of execution seats available to each priority level",
+            "[ALPHA] current derived number of execution seats available to each priority level",
             self.current.clone(),
         );
     }
@@ -161,13 +171,19 @@ impl Metrics {
             let SchemaLabels { priority_level, flow_schema } = labels.clone();
             self.wait.get_or_create(&WaitLabels { priority_level, flow_schema, execute }).clone()
         };
+        let execution = |r#type| {
+            let SchemaLabels { priority_level, flow_schema } = labels.clone();
+            self.execution.get_or_create(&ExecutionLabels { priority_level, flow_schema, r#type }).clone()
+        };
         SchemaSeries {
             level: level.to_owned(),
             schema: schema.to_owned(),
             dispatched: self.dispatched.get_or_create(&labels).clone(),
             waiting: self.waiting.get_or_create(&labels).clone(),
             executing: self.executing.get_or_create(&labels).clone(),
-            execution: self.execution.get_or_create(&labels).clone(),
+            seats: self.seats.get_or_create(&labels).clone(),
+            execution: execution("regular"),
+            watch: execution("watch"),
             waited: wait("true"),
             gave_up: wait("false"),
             length: self.length.get_or_create(&labels).clone(),
@@ -179,11 +195,10 @@ impl Metrics {
         self.rejected.get_or_create(&labels).inc();
     }
 
-    /// What a level has: seats in use, now, nominal, at least, at most.
-    pub fn level(&self, level: &str, in_use: u32, limit: u32, bounds: super::allocation::Bounds) {
+    /// What a level has: seats now, nominal, at least, at most.
+    pub fn level(&self, level: &str, limit: u32, bounds: super::allocation::Bounds) {
         let labels = LevelLabels { priority_level: level.to_owned() };
         let series = [
-            (&self.seats, in_use),
             (&self.current, limit),
             (&self.nominal, bounds.nominal),
             (&self.lower, bounds.lower),
@@ -197,7 +212,7 @@ impl Metrics {
     /// A level that is gone.
     pub fn forget_level(&self, level: &str) {
         let labels = LevelLabels { priority_level: level.to_owned() };
-        for family in [&self.seats, &self.current, &self.nominal, &self.lower, &self.upper] {
+        for family in [&self.current, &self.nominal, &self.lower, &self.upper] {
             family.remove(&labels);
         }
     }

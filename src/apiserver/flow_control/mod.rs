@@ -6,6 +6,7 @@
 //! objects. Levels lend each other seats only when some wait: nothing runs at idle.
 
 mod allocation;
+mod dump;
 mod keeper;
 mod level;
 mod metrics;
@@ -117,19 +118,23 @@ pub struct FlowControl {
 pub struct Flow {
     schema: Arc<Schema>,
     hash: u64,
+    watch: bool,
 }
 
 /// Seats of a request under way.
 pub struct Entered {
     schema: Arc<Schema>,
     seats: Seats,
+    watch: bool,
 }
 
 impl Drop for Entered {
     fn drop(&mut self) {
         let series = &self.schema.series;
         series.executing.dec();
-        series.execution.observe(self.seats.since().elapsed().as_secs_f64());
+        series.seats.dec_by(i64::from(self.seats.count()));
+        let histogram = if self.watch { &series.watch } else { &series.execution };
+        histogram.observe(self.seats.since().elapsed().as_secs_f64());
     }
 }
 
@@ -248,7 +253,7 @@ impl FlowControl {
             Distinguisher::User => shuffle::flow_hash(&schema.name, &user.name),
             Distinguisher::Namespace => shuffle::flow_hash(&schema.name, &info.namespace),
         };
-        Some(Flow { schema, hash })
+        Some(Flow { schema, hash, watch: info.verb == "watch" })
     }
 
     /// Seats for the request; `Err`: the 429 that it gets.
@@ -261,7 +266,8 @@ impl FlowControl {
         };
         series.dispatched.inc();
         series.executing.inc();
-        Ok(Entered { schema: schema.clone(), seats: taken })
+        series.seats.inc_by(i64::from(taken.count()));
+        Ok(Entered { schema: schema.clone(), seats: taken, watch: flow.watch })
     }
 
     async fn wait(&self, flow: &Flow, seats: u32) -> Result<Seats, Refusal> {
@@ -315,10 +321,15 @@ impl FlowControl {
         self.metrics.register(registry);
     }
 
+    /// A page for who looks for what is slow.
+    pub(super) fn page(&self, path: &str) -> Option<String> {
+        dump::page(self, path)
+    }
+
     /// What is counted elsewhere, before the metrics are read.
     pub(super) fn measure(&self) {
         for (level, bounds) in &self.snapshot.load().levels {
-            self.metrics.level(&level.name, level.in_use(), level.limit(), *bounds);
+            self.metrics.level(&level.name, level.limit(), *bounds);
         }
     }
 }

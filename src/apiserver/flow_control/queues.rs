@@ -32,6 +32,19 @@ struct Queue<T> {
     waiting: VecDeque<Waiter<T>>,
     next_dispatch: f64,
     seats_in_use: u32,
+    executing: u32,
+}
+
+/// What there is to say of one queue.
+pub struct Told {
+    pub waiting: usize,
+    pub waiting_seats: u32,
+    /// Seconds of seats that are guessed for those who wait.
+    pub waiting_work: f64,
+    pub executing: u32,
+    pub seats_in_use: u32,
+    /// Seconds of seats.
+    pub next_dispatch: f64,
 }
 
 pub struct Queues<T> {
@@ -69,7 +82,24 @@ impl<T> Queues<T> {
     }
 
     fn empty(count: usize) -> Vec<Queue<T>> {
-        (0..count.max(1)).map(|_| Queue { waiting: VecDeque::new(), next_dispatch: 0.0, seats_in_use: 0 }).collect()
+        (0..count.max(1))
+            .map(|_| Queue { waiting: VecDeque::new(), next_dispatch: 0.0, seats_in_use: 0, executing: 0 })
+            .collect()
+    }
+
+    pub fn told(&self) -> Vec<Told> {
+        let tell = |queue: &Queue<T>| {
+            let waiting_seats = queue.waiting.iter().map(|waiter| waiter.seats).sum();
+            Told {
+                waiting: queue.waiting.len(),
+                waiting_seats,
+                waiting_work: f64::from(waiting_seats) * GUESSED,
+                executing: queue.executing,
+                seats_in_use: queue.seats_in_use,
+                next_dispatch: queue.next_dispatch,
+            }
+        };
+        self.queues.iter().map(tell).collect()
     }
 
     pub fn waiting(&self) -> usize {
@@ -165,6 +195,7 @@ impl<T> Queues<T> {
         let waiter = queue.waiting.pop_front()?;
         queue.next_dispatch += GUESSED * f64::from(seats);
         queue.seats_in_use += seats;
+        queue.executing += 1;
         self.next = (at + 1) % self.queues.len();
         self.waiting -= 1;
         self.waiting_seats -= seats;
@@ -178,6 +209,7 @@ impl<T> Queues<T> {
         }
         let queue = &mut self.queues[origin.queue];
         queue.seats_in_use = queue.seats_in_use.saturating_sub(seats);
+        queue.executing = queue.executing.saturating_sub(1);
         queue.next_dispatch += (ran.as_secs_f64() - GUESSED) * f64::from(seats);
     }
 

@@ -1,6 +1,7 @@
 //! The process itself, as every exporter tells of it.
 
 use crate::api::version;
+use procfs::process::LimitValue;
 use std::fmt::Write;
 
 fn family(out: &mut String, name: &str, kind: &str, help: &str, value: f64) {
@@ -19,12 +20,25 @@ fn began(stat: &procfs::process::Stat) -> Option<f64> {
 }
 
 pub fn write(out: &mut String) {
-    let (version, major, minor) = (version::KUBERNETES, version::MAJOR, version::MINOR);
+    let info = version::info();
+    let label = |name: &str| info[name].as_str().unwrap_or_default().to_owned();
     write!(
         out,
-        "# HELP kubernetes_build_info [ALPHA] A metric with a constant '1' value labeled by major, minor, git version.\n\
+        "# HELP kubernetes_build_info [BETA] A metric with a constant '1' value labeled by major, minor, git version, \
+         git commit, git tree state, build date, Go version, and compiler from which Kubernetes was built, and \
+         platform on which it is running.\n\
          # TYPE kubernetes_build_info gauge\n\
-         kubernetes_build_info{{git_version=\"{version}\",major=\"{major}\",minor=\"{minor}\"}} 1\n"
+         kubernetes_build_info{{build_date=\"{}\",compiler=\"{}\",git_commit=\"{}\",git_tree_state=\"{}\",\
+         git_version=\"{}\",go_version=\"{}\",major=\"{}\",minor=\"{}\",platform=\"{}\"}} 1\n",
+        label("buildDate"),
+        label("compiler"),
+        label("gitCommit"),
+        label("gitTreeState"),
+        label("gitVersion"),
+        label("goVersion"),
+        label("major"),
+        label("minor"),
+        label("platform"),
     )
     .expect("a String takes it");
     let Ok(process) = procfs::process::Process::myself() else { return };
@@ -39,6 +53,17 @@ pub fn write(out: &mut String) {
             let help = "Start time of the process since unix epoch in seconds.";
             family(out, "process_start_time_seconds", "gauge", help, started);
         }
+    }
+    if let Ok(limits) = process.limits() {
+        let value = |limit: &LimitValue| match limit {
+            LimitValue::Unlimited => u64::MAX as f64,
+            LimitValue::Value(value) => *value as f64,
+        };
+        let files = value(&limits.max_open_files.soft_limit);
+        family(out, "process_max_fds", "gauge", "Maximum number of open file descriptors.", files);
+        let help = "Maximum amount of virtual memory available in bytes.";
+        let memory = value(&limits.max_address_space.soft_limit);
+        family(out, "process_virtual_memory_max_bytes", "gauge", help, memory);
     }
     if let Ok(count) = process.fd_count() {
         family(out, "process_open_fds", "gauge", "Number of open file descriptors.", count as f64);

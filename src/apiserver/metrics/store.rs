@@ -46,7 +46,7 @@ impl Writes {
             errors: Family::default(),
             durations: Histograms::new_with_constructor(durations as fn() -> Histogram),
         };
-        let help = |what: &str| format!("Etcd {what} for each operation and object type: writes to the store.");
+        let help = |what: &str| format!("[ALPHA] Etcd {what} for each operation and object type: writes to the store.");
         registry.register("etcd_requests", help("request counts"), this.requests.clone());
         registry.register("etcd_request_errors", help("failed request counts"), this.errors.clone());
         registry.register("etcd_request_duration_seconds", help("request latency in seconds"), this.durations.clone());
@@ -147,19 +147,19 @@ pub fn write(storage: &dyn Storage, rows: &Rows, out: &mut String) {
         .map(|(name, resource)| (resource, name.clone(), snapshot.count(&Prefix::resource(resource))))
         .collect();
     let mut line = |text: std::fmt::Arguments<'_>| out.write_fmt(text).expect("a String takes it");
-    let help = "Number of stored objects at the time of last check split by kind.";
+    let help = "[STABLE] (Deprecated since 1.34.0) [DEPRECATED, consider using apiserver_resource_objects instead] Number of stored objects at the time of last check split by kind. In case of a fetching error, the value will be -1.";
     line(format_args!("# HELP apiserver_storage_objects {help}\n# TYPE apiserver_storage_objects gauge\n"));
     for (_, name, count) in &counts {
         line(format_args!("apiserver_storage_objects{{resource=\"{name}\"}} {count}\n"));
     }
-    let help = "Number of stored objects at the time of last check split by kind.";
+    let help = "[ALPHA] Number of stored objects at the time of last check split by kind. In case of a fetching error, the value will be -1.";
     line(format_args!("# HELP apiserver_resource_objects {help}\n# TYPE apiserver_resource_objects gauge\n"));
     for (resource, _, count) in &counts {
         let GroupResource { group, resource } = resource;
         line(format_args!("apiserver_resource_objects{{group=\"{group}\",resource=\"{resource}\"}} {count}\n"));
     }
     if let Some(bytes) = storage.size_bytes() {
-        let help = "Size of the storage database file physically allocated in bytes.";
+        let help = "[STABLE] Size of the storage database file physically allocated in bytes.";
         line(format_args!("# HELP apiserver_storage_size_bytes {help}\n# TYPE apiserver_storage_size_bytes gauge\n"));
         line(format_args!("apiserver_storage_size_bytes{{storage_cluster_id=\"orch\"}} {bytes}\n"));
     }

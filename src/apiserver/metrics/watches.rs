@@ -33,8 +33,16 @@ pub struct Events {
 impl Watches {
     pub fn new(registry: &mut Registry) -> Self {
         let (events, sizes) = (Family::default(), Histograms::new_with_constructor(sizes as fn() -> Histogram));
-        registry.register("apiserver_watch_events", "Number of events sent in watch clients", Family::clone(&events));
-        registry.register("apiserver_watch_events_sizes", "Watch event size distribution in bytes", sizes.clone());
+        registry.register(
+            "apiserver_watch_events",
+            "[ALPHA] Number of events sent in watch clients",
+            Family::clone(&events),
+        );
+        registry.register(
+            "apiserver_watch_events_sizes",
+            "[ALPHA] Watch event size distribution in bytes",
+            sizes.clone(),
+        );
         Self { events, sizes }
     }
 

@@ -74,6 +74,9 @@ fn answer(state: &Arc<State>, query: &Query, request: &Request<Body>, path: &str
             return Some(Ok(measures(state.metrics.text(state))));
         }
         "/metrics/slis" => return Some(Ok(measures(state.indicators.text()))),
+        path if path.starts_with("/debug/") => {
+            return state.flow_control.page(path).map(|text| Ok(respond::text(StatusCode::OK, text)));
+        }
         "/statusz" => return Some(pages::status(request.headers(), &paths(state))),
         "/flagz" => return Some(pages::flags(state, request.headers())),
         _ => {}

@@ -67,6 +67,7 @@ pub async fn route(call: Call<'_>) -> Result<Reply, Status> {
     }
     let served = call.info.subresource.is_empty() || call.row.subresource(&call.info.subresource).is_some();
     let Some(text) = call.row.deprecated.clone().filter(|_| served) else { return dispatch(call).await };
+    let (state, info) = (call.state.clone(), call.info);
     let mut reply = match dispatch(call).await {
         Ok(reply) => reply,
         // It did not get to the resource.
@@ -74,6 +75,7 @@ pub async fn route(call: Call<'_>) -> Result<Reply, Status> {
         Err(status) => respond::status(&status),
     };
     audit::annotate("k8s.io/deprecated", "true");
+    state.metrics.deprecated(info);
     respond::warn_first(&mut reply, &text);
     Ok(reply)
 }

@@ -8,6 +8,7 @@ use crate::api::field::go_quote;
 use crate::api::{Fields, Status, names};
 use crate::apiserver::audit;
 use crate::apiserver::authz::Authorizer;
+use crate::apiserver::metrics;
 use crate::apiserver::webhook::{Client, Target};
 use crate::resources::admission_registration::expressions::Names;
 use crate::schema::{self, FieldValidation};
@@ -177,6 +178,10 @@ impl Hook {
             Err(Failure::Calling { code, .. }) => Outcome::Failed { code: *code, fail_open: self.fail_open },
         };
         caller.metrics.webhook(&self.name, place.step, operation, started, &outcome);
+        // Those that validate run side by side: who runs them knows how long all took.
+        if mutating {
+            metrics::waited(started.elapsed());
+        }
         match result {
             Ok(answer) => Ok(Some(answer)),
             Err(Failure::Rejected(status)) => Err(status),

@@ -6,8 +6,10 @@ use super::super::metrics::Step;
 use super::super::{Attributes, Operation, Plugin, Sources};
 use super::hook::{Caller, Hook, Place, hooks};
 use crate::api::{GroupVersionResource, Status};
+use crate::apiserver::metrics;
 use async_trait::async_trait;
 use futures::future::join_all;
+use std::time::Instant;
 
 pub struct ValidatingWebhooks {
     configurations: Configurations<Vec<Hook>>,
@@ -41,6 +43,7 @@ impl Plugin for ValidatingWebhooks {
             calls.push((hook, hook.review(attributes, &invocation, &self.caller).await?));
         }
         let (operation, dry_run) = (attributes.operation, attributes.dry_run);
+        let since = Instant::now();
         let results = join_all(calls.into_iter().enumerate().map(|(index, (hook, review))| async move {
             let place = Place { step: Step::Validate, round: 0, index };
             let mut warnings = Vec::new();
@@ -48,6 +51,7 @@ impl Plugin for ValidatingWebhooks {
             (result, warnings)
         }))
         .await;
+        metrics::waited(since.elapsed());
         let mut denied = None;
         for (result, mut warnings) in results {
             attributes.warnings.append(&mut warnings);
