@@ -41,6 +41,7 @@ pub use respond::Reply;
 pub use routes::health::HealthCheck;
 pub use state::{About, Check, Config, State};
 
+use crate::api::field::go_quote;
 use crate::api::{Status, UserInfo};
 use axum::body::Body;
 use flow_control::Flow;
@@ -172,9 +173,6 @@ async fn handle(
     trail: &mut Option<Arc<audit::Trail>>,
     marks: &mut Marks,
 ) -> Result<Reply, Status> {
-    let begin = |user: &UserInfo, request: &Request<Body>| {
-        state.audit.as_ref().and_then(|audit| audit.begin(user, info, request, audit_id))
-    };
     let since = Instant::now();
     let authenticated = authenticate(state, request).await;
     state.metrics.access.authenticated(authenticated.as_ref().ok(), since.elapsed(), || credential(request));
@@ -189,7 +187,16 @@ async fn handle(
             return Err(status);
         }
     };
-    *trail = begin(&user, request);
+    let begun = state.audit.as_ref().and_then(|audit| audit.begin(&user, info, request, audit_id));
+    if let Some(begun) = &begun
+        && let Err(audit::NotRecorded) = begun.received().await
+    {
+        codec::drain(std::mem::take(request.body_mut())).await;
+        let path = go_quote(&request.uri().to_string());
+        let text = format!("Internal Server Error: {path}: failed to store audit event\n");
+        return Ok(respond::text(http::StatusCode::INTERNAL_SERVER_ERROR, text));
+    }
+    *trail = begun;
     let followed = traces::begin(state.tracer.get(), &user, info, request, audit_id);
     let served = async {
         let Some(trail) = trail else { return serve(state, info, query, user, request, None, marks).await };

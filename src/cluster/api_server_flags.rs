@@ -2,6 +2,7 @@
 
 use super::kubelet_flags::duration;
 use super::options::{ServerOptions, parse_port_range};
+use crate::apiserver::audit;
 use crate::apiserver::authn::oidc;
 use crate::apiserver::authz::Mode;
 use anyhow::{Context, Result, bail, ensure};
@@ -37,10 +38,19 @@ const FLAGS: &[(&str, Set)] = &[
         options.audit.log.max_size = u64::from(megabytes) << 20;
         Ok(())
     }),
+    ("audit-log-format", |_, text| {
+        ensure!(text == "json", "only json: a line of JSON for each event");
+        Ok(())
+    }),
+    ("audit-log-mode", |options, text| {
+        options.audit.log.mode = audit_mode(text)?;
+        Ok(())
+    }),
     ("audit-log-path", |options, text| {
         options.audit.log.path = text.into();
         Ok(())
     }),
+    ("audit-log-version", |_, text| audit_version(text)),
     ("audit-policy-file", |options, text| {
         options.audit.policy = Some(text.into());
         Ok(())
@@ -65,10 +75,11 @@ const FLAGS: &[(&str, Set)] = &[
         options.audit.webhook.initial_backoff = duration(text)?;
         Ok(())
     }),
-    ("audit-webhook-mode", |_, text| {
-        ensure!(text == "batch", "only batch: requests do not wait for the webhook");
+    ("audit-webhook-mode", |options, text| {
+        options.audit.webhook.mode = audit_mode(text)?;
         Ok(())
     }),
+    ("audit-webhook-version", |_, text| audit_version(text)),
     ("authentication-token-webhook-cache-ttl", |options, text| {
         options.authentication.token_webhook_remember = duration(text)?;
         Ok(())
@@ -183,6 +194,19 @@ fn mode(name: &str) -> Result<Mode> {
         let all: Vec<&str> = Mode::ALL.iter().map(|(name, _)| *name).collect();
         format!("{name} is not one of {}", all.join(", "))
     })
+}
+
+fn audit_mode(name: &str) -> Result<audit::Mode> {
+    let known = audit::Mode::ALL.iter().find(|(known, _)| *known == name).map(|(_, mode)| *mode);
+    known.with_context(|| {
+        let all: Vec<&str> = audit::Mode::ALL.iter().map(|(name, _)| *name).collect();
+        format!("{name} is not one of {}", all.join(", "))
+    })
+}
+
+fn audit_version(text: &str) -> Result<()> {
+    ensure!(text == "audit.k8s.io/v1", "not audit.k8s.io/v1, which is all there is");
+    Ok(())
 }
 
 fn review_version(text: &str) -> Result<String> {

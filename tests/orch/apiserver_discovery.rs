@@ -350,7 +350,6 @@ async fn metrics_count_requests_under_kubernetes_names() {
         "apiserver_request_total [STABLE] Counter of apiserver requests broken out for each verb, dry run value, group, version, resource, scope, component, and HTTP response code.",
         "apiserver_audit_event_total [ALPHA] Counter of audit events generated and sent to the audit backend.",
         "aggregator_unavailable_apiservice [ALPHA] Gauge of APIServices which are marked as unavailable broken down by APIService name.",
-        "apiserver_admission_webhook_rejection_count [ALPHA] Admission webhook rejection count, identified by name and broken out for each admission type (validating or admit) and operation. Additional labels specify an error type (calling_webhook_error or apiserver_internal_error if an error occurred; no_error otherwise) and optionally a non-zero rejection code if the webhook rejects the request with an HTTP status code (honored by the apiserver when the code is greater or equal to 400). Codes greater than 600 are truncated to 600, to keep the metrics cardinality bounded.",
     ] {
         assert!(metrics.contains(&format!("# HELP {head}\n")), "{head}");
     }

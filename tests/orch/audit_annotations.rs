@@ -14,7 +14,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use orch::api::{Status, UserInfo};
 use orch::apiserver::admission::Configuration;
-use orch::apiserver::audit::{Audit, Log, Policy, Webhook, log, webhook};
+use orch::apiserver::audit::{Audit, Log, Mode, Policy, Webhook, log, webhook};
 use orch::apiserver::authn::Authenticator;
 use orch::apiserver::webhook::Target;
 use serde_json::{Value, json};
@@ -313,10 +313,8 @@ async fn an_upgraded_connection_is_complete_at_its_end() {
     assert_eq!(ended[0]["responseStatus"]["code"], 101);
 }
 
-#[tokio::test]
-async fn events_go_to_a_server_in_batches() {
-    let hooks = Hooks::start(|_, _| allowed()).await;
-    let directory = tempfile::tempdir().expect("a directory");
+/// A kubeconfig of the server that takes events.
+fn config_of(hooks: &Hooks, directory: &tempfile::TempDir) -> std::path::PathBuf {
     let path = directory.path().join("webhook.yaml");
     let config = json!({
         "apiVersion": "v1",
@@ -326,6 +324,59 @@ async fn events_go_to_a_server_in_batches() {
         "current-context": "x",
     });
     std::fs::write(&path, config.to_string()).expect("a file");
+    path
+}
+
+/// A request goes on when its events are where they belong.
+#[tokio::test]
+async fn requests_wait_for_a_webhook_that_blocks() {
+    let hooks = Hooks::start(|_, _| allowed()).await;
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = config_of(&hooks, &directory);
+    let options = webhook::Options { mode: Mode::Blocking, ..Default::default() };
+    let policy = "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: Metadata, verbs: [create]}]";
+    let policy = Policy::parse(policy).expect("a policy");
+    let api = Api::with(|config| {
+        let target = Target::of_kubeconfig(&path).expect("a target");
+        let sending = Webhook::start(config.webhooks.clone(), target, &options);
+        config.audit = Some(Audit::new(policy, None, Some(sending)));
+    })
+    .await;
+    api.config_map("a", json!({})).await;
+    let batches = hooks.asked("/events");
+    let stages: Vec<&str> = batches.iter().filter_map(|batch| batch["items"][0]["stage"].as_str()).collect();
+    assert_eq!(stages, ["RequestReceived", "ResponseComplete"]);
+}
+
+/// What must be recorded and cannot be is not done.
+#[tokio::test]
+async fn a_strict_log_refuses_what_it_cannot_record() {
+    let api = async |mode: Mode| {
+        let options = log::Options { path: "/dev/full".into(), mode, ..Default::default() };
+        let policy = "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: Metadata, verbs: [create]}]";
+        let policy = Policy::parse(policy).expect("a policy");
+        let audit = Audit::new(policy, Some(Log::open(options).expect("a log")), None);
+        Api::with(|config| config.audit = Some(audit)).await
+    };
+    let object = json!({ "metadata": { "name": "x" } });
+    let lax = api(Mode::Blocking).await;
+    lax.post(CONFIG_MAPS, object.clone()).await.is(201);
+    let strict = api(Mode::BlockingStrict).await;
+    let refused = strict.post(CONFIG_MAPS, object).await;
+    let text = format!("Internal Server Error: \"{CONFIG_MAPS}\": failed to store audit event\n");
+    assert_eq!((refused.status.as_u16(), refused.text), (500, text));
+    strict.get(&format!("{CONFIG_MAPS}/x")).await.is(404);
+    let metrics = strict.get("/metrics").await.text;
+    for wanted in ["apiserver_audit_requests_rejected_total 1", "apiserver_audit_error_total{plugin=\"log\"} 1"] {
+        assert!(metrics.lines().any(|line| line == wanted), "{wanted}");
+    }
+}
+
+#[tokio::test]
+async fn events_go_to_a_server_in_batches() {
+    let hooks = Hooks::start(|_, _| allowed()).await;
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = config_of(&hooks, &directory);
     let options =
         webhook::Options { max_size: 3, max_wait: std::time::Duration::from_millis(200), ..Default::default() };
     let policy = "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules: [{level: Metadata}]";

@@ -3,6 +3,7 @@
 //! A line is written before its request goes on. Rotated files are named by their time, beside the
 //! file: `audit-2026-11-21T07-31-44.000.log`.
 
+use super::Mode;
 use anyhow::{Context, Result};
 use jiff::Timestamp;
 use parking_lot::Mutex;
@@ -19,6 +20,8 @@ const STAMP: &str = "%Y-%m-%dT%H-%M-%S.%3f";
 pub struct Options {
     /// `-`: standard output.
     pub path: PathBuf,
+    /// In batches or not, a line is written at once.
+    pub mode: Mode,
     /// Bytes after which a new file is begun.
     pub max_size: u64,
     /// How many rotated files are kept; 0: all.
@@ -29,7 +32,13 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { path: PathBuf::new(), max_size: 100 << 20, max_backups: 0, max_age: Duration::ZERO }
+        Self {
+            path: PathBuf::new(),
+            mode: Mode::Blocking,
+            max_size: 100 << 20,
+            max_backups: 0,
+            max_age: Duration::ZERO,
+        }
     }
 }
 
@@ -66,6 +75,10 @@ impl Log {
         };
         let file = open().with_context(|| format!("open the audit log {}", path.display()))?;
         Ok(Self { file: Some(Mutex::new(file)), options })
+    }
+
+    pub fn mode(&self) -> Mode {
+        self.options.mode
     }
 
     /// One line, its newline included.
@@ -152,7 +165,13 @@ mod tests {
     fn it_is_rotated_and_pruned() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("logs/audit.log");
-        let options = Options { path: path.clone(), max_size: 30, max_backups: 2, max_age: Duration::from_secs(3600) };
+        let options = Options {
+            path: path.clone(),
+            max_size: 30,
+            max_backups: 2,
+            max_age: Duration::from_secs(3600),
+            ..Options::default()
+        };
         let log = Log::open(options.clone()).expect("a log");
         let logs = path.parent().expect("a directory");
         fs::write(logs.join("audit-2020-01-02T03-04-05.678.log"), "old").expect("a file");

@@ -111,6 +111,22 @@ pub fn id(headers: &HeaderMap) -> HeaderValue {
     })
 }
 
+/// When a request goes on: before its events are where they belong, or behind that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    Batch,
+    #[default]
+    Blocking,
+    /// It does not go on where its first event cannot be recorded.
+    BlockingStrict,
+}
+
+impl Mode {
+    /// As the flags name them.
+    pub const ALL: &[(&str, Self)] =
+        &[("batch", Self::Batch), ("blocking", Self::Blocking), ("blocking-strict", Self::BlockingStrict)];
+}
+
 /// What is recorded, and where to.
 pub struct Audit {
     policy: Policy,
@@ -119,7 +135,41 @@ pub struct Audit {
     counts: Counts,
 }
 
+/// The first event of a request is lost, where that must not be.
+#[derive(Debug)]
+pub struct NotRecorded;
+
 impl Audit {
+    /// False: it is lost, and must not be.
+    fn write(&self, line: &[u8]) -> bool {
+        let mut kept = true;
+        if self.webhook.as_ref().is_some_and(|webhook| !webhook.put(line)) {
+            self.counts.lost("webhook");
+        }
+        if let Some(log) = &self.log
+            && let Err(error) = log.write(line)
+        {
+            self.counts.lost("log");
+            tracing::error!(%error, "an audit event is lost: the audit log cannot be written");
+            kept = log.mode() != Mode::BlockingStrict;
+        }
+        kept
+    }
+
+    fn blocks(&self) -> bool {
+        self.webhook.as_ref().is_some_and(|webhook| webhook.mode() != Mode::Batch)
+    }
+
+    /// To a webhook that requests wait for. False: it is lost, and must not be.
+    async fn deliver(&self, line: &[u8]) -> bool {
+        let Some(webhook) = self.webhook.as_ref().filter(|_| self.blocks()) else { return true };
+        let delivered = webhook.deliver(line).await;
+        if !delivered {
+            self.counts.lost("webhook");
+        }
+        delivered || webhook.mode() != Mode::BlockingStrict
+    }
+
     pub fn new(policy: Policy, log: Option<Log>, webhook: Option<Webhook>) -> Self {
         Self { policy, log, webhook, counts: Counts::default() }
     }
@@ -129,6 +179,7 @@ impl Audit {
     }
 
     /// Begin the trail of a request, received just now; None: nothing of it is recorded.
+    /// [`Trail::received`] is to be called next.
     pub fn begin<B>(
         self: &Arc<Self>,
         user: &UserInfo,
@@ -136,9 +187,7 @@ impl Audit {
         request: &Request<B>,
         id: &HeaderValue,
     ) -> Option<Arc<Trail>> {
-        let trail = self.trail(user, info, request, id)?;
-        trail.emit(Stage::RequestReceived);
-        Some(trail)
+        self.trail(user, info, request, id)
     }
 
     /// As [`Audit::begin`], of a request that nobody proved to be the sender of: its one event is its
@@ -258,9 +307,26 @@ impl Trail {
         CURRENT.scope(self, work).await
     }
 
-    fn emit(&self, stage: Stage) {
+    /// Record that the request is there. `Err`: that is lost, and it must not go on.
+    pub async fn received(&self) -> Result<(), NotRecorded> {
+        if self.emit(Stage::RequestReceived).await {
+            return Ok(());
+        }
+        self.audit.counts.rejected();
+        Err(NotRecorded)
+    }
+
+    /// False: a request that has to be recorded is not.
+    async fn emit(&self, stage: Stage) -> bool {
+        let Some(line) = self.line(stage) else { return true };
+        let written = self.audit.write(&line);
+        self.audit.deliver(&line).await && written
+    }
+
+    /// The event of a stage, if there is one.
+    fn line(&self, stage: Stage) -> Option<Vec<u8>> {
         if self.decision.omit_stages.contains(&stage) {
-            return;
+            return None;
         }
         let line = {
             let mut event = self.event.lock();
@@ -271,15 +337,7 @@ impl Trail {
             line
         };
         self.audit.counts.event();
-        if let Some(webhook) = &self.audit.webhook {
-            webhook.put(&line);
-        }
-        if let Some(log) = &self.audit.log
-            && let Err(error) = log.write(&line)
-        {
-            self.audit.counts.lost("log");
-            tracing::error!(%error, "an audit event is lost: the audit log cannot be written");
-        }
+        Some(line)
     }
 
     /// `constraint`: the verb that allowed it; None: the plain one.
@@ -334,17 +392,17 @@ impl Trail {
         let long = info.is_long_running();
         if long && (code.is_success() || code.is_informational()) {
             self.event.lock().response_status = Some(ResponseStatus::code(code.as_u16()));
-            self.emit(Stage::ResponseStarted);
+            self.emit(Stage::ResponseStarted).await;
             self.started.store(true, Ordering::Release);
             return reply.map(|body| Body::new(Followed { body, _end: self.end() }));
         }
         let reply = self.look(info, reply).await;
         let refused = self.refused.load(Ordering::Acquire);
         if long || refused {
-            self.emit(Stage::ResponseStarted);
+            self.emit(Stage::ResponseStarted).await;
         }
         if !refused {
-            self.emit(Stage::ResponseComplete);
+            self.emit(Stage::ResponseComplete).await;
         }
         reply
     }
@@ -405,7 +463,13 @@ impl Drop for End {
     fn drop(&mut self) {
         // One that never began is complete with its answer.
         if self.0.started.load(Ordering::Acquire) {
-            self.0.emit(Stage::ResponseComplete);
+            let trail = self.0.clone();
+            let Some(line) = trail.line(Stage::ResponseComplete) else { return };
+            trail.audit.write(&line);
+            // Nobody waits for the end of a stream.
+            if trail.audit.blocks() {
+                tokio::spawn(async move { trail.audit.deliver(&line).await });
+            }
         }
     }
 }
