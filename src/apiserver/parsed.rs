@@ -15,6 +15,8 @@ const CAPACITY: u64 = 16 << 20;
 const ROOM: usize = 64;
 /// How much larger than its text an object is: every map has room for eleven entries.
 const EXPANSION: u64 = 8;
+/// The longest text of an object that is kept: those that are written all the time are short.
+const LONGEST: usize = 64 << 10;
 
 /// A state of an object, as a row reads it.
 type Key = (Revision, u64);
@@ -56,7 +58,7 @@ impl Parsed {
         // What is stored in another version is converted on its way.
         let as_it_is =
             row.stored_as.is_none() && row.stored_version.as_ref().is_none_or(|stored| stored.gvk == row.gvk);
-        if as_it_is {
+        if as_it_is && entry.body.len() <= LONGEST {
             self.0.insert((entry.revision, row.number), (entry.body.len(), object));
         }
     }

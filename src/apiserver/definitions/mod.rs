@@ -3,7 +3,8 @@
 //! One task follows the definitions in the store: it settles names and conditions ([`status`]),
 //! publishes the rows of those that are accepted before their status says so, takes them back when
 //! the definition is gone, and starts [`cleanup`] when it is to go. [`Definitions::settled`] waits
-//! until everything that was stored is served.
+//! until everything that was stored is served. Definitions are large, and change seldom: each is
+//! parsed when it is looked at, and of all others only the names are kept.
 
 mod cleanup;
 mod conversion;
@@ -16,8 +17,9 @@ use crate::resources::api_extensions::custom_resource;
 use crate::resources::api_extensions::custom_resource_definition::FINALIZER;
 use crate::resources::pipeline::{is_being_deleted, metadata_strings};
 use crate::resources::{Conversion, Row};
-use crate::storage::{Change, Durability, Entry, Error, Prefix, Revision, Watch, WatchError};
-use serde_json::{Value, json};
+use crate::storage::{Change, Durability, Entry, Error, Key, Prefix, Watch, WatchError};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -60,14 +62,34 @@ impl Definitions {
     }
 }
 
-/// One definition as it was last seen.
+/// What is kept of a definition.
 struct Known {
-    object: Value,
-    revision: Revision,
-    /// What its rows were made of; None: it has none.
-    served: Option<Value>,
+    uid: String,
+    /// What it defines.
+    resource: GroupResource,
+    names: Value,
+    /// All that it asks for.
+    accepted: bool,
+    /// The digest of what its rows were made of; None: it has none.
+    served: Option<Digest>,
     terminating: Arc<AtomicBool>,
     cleaning: bool,
+}
+
+type Digest = [u8; 32];
+
+impl Known {
+    fn new(object: &Value) -> Self {
+        Self {
+            uid: uid(object).to_owned(),
+            resource: defined(object),
+            names: names_of(object).clone(),
+            accepted: status::is_true(object, "NamesAccepted"),
+            served: None,
+            terminating: Arc::default(),
+            cleaning: false,
+        }
+    }
 }
 
 struct Keeper {
@@ -79,11 +101,8 @@ struct Keeper {
 /// Serves what is defined already, then follows. Must be called on a tokio runtime.
 pub fn start(state: &Arc<State>, start: Start) {
     let mut keeper = Keeper { state: Arc::downgrade(state), known: BTreeMap::new(), cleanups: JoinSet::new() };
-    let watch = keeper.read(state);
     // What was accepted before a restart is served from the first request on.
-    for known in keeper.known.values_mut() {
-        publish(state, known);
-    }
+    let watch = keeper.read(state);
     let shutdown = state.shutdown.clone();
     tokio::spawn(async move {
         tokio::select! {
@@ -94,7 +113,7 @@ pub fn start(state: &Arc<State>, start: Start) {
 }
 
 impl Keeper {
-    fn read(&mut self, state: &State) -> Box<dyn Watch> {
+    fn read(&mut self, state: &Arc<State>) -> Box<dyn Watch> {
         let prefix = Prefix::resource(&resource());
         loop {
             let snapshot = state.storage.snapshot();
@@ -103,7 +122,8 @@ impl Keeper {
             let mut gone: Vec<String> = self.known.keys().cloned().collect();
             for entry in snapshot.range(&prefix, None) {
                 gone.retain(|name| name != entry.key.name());
-                self.note(entry);
+                let object = entry.body.parse();
+                publish(state, self.note(entry.key.name(), &object), &object);
             }
             for name in gone {
                 self.forget(state, &name);
@@ -112,33 +132,24 @@ impl Keeper {
         }
     }
 
-    fn note(&mut self, entry: &Entry) {
-        let object = entry.body.parse();
-        match self.known.get_mut(entry.key.name()) {
-            // Another object of the same name.
-            Some(known) if known.object["metadata"]["uid"] == object["metadata"]["uid"] => {
-                known.object = object;
-                known.revision = entry.revision;
-            }
-            _ => {
-                let known = Known {
-                    object,
-                    revision: entry.revision,
-                    served: None,
-                    terminating: Arc::default(),
-                    cleaning: false,
-                };
-                self.known.insert(entry.key.name().to_owned(), known);
-            }
+    /// The definition as it is now.
+    fn note(&mut self, name: &str, object: &Value) -> &mut Known {
+        // There may be another object of the same name.
+        let known = self.known.entry(name.to_owned()).or_insert_with(|| Known::new(object));
+        if known.uid != uid(object) {
+            *known = Known::new(object);
         }
+        known.names = names_of(object).clone();
+        known.accepted = status::is_true(object, "NamesAccepted");
+        known
     }
 
-    fn forget(&mut self, state: &State, name: &str) {
-        if let Some(known) = self.known.remove(name)
-            && known.served.is_some()
-        {
-            state.registry.unregister(&defined(&known.object));
+    fn forget(&mut self, state: &State, name: &str) -> Option<Known> {
+        let known = self.known.remove(name)?;
+        if known.served.is_some() {
+            state.registry.unregister(&known.resource);
         }
+        Some(known)
     }
 
     async fn run(mut self, mut watch: Box<dyn Watch>, mut requests: mpsc::UnboundedReceiver<oneshot::Sender<()>>) {
@@ -180,19 +191,15 @@ impl Keeper {
 
     async fn take(&mut self, change: &Change) {
         let name = change.key.name();
-        match &change.new {
-            Some(entry) => {
-                self.note(entry);
-                self.sync(name).await;
-            }
-            None => {
-                let Some(state) = self.state.upgrade() else { return };
-                let group = self.known.get(name).map(|known| known.object.at("spec").str_at("group").to_owned());
-                self.forget(&state, name);
-                drop(state);
-                // Its names are free.
-                self.sync_group(&group.unwrap_or_default(), name).await;
-            }
+        if change.new.is_some() {
+            return self.sync(name).await;
+        }
+        let Some(state) = self.state.upgrade() else { return };
+        let gone = self.forget(&state, name);
+        drop(state);
+        if let Some(gone) = gone {
+            // Its names are free.
+            self.sync_group(&gone.resource.group, name).await;
         }
     }
 
@@ -200,8 +207,7 @@ impl Keeper {
         let waiting: Vec<String> = self
             .known
             .iter()
-            .filter(|(name, known)| *name != but && known.object.at("spec").str_at("group") == group)
-            .filter(|(_, known)| !status::is_true(&known.object, "NamesAccepted"))
+            .filter(|(name, known)| *name != but && known.resource.group == group && !known.accepted)
             .map(|(name, _)| name.clone())
             .collect();
         for name in waiting {
@@ -209,32 +215,44 @@ impl Keeper {
         }
     }
 
-    /// Conditions as they should be; rows before the status says that they are there.
+    /// What the other definitions of a group have.
+    fn taken(&self, group: &str, but: &str) -> status::Taken {
+        let mut taken = status::Taken::default();
+        let others = self.known.iter().filter(|(name, known)| *name != but && known.resource.group == group);
+        others.for_each(|(_, known)| taken.add(&known.names));
+        taken
+    }
+
+    /// Conditions as they should be; rows before the status says that they are there. Looks at the
+    /// definition as it is stored now: when that is gone, the change that says so is on its way.
     async fn sync(&mut self, name: &str) {
         let Some(state) = self.state.upgrade() else { return };
-        let others: Vec<Value> =
-            self.known.iter().filter(|(other, _)| *other != name).map(|(_, known)| known.object.clone()).collect();
-        let Some(known) = self.known.get_mut(name) else { return };
-        let before = known.object.clone();
-        status::settle(&mut known.object, &others, jiff::Timestamp::now());
-        publish(&state, known);
-        let changed = known.object != before;
-        let released = names_of(&before) != names_of(&known.object);
-        if changed {
-            write(&state, name, known.revision, &before, &known.object).await;
+        let Some(entry) = state.storage.get(&Key::new(&resource(), "", name)) else { return };
+        let mut object = entry.body.parse();
+        let before = object.at("status").clone();
+        let group = object.at("spec").str_at("group").to_owned();
+        status::settle(&mut object, &self.taken(&group, name), jiff::Timestamp::now());
+        let known = self.note(name, &object);
+        publish(&state, known, &object);
+        let doomed = is_being_deleted(&object) && metadata_strings(&object, "finalizers").contains(&FINALIZER);
+        let cleans = doomed && !known.cleaning;
+        known.cleaning |= doomed;
+        let released = before.at("acceptedNames") != names_of(&object);
+        if before != *object.at("status") {
+            write(&state, name, &entry, object).await;
         }
-        let doomed =
-            is_being_deleted(&known.object) && metadata_strings(&known.object, "finalizers").contains(&FINALIZER);
-        if doomed && !known.cleaning {
-            known.cleaning = true;
+        if cleans {
             self.cleanups.spawn(cleanup::run(self.state.clone(), name.to_owned()));
         }
         if released {
-            let group = self.known[name].object.at("spec").str_at("group").to_owned();
             drop(state);
             Box::pin(self.sync_group(&group, name)).await;
         }
     }
+}
+
+fn uid(object: &Value) -> &str {
+    object.at("metadata").str_at("uid")
 }
 
 fn names_of(definition: &Value) -> &Value {
@@ -248,43 +266,39 @@ fn defined(definition: &Value) -> GroupResource {
 }
 
 /// Rows as the definition has them now; old ones stay when nothing of them changed.
-fn publish(state: &Arc<State>, known: &mut Known) {
-    let terminating = is_being_deleted(&known.object);
+fn publish(state: &Arc<State>, known: &mut Known, object: &Value) {
+    let terminating = is_being_deleted(object);
     let changed = known.terminating.swap(terminating, Ordering::Relaxed) != terminating;
-    let accepted = status::is_true(&known.object, "NamesAccepted") || status::is_true(&known.object, "Established");
-    let resource = defined(&known.object);
-    if !accepted {
+    if !known.accepted && !status::is_true(object, "Established") {
         if known.served.take().is_some() {
-            state.registry.unregister(&resource);
+            state.registry.unregister(&known.resource);
         }
         return;
     }
-    let made_of = json!([known.object.at("spec"), names_of(&known.object)]);
-    if known.served.as_ref() == Some(&made_of) {
+    let made_of = Sha256::digest(format!("{} {}", object.at("spec"), known.names)).into();
+    if known.served == Some(made_of) {
         if changed {
             state.registry.touch();
         }
         return;
     }
-    let conversion = conversion::of(state, &known.object).map(|webhook| Arc::new(webhook) as Arc<dyn Conversion>);
-    let versions = custom_resource::versions(&known.object, known.terminating.clone(), conversion);
-    state.registry.register(&resource, versions);
+    let conversion = conversion::of(state, object).map(|webhook| Arc::new(webhook) as Arc<dyn Conversion>);
+    let versions = custom_resource::versions(object, known.terminating.clone(), conversion);
+    state.registry.register(&known.resource, versions);
     known.served = Some(made_of);
 }
 
 /// The status of a definition, as the server itself writes it.
-async fn write(state: &State, name: &str, revision: Revision, before: &Value, after: &Value) {
+async fn write(state: &State, name: &str, stored: &Entry, mut object: Value) {
     let resource = resource();
     let rows = state.registry.rows();
     let Some(row) = rows.preferred(&resource) else { return };
-    let mut object = after.clone();
-    if let Err(error) =
-        codec::track(row, Some(before), &mut object, &crate::schema::Write::new("kube-apiserver", "status", &["spec"]))
-    {
+    let before = stored.body.parse();
+    let writer = crate::schema::Write::new("kube-apiserver", "status", &["spec"]);
+    if let Err(error) = codec::track(row, Some(&before), &mut object, &writer) {
         tracing::error!("status of {name}: {}", error.message);
         return;
     }
-    let key = State::key(row, "", name);
     let body = match codec::encode(state, row, &object).await {
         Ok(body) => body,
         Err(error) => {
@@ -292,7 +306,7 @@ async fn write(state: &State, name: &str, revision: Revision, before: &Value, af
             return;
         }
     };
-    match state.storage.update(key, revision, body, Durability::Durable).await {
+    match state.storage.update(stored.key.clone(), stored.revision, body, Durability::Durable).await {
         // Changed or gone meanwhile: that change is on its way here.
         Ok(_) | Err(Error::Conflict { .. } | Error::NotFound) => {}
         Err(error) => tracing::error!("status of {name}: {error}"),

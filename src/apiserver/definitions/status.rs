@@ -19,10 +19,30 @@ pub fn is_true(definition: &Value, kind: &str) -> bool {
         .any(|condition| condition.str_at("type") == kind && condition.str_at("status") == "True")
 }
 
-/// The status as it should be, given the other definitions.
-pub fn settle(definition: &mut Value, others: &[Value], now: Timestamp) {
+/// The names that definitions of a group have already.
+#[derive(Default)]
+pub struct Taken {
+    resources: BTreeSet<String>,
+    kinds: BTreeSet<String>,
+}
+
+impl Taken {
+    /// `names`: what was accepted of one definition.
+    pub fn add(&mut self, names: &Value) {
+        for field in ["plural", "singular"] {
+            self.resources.insert(names.str_at(field).to_owned());
+        }
+        self.resources.extend(names.strs_at("shortNames").map(str::to_owned));
+        for field in ["kind", "listKind"] {
+            self.kinds.insert(names.str_at(field).to_owned());
+        }
+    }
+}
+
+/// The status as it should be, given what the other definitions of the group have.
+pub fn settle(definition: &mut Value, taken: &Taken, now: Timestamp) {
     approve(definition, now);
-    if names(definition, others, now) {
+    if names(definition, taken, now) {
         establish(definition, now);
     }
 }
@@ -36,40 +56,23 @@ fn approve(definition: &mut Value, now: Timestamp) {
     set(definition, "KubernetesAPIApprovalPolicyConformant", status, state.reason, &state.message, now);
 }
 
-/// What others of the group have: resources, kinds.
-fn taken(group: &str, others: &[Value]) -> (BTreeSet<String>, BTreeSet<String>) {
-    let (mut resources, mut kinds) = (BTreeSet::new(), BTreeSet::new());
-    for other in others.iter().filter(|other| other.at("spec").str_at("group") == group) {
-        let names = other.at("status").at("acceptedNames");
-        for field in ["plural", "singular"] {
-            resources.insert(names.str_at(field).to_owned());
-        }
-        resources.extend(names.strs_at("shortNames").map(str::to_owned));
-        for field in ["kind", "listKind"] {
-            kinds.insert(names.str_at(field).to_owned());
-        }
-    }
-    (resources, kinds)
-}
-
 /// Accepts the names that are free. Whether all are.
-fn names(definition: &mut Value, others: &[Value], now: Timestamp) -> bool {
-    let spec = definition.at("spec").clone();
-    let wanted = spec.at("names");
+fn names(definition: &mut Value, taken: &Taken, now: Timestamp) -> bool {
+    let wanted = definition.at("spec").at("names").clone();
     let accepted = definition.at("status").at("acceptedNames").clone();
-    if *wanted == accepted && is_true(definition, "NamesAccepted") {
+    if wanted == accepted && is_true(definition, "NamesAccepted") {
         return true;
     }
-    let (resources, kinds) = taken(spec.str_at("group"), others);
+    let Taken { resources, kinds } = taken;
     let mut next = accepted.clone();
     let mut conflict: Option<(&str, String)> = None;
     let in_use = |name: &str| format!("{} is already in use", go_quote(name));
     for (field, used, reason) in [
-        ("plural", &resources, "PluralConflict"),
-        ("singular", &resources, "SingularConflict"),
-        ("shortNames", &resources, "ShortNamesConflict"),
-        ("kind", &kinds, "KindConflict"),
-        ("listKind", &kinds, "ListKindConflict"),
+        ("plural", resources, "PluralConflict"),
+        ("singular", resources, "SingularConflict"),
+        ("shortNames", resources, "ShortNamesConflict"),
+        ("kind", kinds, "KindConflict"),
+        ("listKind", kinds, "ListKindConflict"),
     ] {
         let errors: Vec<String> = if field == "shortNames" {
             let own: Vec<&str> = accepted.strs_at(field).collect();
@@ -80,12 +83,12 @@ fn names(definition: &mut Value, others: &[Value], now: Timestamp) -> bool {
             if name != accepted.str_at(field) && used.contains(name) { vec![in_use(name)] } else { Vec::new() }
         };
         match errors.as_slice() {
-            [] => next.copy(field, wanted),
+            [] => next.copy(field, &wanted),
             [one] => conflict = Some((reason, one.clone())),
             many => conflict = Some((reason, format!("[{}]", many.join(", ")))),
         }
     }
-    next.copy("categories", wanted);
+    next.copy("categories", &wanted);
     definition.object_mut("status").set("acceptedNames", next);
     let good = conflict.is_none();
     match conflict {
@@ -124,7 +127,11 @@ mod tests {
     }
 
     fn settled(mut definition: Value, others: &[Value]) -> Value {
-        settle(&mut definition, others, Timestamp::UNIX_EPOCH);
+        let mut taken = Taken::default();
+        for other in others {
+            taken.add(other.at("status").at("acceptedNames"));
+        }
+        settle(&mut definition, &taken, Timestamp::UNIX_EPOCH);
         definition
     }
 

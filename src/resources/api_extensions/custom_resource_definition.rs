@@ -161,9 +161,9 @@ fn unrecognized_formats(definition: &Value) -> Vec<String> {
     for version in definition.at("spec").list_at("versions") {
         let schema = Structural::parse(version.at("schema").at("openAPIV3Schema"));
         schema.any(&|node| {
-            let format = &node.checks.format;
+            let format = &node.checks().format;
             if !format.is_empty() && formats::effective(node).is_empty() {
-                found.borrow_mut().push(format.clone());
+                found.borrow_mut().push(format.to_string());
             }
             false
         });

@@ -65,7 +65,7 @@ fn walk<'a>(schema: &'a Value, is_object: bool, place: &Place<'a>, path: &Path<'
 
 impl<'a> Place<'a> {
     fn of(object: &Value, pruned: bool) -> Self {
-        let object = Structural { embedded: true, ..Structural::parse(object) };
+        let object = Structural::parse(object).embedded(true);
         Self { object: Arc::new(object), steps: Vec::new(), inside_metadata: false, pruned }
     }
 
@@ -112,7 +112,7 @@ fn fits_metadata(value: &Value, schema: &Value, place: &Place<'_>, path: &Path<'
 
 /// Whether a value is one of the schema, and says nothing that the schema does not know.
 fn fits(value: &Value, schema: &Value, is_object: bool, pruned: bool, path: &Path<'_>, errors: &mut ErrorList) {
-    let structural = Structural { embedded: is_object, ..Structural::parse(schema) };
+    let structural = Structural::parse(schema).embedded(is_object);
     if pruned && !prune::prune(&mut value.clone(), &structural, is_object).is_empty() {
         errors.invalid(path, value.clone(), UNKNOWN);
     }

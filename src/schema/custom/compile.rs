@@ -70,12 +70,12 @@ impl Compiler {
     fn object(&mut self, schema: &Structural, name: &str, preserve: bool, resource: bool) -> TypeId {
         let id = self.builder.declare("", name, false);
         let mut fields: Vec<(String, TypeId, String)> = Vec::new();
-        for (name, own) in &schema.properties {
-            if resource && matches!(name.as_str(), "apiVersion" | "kind" | "metadata") {
+        for (name, own) in schema.properties.iter() {
+            if resource && matches!(name, "apiVersion" | "kind" | "metadata") {
                 continue;
             }
             let default = own.default.as_ref().map(Value::to_string).unwrap_or_default();
-            fields.push((name.clone(), self.node(own, preserve), default));
+            fields.push((name.to_owned(), self.node(own, preserve), default));
         }
         if resource {
             let string = self.builder.node(Shape::String, "string");

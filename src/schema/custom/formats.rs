@@ -60,7 +60,7 @@ patterns! {
 
 /// The format that counts for a node; empty: none that is known for its type.
 pub fn effective(schema: &Structural) -> &str {
-    let format = schema.checks.format.as_str();
+    let format = schema.checks().format.as_ref();
     let counts = match schema.kind {
         _ if format.is_empty() => false,
         None | Some(Type::String) => is_known(format),

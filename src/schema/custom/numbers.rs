@@ -38,7 +38,7 @@ fn shown(float: f64) -> String {
 
 /// What a number of the node's type and format cannot be.
 fn out_of_range(float: f64, integer: bool, schema: &Structural, prefix: &str, path: &str) -> Option<String> {
-    let format = schema.checks.format.as_str();
+    let format = schema.checks().format.as_ref();
     let single = !schema.int_or_string;
     let (name, format, fits) = match schema.kind.filter(|_| single) {
         Some(Type::Integer) => {
@@ -62,7 +62,7 @@ fn out_of_range(float: f64, integer: bool, schema: &Structural, prefix: &str, pa
 }
 
 pub(super) fn check(place: &Place, value: &Value, number: &Number, schema: &Structural) -> Vec<Finding> {
-    let checks = &schema.checks;
+    let checks = schema.checks();
     let float = number.as_f64().unwrap_or_default();
     let integer = number.as_i64();
     let mut findings = Vec::new();

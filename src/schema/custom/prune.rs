@@ -116,11 +116,11 @@ pub fn default(value: &mut Value, schema: &Structural) {
     let missing = |value: &Value, schema: &Structural| value.is_null() && !schema.nullable;
     match value {
         Value::Object(map) => {
-            for (name, own) in &schema.properties {
+            for (name, own) in schema.properties.iter() {
                 if let Some(default) = &own.default
                     && map.get(name).is_none_or(|value| missing(value, own))
                 {
-                    map.insert(name.clone(), default.clone());
+                    map.insert(name.to_owned(), default.clone());
                 }
             }
             for (name, value) in map {

@@ -39,12 +39,12 @@ fn kinds(gvk: &GroupVersionKind, kind: &str) -> Value {
     json!([{ "group": gvk.group, "kind": kind, "version": gvk.version }])
 }
 
-/// The definition of the kind; `selectable`: its field selectors.
-pub fn kind(source: &Value, gvk: &GroupVersionKind, selectable: &[String], edition: &Edition<'_>) -> Value {
+/// The definition of the kind, of its schema; `selectable`: its field selectors.
+pub fn kind(source: Value, gvk: &GroupVersionKind, selectable: &[String], edition: &Edition<'_>) -> Value {
     let mut schema = if edition.old && source.bool_at(PRESERVE) {
         json!({ "type": "object" })
     } else {
-        let mut schema = source.clone();
+        let mut schema = source;
         node(&mut schema, edition);
         if edition.old {
             older(&mut schema);

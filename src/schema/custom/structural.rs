@@ -2,14 +2,14 @@
 //! and the checks of OpenAPI.
 //!
 //! One node serves everything that Kubernetes calls structural, and the nodes below `allOf`,
-//! `anyOf`, `oneOf` and `not`, which only check.
+//! `anyOf`, `oneOf` and `not`, which only check. A large definition has thousands of them, most
+//! without checks: a node is small, and what few have is apart.
 
 use crate::api::regular::regular_expression;
 use crate::api::{Fields, Path};
 use regex::Regex;
 use serde_json::Value;
-use std::collections::BTreeMap;
-use std::sync::OnceLock;
+use std::sync::{LazyLock, OnceLock};
 
 /// A type of OpenAPI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,18 +57,18 @@ pub enum ListKind {
 }
 
 /// `additionalProperties`
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub enum Additional {
     Allowed(bool),
     Schema(Box<Structural>),
 }
 
 /// One node of a schema.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub struct Structural {
     /// Of one type; None: of any, or [`Structural::int_or_string`].
     pub kind: Option<Type>,
-    pub properties: BTreeMap<String, Structural>,
+    pub properties: Properties,
     pub additional: Option<Additional>,
     pub items: Option<Box<Structural>>,
     pub default: Option<Value>,
@@ -81,17 +81,65 @@ pub struct Structural {
     pub list: Option<ListKind>,
     /// Owned as a whole.
     pub atomic: bool,
-    pub checks: Checks,
+    /// None: nothing beyond its type.
+    checks: Option<Box<Checks>>,
     /// Members of `x-kubernetes-validations`.
-    pub rules: Vec<Value>,
-    /// The JSON that it was read from, at the root: what is published.
-    pub source: Value,
+    pub rules: Box<[Value]>,
+    /// What it was read from, at the root.
+    source: Option<Source>,
+}
+
+/// The declared members of an object, by name.
+#[derive(Debug, Default, PartialEq)]
+pub struct Properties(Box<[(Box<str>, Structural)]>);
+
+impl Properties {
+    /// `declared`: in the order of names.
+    fn new(declared: &serde_json::Map<String, Value>) -> Self {
+        Self(declared.iter().map(|(name, own)| (name.as_str().into(), Structural::parse(own))).collect())
+    }
+
+    pub fn get(&self, name: &str) -> Option<&Structural> {
+        let at = self.0.binary_search_by(|(known, _)| (**known).cmp(name)).ok()?;
+        Some(&self.0[at].1)
+    }
+
+    pub fn contains_key(&self, name: &str) -> bool {
+        self.get(name).is_some()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Structural)> {
+        self.0.iter().map(|(name, own)| (&**name, own))
+    }
+}
+
+/// A schema's JSON with its descriptions, which only OpenAPI documents tell: compressed.
+#[derive(Debug, PartialEq)]
+struct Source(Box<[u8]>);
+
+impl Source {
+    /// Zstandard's level: schemas repeat themselves so much that more brings little.
+    const LEVEL: i32 = 3;
+
+    fn new(schema: &Value) -> Self {
+        let text = schema.to_string();
+        Self(zstd::encode_all(text.as_bytes(), Self::LEVEL).expect("memory takes what is written").into())
+    }
+
+    fn read(&self) -> Value {
+        let text = zstd::decode_all(&*self.0).expect("what was compressed here");
+        serde_json::from_slice(&text).expect("what was printed here")
+    }
 }
 
 /// What a value must hold beyond its type.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub struct Checks {
-    pub format: String,
+    pub format: Box<str>,
     pub minimum: Option<f64>,
     pub exclusive_minimum: bool,
     pub maximum: Option<f64>,
@@ -99,17 +147,17 @@ pub struct Checks {
     pub multiple_of: Option<f64>,
     pub min_length: Option<i64>,
     pub max_length: Option<i64>,
-    pub pattern: Option<Pattern>,
+    pub pattern: Option<Box<Pattern>>,
     pub min_items: Option<i64>,
     pub max_items: Option<i64>,
     pub unique_items: bool,
     pub min_properties: Option<i64>,
     pub max_properties: Option<i64>,
-    pub required: Vec<String>,
-    pub choices: Vec<Value>,
-    pub all_of: Vec<Structural>,
-    pub any_of: Vec<Structural>,
-    pub one_of: Vec<Structural>,
+    pub required: Box<[String]>,
+    pub choices: Box<[Value]>,
+    pub all_of: Box<[Structural]>,
+    pub any_of: Box<[Structural]>,
+    pub one_of: Box<[Structural]>,
     pub not: Option<Box<Structural>>,
 }
 
@@ -118,6 +166,12 @@ pub struct Checks {
 pub struct Pattern {
     pub text: String,
     regex: OnceLock<Result<Regex, String>>,
+}
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
 }
 
 impl Pattern {
@@ -135,7 +189,26 @@ impl Pattern {
 impl Structural {
     /// Of the whole schema of a version.
     pub fn root(schema: &Value) -> Self {
-        Self { source: schema.clone(), ..Self::parse(schema) }
+        Self { source: Some(Source::new(schema)), ..Self::parse(schema) }
+    }
+
+    /// Of a list of which nothing else is known.
+    pub fn of_list(list: Option<ListKind>) -> Self {
+        Self { list, ..Self::default() }
+    }
+
+    /// The same, as a Kubernetes object or as none.
+    pub fn embedded(self, embedded: bool) -> Self {
+        Self { embedded, ..self }
+    }
+
+    /// The JSON of a root: what is published.
+    pub fn published(&self) -> Value {
+        self.source.as_ref().map(Source::read).unwrap_or_default()
+    }
+
+    pub fn checks(&self) -> &Checks {
+        self.checks.as_deref().unwrap_or_else(|| Checks::none())
     }
 
     /// Of a JSONSchemaProps that passed the decoder: what is present has its type.
@@ -149,11 +222,7 @@ impl Structural {
         };
         Self {
             kind: Type::parse(schema.str_at("type")),
-            properties: schema
-                .map_at("properties")
-                .iter()
-                .map(|(name, own)| (name.clone(), Self::parse(own)))
-                .collect(),
+            properties: Properties::new(schema.map_at("properties")),
             additional: match schema.at("additionalProperties") {
                 Value::Bool(allowed) => Some(Additional::Allowed(*allowed)),
                 own @ Value::Object(_) => Some(Additional::Schema(Box::new(Self::parse(own)))),
@@ -167,9 +236,9 @@ impl Structural {
             int_or_string: flag("x-kubernetes-int-or-string"),
             list,
             atomic: schema.str_at("x-kubernetes-map-type") == "atomic",
-            checks: Checks::parse(schema),
-            rules: schema.list_at("x-kubernetes-validations").to_vec(),
-            source: Value::Null,
+            checks: Some(Checks::parse(schema)).filter(|checks| checks != Checks::none()).map(Box::new),
+            rules: schema.list_at("x-kubernetes-validations").into(),
+            source: None,
         }
     }
 
@@ -193,19 +262,24 @@ impl Structural {
             _ => None,
         };
         test(self)
-            || self.properties.values().any(|own| own.any(test))
+            || self.properties.iter().any(|(_, own)| own.any(test))
             || self.items.as_deref().is_some_and(|own| own.any(test))
             || additional.is_some_and(|own| own.any(test))
     }
 }
 
 impl Checks {
+    fn none() -> &'static Self {
+        static NONE: LazyLock<Checks> = LazyLock::new(Checks::default);
+        &NONE
+    }
+
     fn parse(schema: &Value) -> Self {
         let number = |name: &str| schema.at(name).as_f64();
         let count = |name: &str| schema.at(name).as_i64();
         let all = |name: &str| schema.list_at(name).iter().map(Structural::parse).collect();
         Self {
-            format: schema.str_at("format").to_owned(),
+            format: schema.str_at("format").into(),
             minimum: number("minimum"),
             exclusive_minimum: schema.bool_at("exclusiveMinimum"),
             maximum: number("maximum"),
@@ -213,14 +287,16 @@ impl Checks {
             multiple_of: number("multipleOf"),
             min_length: count("minLength"),
             max_length: count("maxLength"),
-            pattern: Some(schema.str_at("pattern")).filter(|text| !text.is_empty()).map(Pattern::new),
+            pattern: Some(schema.str_at("pattern"))
+                .filter(|text| !text.is_empty())
+                .map(|text| Box::new(Pattern::new(text))),
             min_items: count("minItems"),
             max_items: count("maxItems"),
             unique_items: schema.bool_at("uniqueItems"),
             min_properties: count("minProperties"),
             max_properties: count("maxProperties"),
             required: schema.strs_at("required").map(str::to_owned).collect(),
-            choices: schema.list_at("enum").to_vec(),
+            choices: schema.list_at("enum").into(),
             all_of: all("allOf"),
             any_of: all("anyOf"),
             one_of: all("oneOf"),

@@ -252,7 +252,7 @@ impl Place {
     }
 
     fn choices(&self, value: &Value, schema: &Structural) -> Outcome {
-        let choices = &schema.checks.choices;
+        let choices = &schema.checks().choices;
         let same = |choice: &Value| match (choice, value) {
             (Value::Number(a), Value::Number(b)) => a.as_f64() == b.as_f64(),
             _ => choice == value && !value.is_null(),
@@ -262,12 +262,12 @@ impl Place {
         }
         let shown: Vec<String> = choices.iter().map(crate::schema::go_print).collect();
         let text = format!("should be one of [{}]", shown.join(" "));
-        Outcome::one(self.finding(&text, What::NotOneOf(value.clone(), choices.clone())))
+        Outcome::one(self.finding(&text, What::NotOneOf(value.clone(), choices.to_vec())))
     }
 
     /// The first that does not hold.
     fn text(&self, text: &str, schema: &Structural) -> Outcome {
-        let checks = &schema.checks;
+        let checks = schema.checks();
         let length = text.chars().count() as i64;
         if let Some(limit) = checks.max_length.filter(|limit| length > *limit) {
             let text = format!("should be at most {limit} chars long");
@@ -298,7 +298,7 @@ impl Place {
                 outcome.merge(self.index(index).below(item, own, correlated(item, schema, old)));
             }
         }
-        let checks = &schema.checks;
+        let checks = schema.checks();
         let count = items.len() as i64;
         if let Some(limit) = checks.min_items.filter(|limit| count < *limit) {
             outcome.add(self.invalid(count, &format!("should have at least {limit} items")));
@@ -315,7 +315,7 @@ impl Place {
 
     fn members(&self, map: &Map<String, Value>, schema: &Structural, old: Option<&Value>) -> Outcome {
         let mut outcome = Outcome::default();
-        let checks = &schema.checks;
+        let checks = schema.checks();
         let count = map.len() as i64;
         if let Some(limit) = checks.min_properties.filter(|limit| count < *limit) {
             outcome.add(self.invalid(count, &format!("should have at least {limit} properties")));
@@ -340,10 +340,10 @@ impl Place {
             }
             _ => {}
         }
-        for (name, own) in &schema.properties {
+        for (name, own) in schema.properties.iter() {
             if let Some(value) = map.get(name) {
                 // What an object is, is no part of an update.
-                let told = self.path.is_empty() && matches!(name.as_str(), "apiVersion" | "kind");
+                let told = self.path.is_empty() && matches!(name, "apiVersion" | "kind");
                 outcome.merge(self.field(name).below(value, own, if told { None } else { was(name) }));
             }
         }
@@ -357,7 +357,7 @@ impl Place {
 
     fn alternatives(&self, value: &Value, schema: &Structural, old: Option<&Value>) -> Outcome {
         let mut outcome = Outcome { checks: 1, ..Outcome::default() };
-        let checks = &schema.checks;
+        let checks = schema.checks();
         let place = go_quote(&self.path);
         let try_all =
             |list: &[Structural]| -> Vec<Outcome> { list.iter().map(|one| self.check(value, one, old)).collect() };

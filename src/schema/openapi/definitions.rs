@@ -196,7 +196,7 @@ impl<'d> Definitions<'d> {
             let gvk = &row.gvk;
             let name = publish::definition_name(gvk);
             let item = json!({"$ref": self.edition.reference(&name)});
-            all.insert(name, publish::kind(&structural.source, gvk, &row.selectable, &edition));
+            all.insert(name, publish::kind(structural.published(), gvk, &row.selectable, &edition));
             let list = GroupVersionKind::new(&gvk.group, &gvk.version, &row.list_kind);
             let schema = publish::list(gvk, &row.list_kind, &row.plural, item, &row.selectable, &edition);
             all.insert(publish::definition_name(&list), schema);

@@ -71,8 +71,8 @@ struct Walk<'e> {
 fn factor(schema: &Structural) -> Option<u64> {
     let bound = |limit: Option<i64>| limit.map(|limit| u64::try_from(limit).unwrap_or_default());
     match schema.kind {
-        Some(Type::Object) if schema.additional.is_some() => bound(schema.checks.max_properties),
-        Some(Type::Array) => bound(schema.checks.max_items),
+        Some(Type::Object) if schema.additional.is_some() => bound(schema.checks().max_properties),
+        Some(Type::Array) => bound(schema.checks().max_items),
         _ => Some(1),
     }
 }
@@ -86,7 +86,7 @@ impl Walk<'_> {
             let place = Place { path: &below, count, resource: own.embedded, ..*place };
             self.node(source.at("additionalProperties"), own, &place);
         }
-        for (name, own) in &schema.properties {
+        for (name, own) in schema.properties.iter() {
             let properties = path.child("properties");
             let below = properties.key(name);
             let place = Place { path: &below, count, resource: own.embedded, ..*place };

@@ -33,7 +33,9 @@ pub struct Compiled {
 impl Set {
     /// Rules without text are none. A node that expressions cannot see has no rules either.
     pub fn new(rules: &[Value], schema: &Structural, resource: bool) -> Self {
-        let Some(declared) = declared(schema, resource) else {
+        // The type of a node takes as much as all below it: it is made for rules alone.
+        let declared = if rules.is_empty() { None } else { declared(schema, resource) };
+        let Some(declared) = declared else {
             return Self { declared: Declared::Dyn, rules: Vec::new() };
         };
         let rules = rules.iter().map(|rule| Compiled::new(rule, schema, &declared)).collect();

@@ -39,7 +39,7 @@ pub fn declared(schema: &Structural, resource: bool) -> Option<Declared> {
 }
 
 fn node(schema: &Structural, resource: bool, name: &str) -> Option<Declared> {
-    let checks = &schema.checks;
+    let checks = schema.checks();
     // A character takes up to four bytes.
     let characters = bound(checks.max_length).map(|limit| limit.saturating_mul(4));
     if schema.int_or_string {
@@ -91,12 +91,12 @@ fn object(schema: &Structural, resource: bool, name: &str) -> Declared {
             fields.insert(escaped, Field { name: property.into(), declared });
         }
     };
-    for (property, own) in &schema.properties {
-        if resource && matches!(property.as_str(), "apiVersion" | "kind" | "metadata") {
+    for (property, own) in schema.properties.iter() {
+        if resource && matches!(property, "apiVersion" | "kind" | "metadata") {
             continue;
         }
         if let Some(declared) = node(own, own.embedded, &format!("{name}.{property}")) {
-            let required = schema.checks.required.iter().any(|known| known == property);
+            let required = schema.checks().required.iter().any(|known| known == property);
             add(property, declared, required && own.default.is_none());
         }
     }

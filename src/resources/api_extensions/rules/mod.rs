@@ -91,10 +91,10 @@ impl Node {
         let properties: BTreeMap<String, Self> = rules
             .properties
             .iter()
-            .filter_map(|(name, rules)| Some((name.clone(), below(rules, schema.properties.get(name)?)?)))
+            .filter_map(|(name, rules)| Some((name.to_owned(), below(rules, schema.properties.get(name)?)?)))
             .collect();
         let all_of: Vec<Self> =
-            rules.checks.all_of.iter().filter_map(|rules| Self::new(rules, schema, resource)).collect();
+            rules.checks().all_of.iter().filter_map(|rules| Self::new(rules, schema, resource)).collect();
         let empty = set.rules.is_empty() && items.is_none() && additional.is_none();
         if empty && properties.is_empty() && all_of.is_empty() {
             return None;
@@ -250,7 +250,7 @@ impl<'v> Before<'v> {
 }
 
 fn correlated_item<'v>(item: &Value, list: Option<&ListKind>, old: Option<&'v Value>) -> Option<&'v Value> {
-    let schema = Structural { list: list.cloned(), ..Structural::default() };
+    let schema = Structural::of_list(list.cloned());
     correlated(item, &schema, old)
 }
 
