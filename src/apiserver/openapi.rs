@@ -125,24 +125,35 @@ pub fn serve(state: &State, headers: &HeaderMap, hash: Option<&str>, path: &str)
         path => {
             let name = path.strip_prefix("/openapi/v3/")?;
             let document = document(&rows, cache, name)?;
-            if negotiate::choose(headers, &FORMS[..1]).is_none() {
-                return Some(Ok(not_acceptable()));
-            }
+            let Some(form) = negotiate::choose(headers, FORMS_OF_V3) else { return Some(Ok(not_acceptable())) };
+            let protobuf = form > 0;
+            let content_type = if protobuf {
+                HeaderValue::from_static("application/com.github.proto-openapi.spec.v3.v1.0+protobuf")
+            } else {
+                respond::JSON
+            };
             if hash.is_some_and(|hash| hash != document.hash) {
                 // An old link: to the document as it is now.
-                let mut reply = reply(headers, &document.hash, respond::JSON, false, Vec::new);
+                let mut reply = reply(headers, &document.hash, content_type, false, Vec::new);
                 *reply.status_mut() = StatusCode::MOVED_PERMANENTLY;
                 let url = format!("/openapi/v3/{name}?hash={}", document.hash);
                 reply.headers_mut().insert(LOCATION, HeaderValue::from_str(&url).expect("a path"));
                 return Some(Ok(reply));
             }
-            let write = || schema::openapi::v3(name, &document.served);
-            Some(Ok(reply(headers, &document.hash, respond::JSON, hash.is_some(), write)))
+            let write = if protobuf { schema::openapi::v3_protobuf } else { schema::openapi::v3 };
+            let write = || write(name, &document.served);
+            Some(Ok(reply(headers, &document.hash, content_type, hash.is_some(), write)))
         }
     }
 }
 
-/// Of version 2; of version 3 the first.
+const FORMS_OF_V3: &[(&str, &str)] = &[
+    ("application", "json"),
+    ("application", "com.github.proto-openapi.spec.v3@v1.0+protobuf"),
+    ("application", "com.github.proto-openapi.spec.v3.v1.0+protobuf"),
+];
+
+/// Of version 2.
 const FORMS: &[(&str, &str)] = &[
     ("application", "json"),
     ("application", "com.github.proto-openapi.spec.v2@v1.0+protobuf"),

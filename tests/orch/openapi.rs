@@ -383,3 +383,23 @@ async fn a_document_has_the_form_that_is_asked_for() {
     let whole: Value = serde_json::from_reader(flate2::read::GzDecoder::new(&bytes[..])).expect("JSON");
     assert!(bytes.len() < 400_000 && whole == api.get("/openapi/v2").await.ok(), "{}", bytes.len());
 }
+
+/// The bytes of a real v1.36.1.
+#[tokio::test]
+async fn messages_of_version_3_are_those_of_kubernetes() {
+    let api = Api::new().await;
+    for (name, length, wanted) in [
+        ("version", 1388, "b7fbccced619909e"),
+        ("apis/apps/v1", 637_746, "4cd3a673031e970f"),
+        ("apis/batch/v1", 387_348, "084496f31301d647"),
+        ("api/v1", 1_414_838, "14ee56b30919ec67"),
+    ] {
+        let accept = "application/com.github.proto-openapi.spec.v3@v1.0+protobuf";
+        let request = api.request(http::Method::GET, &format!("/openapi/v3/{name}")).header("accept", accept);
+        let answer = api.send(request.body(axum::body::Body::empty()).expect("a request")).await;
+        assert_eq!(answer.headers()["content-type"], accept.replace('@', "."));
+        let bytes = answer.into_body().collect().await.expect("a body").to_bytes();
+        let digest: String = sha2::Sha256::digest(&bytes).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!((bytes.len(), &*digest), (length, wanted), "{name}");
+    }
+}

@@ -13,44 +13,44 @@ pub struct Document {
     parameters: Vec<u8>,
 }
 
-fn text(number: u16, value: Option<&Value>, out: &mut Vec<u8>) {
+pub(super) fn text(number: u16, value: Option<&Value>, out: &mut Vec<u8>) {
     if let Some(text) = value.and_then(Value::as_str).filter(|text| !text.is_empty()) {
         put_bytes(number, text.as_bytes(), out);
     }
 }
 
-fn texts(number: u16, value: Option<&Value>, out: &mut Vec<u8>) {
+pub(super) fn texts(number: u16, value: Option<&Value>, out: &mut Vec<u8>) {
     for item in value.and_then(Value::as_array).into_iter().flatten() {
         put_bytes(number, item.as_str().unwrap_or_default().as_bytes(), out);
     }
 }
 
-fn flag(number: u16, value: Option<&Value>, out: &mut Vec<u8>) {
+pub(super) fn flag(number: u16, value: Option<&Value>, out: &mut Vec<u8>) {
     if value.and_then(Value::as_bool) == Some(true) {
         put_integer(number, 1, out);
     }
 }
 
-fn double(number: u16, value: Option<&Value>, out: &mut Vec<u8>) {
+pub(super) fn double(number: u16, value: Option<&Value>, out: &mut Vec<u8>) {
     if let Some(value) = value.and_then(Value::as_f64) {
         put_double(number, value, out);
     }
 }
 
-fn integer(number: u16, value: Option<&Value>, out: &mut Vec<u8>) {
+pub(super) fn integer(number: u16, value: Option<&Value>, out: &mut Vec<u8>) {
     if let Some(value) = value.and_then(Value::as_i64) {
         put_integer(number, value, out);
     }
 }
 
-fn nested(number: u16, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+pub(super) fn nested(number: u16, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     let mut inner = Vec::new();
     write(&mut inner);
     put_bytes(number, &inner, out);
 }
 
 /// `NamedX { name = 1, value = 2 }`
-fn named(number: u16, name: &str, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+pub(super) fn named(number: u16, name: &str, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     nested(number, out, |out| {
         put_bytes(1, name.as_bytes(), out);
         nested(2, out, write);

@@ -7,6 +7,7 @@
 mod definitions;
 mod descriptions;
 mod gnostic;
+mod gnostic_v3;
 mod merge;
 mod operations;
 mod paths;
@@ -187,6 +188,11 @@ pub fn v3(name: &str, rows: &[Served]) -> Vec<u8> {
     }
     out.extend_from_slice(b"}}");
     out
+}
+
+/// As [`v3`], in protobuf.
+pub fn v3_protobuf(name: &str, rows: &[Served]) -> Vec<u8> {
+    gnostic_v3::document(&serde_json::from_slice(&v3(name, rows)).expect("a document is JSON"))
 }
 
 /// `1.36`
