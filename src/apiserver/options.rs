@@ -199,6 +199,8 @@ pub struct WriteOptions {
     /// Empty: the user agent stands in.
     pub field_manager: String,
     pub validation: FieldValidation,
+    /// As it was given; empty: it was not.
+    pub field_validation: String,
     /// Of an apply patch.
     pub force: bool,
 }
@@ -257,6 +259,7 @@ impl WriteOptions {
             dry_run: !dry_run.is_empty(),
             field_manager: manager.to_owned(),
             validation: parsed.unwrap_or_default(),
+            field_validation: validation.to_owned(),
             force: force == Some(true),
         })
     }
@@ -269,6 +272,9 @@ impl WriteOptions {
         }
         if !self.field_manager.is_empty() {
             options["fieldManager"] = json!(self.field_manager);
+        }
+        if !self.field_validation.is_empty() {
+            options["fieldValidation"] = json!(self.field_validation);
         }
         options
     }

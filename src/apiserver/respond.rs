@@ -92,8 +92,11 @@ pub fn deleted(status: &Status) -> Reply {
 }
 
 fn warning(text: &str) -> Option<HeaderValue> {
-    let text: String = text.chars().filter(|c| !c.is_control()).collect();
-    HeaderValue::from_str(&format!("299 - {}", field::go_quote(&text))).ok()
+    // What has control characters cannot be one.
+    if text.chars().any(char::is_control) {
+        return None;
+    }
+    HeaderValue::from_str(&format!("299 - {}", field::go_quote(text))).ok()
 }
 
 /// `Warning: 299 - "text"` per text, each once. Where all together are too long, each is cut.

@@ -9,11 +9,11 @@ pub use answers::Answers;
 
 use super::subresources::connect::service_endpoint;
 use super::traces;
-use crate::api::Fields;
 use crate::api::field::go_quote;
+use crate::api::{Fields, GroupResource};
 use crate::client::dialer::{Connection, Destination, Dialer, Direct};
 use crate::net::{resolver, tls};
-use crate::storage::Storage;
+use crate::storage::{Key, Storage};
 use base64::Engine;
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
@@ -124,11 +124,12 @@ impl Client {
 
     /// Posts JSON; what is answered does not matter, once it is taken.
     pub async fn send(&self, target: &Target, timeout: Duration, body: Vec<u8>) -> Result<(), String> {
-        let (status, reply) = match tokio::time::timeout(timeout, self.exchange(target, Method::POST, body)).await {
+        let (status, kind, reply) = match tokio::time::timeout(timeout, self.exchange(target, Method::POST, body)).await
+        {
             Ok(answer) => answer?,
             Err(_) => return Err("context deadline exceeded".to_owned()),
         };
-        if status.is_success() { Ok(()) } else { Err(refused(status, &reply)) }
+        if status.is_success() { Ok(()) } else { Err(refused(status, &kind, &reply)) }
     }
 
     /// Reads a document.
@@ -139,17 +140,26 @@ impl Client {
     async fn ask(&self, target: &Target, timeout: Duration, method: Method, body: Vec<u8>) -> Result<Value, String> {
         let verb = if method == Method::POST { "Post" } else { "Get" };
         let failed = |error: String| format!("{verb} {}: {error}", go_quote(&target.url));
-        let (status, reply) = match tokio::time::timeout(timeout, self.exchange(target, method, body)).await {
+        let (status, kind, reply) = match tokio::time::timeout(timeout, self.exchange(target, method, body)).await {
             Ok(answer) => answer.map_err(failed)?,
             Err(_) => return Err(failed("context deadline exceeded".to_owned())),
         };
         if !status.is_success() {
-            return Err(refused(status, &reply));
+            return Err(refused(status, &kind, &reply));
+        }
+        if reply.is_empty() {
+            let code = status.as_u16();
+            return Err(format!("0-length response with status code: {code} and content type: {kind}"));
         }
         serde_json::from_slice(&reply).map_err(|error| format!("couldn't get version/kind; json parse error: {error}"))
     }
 
-    async fn exchange(&self, target: &Target, method: Method, body: Vec<u8>) -> Result<(StatusCode, Bytes), String> {
+    async fn exchange(
+        &self,
+        target: &Target,
+        method: Method,
+        body: Vec<u8>,
+    ) -> Result<(StatusCode, String, Bytes), String> {
         let tls = target.tls.clone().map_err(|error| format!("unable to load root certificates: {error}"))?;
         let connection = self.connect(&target.place).await?;
         let name = ServerName::try_from(target.server_name.clone()).map_err(|error| error.to_string())?;
@@ -174,7 +184,8 @@ impl Client {
             let (parts, body) = sender.send_request(request).await.map_err(told)?.into_parts();
             call.iter_mut().for_each(|call| call.answered(parts.status.as_u16()));
             let body = Limited::new(body, REPLY_LIMIT).collect().await.map_err(|error| error.to_string())?;
-            Ok((parts.status, body.to_bytes()))
+            let kind = parts.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+            Ok((parts.status, kind.to_owned(), body.to_bytes()))
         };
         // The connection lives as long as the exchange.
         tokio::select! {
@@ -187,8 +198,14 @@ impl Client {
         let destination = match place {
             Place::Service { namespace, name, port } => {
                 // Its lister's word for the resource is the kind's.
-                service_endpoint(&*self.storage, namespace, name, &port.to_string())
-                    .map_err(|status| status.message.replacen("services \"", "service \"", 1))?
+                if let Some(kind) = unreachable_service(&*self.storage, namespace, name) {
+                    return Err(format!("unsupported service type {}", go_quote(&kind)));
+                }
+                let quoted = format!("port \"{port}\"");
+                service_endpoint(&*self.storage, namespace, name, &port.to_string()).map_err(|status| {
+                    let message = status.message.replacen("services \"", "service \"", 1);
+                    message.replacen(&quoted, &format!("port {port}"), 1)
+                })?
             }
             Place::Host { host, port } => {
                 let found = resolver::lookup(host).await.map_err(|error| format!("dial tcp: {error}"))?;
@@ -223,9 +240,23 @@ pub(super) fn certificate(error: &std::io::Error) -> String {
     format!("tls: failed to verify certificate: x509: {reason}")
 }
 
-/// As client-go tells an answer that is no success.
-fn refused(status: StatusCode, reply: &Bytes) -> String {
+/// The type of a Service that has no endpoints of its own.
+fn unreachable_service(storage: &dyn Storage, namespace: &str, name: &str) -> Option<String> {
+    let key = Key::new(&GroupResource::new("", "services"), namespace, name);
+    let service = storage.get(&key)?.body.parse();
+    let kind = service["spec"]["type"].as_str().unwrap_or_default();
+    (kind == "ExternalName").then(|| kind.to_owned())
+}
+
+/// As client-go tells an answer that is no success: in its own words, where it is a Status.
+fn refused(status: StatusCode, kind: &str, reply: &Bytes) -> String {
+    let document: Value = serde_json::from_slice(reply).unwrap_or_default();
+    if document["kind"] == "Status" && document["apiVersion"] == "v1" && document["status"] != "Success" {
+        return document["message"].as_str().unwrap_or_default().to_owned();
+    }
     let text = String::from_utf8_lossy(&reply[..reply.len().min(2048)]);
+    // Only what says that it is text is one.
+    let text = if kind.starts_with("text/") { text } else { "unknown".into() };
     match status.as_u16() {
         404 => "the server could not find the requested resource".to_owned(),
         400 => "the server rejected our request for an unknown reason".to_owned(),

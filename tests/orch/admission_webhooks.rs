@@ -246,7 +246,8 @@ async fn a_webhook_denies_create_update_and_delete() {
         hooks.asked("/deny").into_iter().filter(|review| review["request"]["operation"] == "UPDATE").collect();
     assert_eq!(updates[0]["request"]["oldObject"]["data"], json!({ "a": "b" }));
     assert_eq!(updates[0]["request"]["options"]["kind"], "UpdateOptions");
-    assert_eq!(updates[1]["request"]["options"]["kind"], "PatchOptions");
+    // A patch is an update to who looks at it.
+    assert_eq!(updates[1]["request"]["options"]["kind"], "UpdateOptions");
 
     // Updated not to care, it does not.
     let path = format!("{GROUP}/validatingwebhookconfigurations/deny");
@@ -510,4 +511,116 @@ async fn equivalent_resources_are_told_as_they_were_asked_for() {
     assert_eq!(request["resource"]["version"], "v2");
     assert_eq!(request["requestResource"]["version"], "v1");
     assert!(hooks.asked("/exact").is_empty());
+}
+
+/// As a real server tells them.
+#[tokio::test]
+async fn what_is_asked_of_scales_collections_versions_and_namespaces() {
+    let api = api().await;
+    let hooks = Hooks::start(|path, request| match path {
+        "/scale" if request["operation"] == "UPDATE" => {
+            patched(&json!([{ "op": "replace", "path": "/spec/replicas", "value": 4 }]))
+        }
+        "/text" => json!({ "allowed": "yes" }),
+        "/warn" => json!({ "allowed": true, "warnings": ["two\nlines", "one line", "tab\t"] }),
+        _ => allowed(),
+    })
+    .await;
+    let rule = |groups: &[&str], versions: &[&str], resources: &[&str], scope: &str| json!([{ "operations": ["*"], "apiGroups": groups, "apiVersions": versions, "resources": resources, "scope": scope }]);
+    let exact = json!({ "matchPolicy": "Exact" });
+    let all = ["*"].as_slice();
+    mutating(
+        &api,
+        "scale",
+        json!([webhook("scale", hooks.client("/scale"), rule(&["apps"], all, &["deployments/scale"], "*"), json!({}))]),
+    )
+    .await;
+    validating(
+        &api,
+        "others",
+        json!([
+            webhook("maps", hooks.client("/maps"), rule(&[""], all, &["configmaps"], "*"), json!({})),
+            webhook("pods", hooks.client("/pods"), rule(&[""], all, &["pods"], "*"), json!({})),
+            webhook("spaces", hooks.client("/spaces"), rule(&[""], all, &["namespaces"], "Cluster"), json!({})),
+            webhook("hpa", hooks.client("/hpa"), rule(&["autoscaling"], &["v1"], &["*"], "*"), exact),
+            webhook("text", hooks.client("/text"), rule(&[""], all, &["secrets"], "*"), json!({})),
+            webhook("warn", hooks.client("/warn"), rule(&[""], all, &["services"], "*"), json!({})),
+        ]),
+    )
+    .await;
+    let last = |path: &str| hooks.asked(path).pop().map(|review| review["request"].clone());
+    until(|| async {
+        api.post(&format!("{CONFIG_MAPS}?dryRun=All&fieldValidation=Warn"), config_map("c", json!({}))).await.ok();
+        last("/maps")
+    })
+    .await;
+    assert_eq!(last("/maps").expect("asked")["options"]["fieldValidation"], "Warn");
+    api.post(CONFIG_MAPS, config_map("c", json!({}))).await.ok();
+    api.delete(&format!("{CONFIG_MAPS}?fieldSelector=metadata.name=c"), None).await.ok();
+    let request = last("/maps").expect("asked");
+    assert_eq!((&request["operation"], request.get("name")), (&json!("DELETE"), None));
+    assert_eq!(request["oldObject"]["metadata"]["name"], "c");
+
+    // A Scale, whatever it is the scale of.
+    let deployments = "/apis/apps/v1/namespaces/default/deployments";
+    let pod =
+        json!({ "metadata": { "labels": { "a": "b" } }, "spec": { "containers": [{ "name": "x", "image": "y" }] } });
+    let spec = json!({ "replicas": 1, "selector": { "matchLabels": { "a": "b" } }, "template": pod });
+    let deployment =
+        json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "d" }, "spec": spec });
+    api.post(deployments, deployment).await.ok();
+    let scaled = api.merge(&format!("{deployments}/d/scale"), json!({ "spec": { "replicas": 3 } })).await.ok();
+    assert_eq!(scaled["spec"]["replicas"], 4);
+    let request = last("/scale").expect("asked");
+    assert_eq!(request["kind"], json!({ "group": "autoscaling", "version": "v1", "kind": "Scale" }));
+    assert_eq!((&request["object"]["kind"], &request["object"]["spec"]), (&json!("Scale"), &json!({ "replicas": 3 })));
+    assert_eq!(request["oldObject"]["spec"], json!({ "replicas": 1 }));
+    assert_eq!(request["options"]["kind"], "UpdateOptions");
+
+    // What is stored as another version is told in the one of the request.
+    let scalers = "/apis/autoscaling/v1/namespaces/default/horizontalpodautoscalers";
+    let target = json!({ "kind": "Deployment", "name": "d", "apiVersion": "apps/v1" });
+    let spec = json!({ "maxReplicas": 3, "targetCPUUtilizationPercentage": 50, "scaleTargetRef": target });
+    let scaler = json!({ "apiVersion": "autoscaling/v1", "kind": "HorizontalPodAutoscaler", "metadata": { "name": "h" }, "spec": spec });
+    api.post(scalers, scaler).await.ok();
+    api.merge(&format!("{scalers}/h"), json!({ "spec": { "minReplicas": 2 } })).await.ok();
+    let request = last("/hpa").expect("asked");
+    for object in ["object", "oldObject"] {
+        assert_eq!(request[object]["apiVersion"], "autoscaling/v1", "{object}");
+        assert_eq!(request[object]["spec"]["targetCPUUtilizationPercentage"], 50, "{object}");
+    }
+
+    // Namespaces are of the cluster, and in themselves.
+    let space = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "n" } });
+    api.post("/api/v1/namespaces", space).await.ok();
+    assert_eq!(last("/spaces").expect("asked")["namespace"], "n");
+    api.merge("/api/v1/namespaces/n", json!({ "metadata": { "labels": { "a": "b" } } })).await.ok();
+    assert_eq!(last("/spaces").expect("asked")["operation"], "UPDATE");
+
+    // An eviction is no deletion to them.
+    let pods = "/api/v1/namespaces/default/pods";
+    let pod = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "p" }, "spec": { "containers": [{ "name": "x", "image": "y" }] } });
+    api.post(
+        "/api/v1/namespaces/default/serviceaccounts",
+        json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": "default" } }),
+    )
+    .await;
+    api.post(pods, pod).await.ok();
+    let eviction = json!({ "apiVersion": "policy/v1", "kind": "Eviction", "metadata": { "name": "p" } });
+    api.post(&format!("{pods}/p/eviction"), eviction).await.ok();
+    assert!(hooks.asked("/pods").iter().all(|review| review["request"]["operation"] != "DELETE"));
+
+    let secret = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "s" } });
+    let (code, text) = api.post("/api/v1/namespaces/default/secrets", secret).await.refused();
+    assert_eq!(
+        (code, &*text),
+        (
+            500,
+            "Internal error occurred: failed calling webhook \"text.example.com\": failed to call webhook: json: cannot unmarshal string into Go struct field AdmissionResponse.response.allowed of type bool"
+        )
+    );
+    let service = json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": "s" }, "spec": { "ports": [{ "port": 80 }] } });
+    let answer = api.post("/api/v1/namespaces/default/services", service).await;
+    let warnings: Vec<_> = answer.headers.get_all("warning").iter().collect();
+    assert_eq!(warnings, ["299 - \"one line\""]);
 }

@@ -1,11 +1,11 @@
 //! Expressions on a write: what they see, and who answers their `authorizer`.
 
+use super::Attributes;
 use super::matching::{Invocation, World};
-use super::{Attributes, Operation};
 use crate::api::{Fields, Status, UserInfo};
 use crate::apiserver::authz::{self, Authorizer};
 use crate::cel::{
-    self, Bindings, Decision, Environment, FailureKind, MATCH_CONDITIONS_BUDGET, Program, Question, Type, Value as Cel,
+    self, Bindings, Decision, Environment, MATCH_CONDITIONS_BUDGET, Program, Question, Type, Value as Cel,
 };
 use crate::resources::admission_registration::expressions::{self, Names};
 use parking_lot::Mutex;
@@ -90,10 +90,9 @@ pub(super) fn request(attributes: &Attributes<'_>, invocation: &Invocation) -> V
     request
 }
 
-/// A Namespace is in itself, once it has a name.
+/// A Namespace is in itself.
 fn request_namespace<'a>(attributes: &Attributes<'a>) -> &'a str {
-    let own = attributes.is_core("namespaces") && attributes.operation != Operation::Create;
-    if own { attributes.name } else { attributes.namespace }
+    if attributes.is_core("namespaces") { attributes.name } else { attributes.namespace }
 }
 
 pub(super) fn user_info(user: &UserInfo) -> Value {
@@ -278,11 +277,5 @@ pub(super) fn run<'a>(compiled: &Compiled, bindings: &Bindings<'a>, budget: &mut
         ));
     }
     *budget -= evaluation.cost;
-    evaluation.value.map_err(|failure| match failure.kind {
-        FailureKind::Cost => {
-            *budget = 0;
-            "validation failed due to running out of cost budget, no further validation rules will be run".to_owned()
-        }
-        _ => format!("expression '{expression}' resulted in error: {failure}"),
-    })
+    evaluation.value.map_err(|failure| format!("expression '{expression}' resulted in error: {failure}"))
 }

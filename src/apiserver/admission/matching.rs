@@ -68,7 +68,8 @@ impl Rule {
 
     fn matches(&self, attributes: &Attributes, resource: &GroupVersionResource) -> bool {
         let any = |list: &[String], own: &str| list.iter().any(|one| one == "*" || one == own);
-        let cluster = attributes.namespace.is_empty();
+        // A Namespace is in itself, and of the cluster all the same.
+        let cluster = attributes.namespace.is_empty() || attributes.is_core("namespaces");
         let scope = match self.scope.as_str() {
             "Namespaced" => !cluster,
             "Cluster" => cluster,

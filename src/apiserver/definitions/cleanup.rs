@@ -129,8 +129,16 @@ async fn remove_all(state: &Arc<State>, definition: &Value) -> Result<(), String
             let result = match &row {
                 Some(row) => {
                     let namespace = if row.namespaced { key.namespace() } else { "" };
-                    let mut deleter =
-                        Deleter { state, row, user: &user, namespace, options: &options, warnings: Vec::new() };
+                    let mut deleter = Deleter {
+                        state,
+                        row,
+                        user: &user,
+                        namespace,
+                        options: &options,
+                        collected: true,
+                        admitted: true,
+                        warnings: Vec::new(),
+                    };
                     deleter.delete(key.name()).await.map(|_| ()).map_err(|status| status.message)
                 }
                 // No version of it is served any more.

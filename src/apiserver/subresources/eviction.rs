@@ -159,6 +159,8 @@ impl Evictor<'_> {
             user: self.user,
             namespace: self.namespace,
             options: &options,
+            collected: false,
+            admitted: true,
             warnings: Vec::new(),
         };
         deleter.delete(self.name).await.map(|_| ())

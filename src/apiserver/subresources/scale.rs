@@ -11,13 +11,13 @@ use crate::apiserver::verbs::write::{self, Change, Writer};
 use crate::apiserver::verbs::{Call, served_verb_of};
 use crate::apiserver::{audit, codec};
 use crate::resources::pipeline::{metadata, metadata_str};
-use crate::resources::{Subresource, SubresourceHandler, Verb};
+use crate::resources::{Row, SubresourceHandler, Verb};
 use crate::schema;
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 
 /// The three paths of a row.
-struct Paths<'a> {
+pub struct Paths<'a> {
     spec: &'a str,
     status: &'a str,
     selector: Option<&'a str>,
@@ -30,17 +30,29 @@ struct Paths<'a> {
 /// Stands for replicas that the parent does not have.
 const ABSENT: i64 = i32::MIN as i64;
 
-pub async fn handle(call: Call<'_>, subresource: &Subresource) -> Result<Reply, Status> {
-    let SubresourceHandler::Scale { spec_replicas, status_replicas, selector } = &subresource.handler else {
-        return Err(Status::internal("not a scale"));
-    };
-    let paths = Paths {
-        spec: spec_replicas,
-        status: status_replicas,
-        selector: selector.as_deref(),
-        custom: call.row.custom,
-        defined: call.row.schema.as_ref().is_some_and(|schema| schema.structural.is_some()),
-    };
+/// Where a row has its scale.
+pub fn paths(row: &Row) -> Option<Paths<'_>> {
+    match &row.subresource("scale")?.handler {
+        SubresourceHandler::Scale { spec_replicas, status_replicas, selector } => Some(Paths {
+            spec: spec_replicas,
+            status: status_replicas,
+            selector: selector.as_deref(),
+            custom: row.custom,
+            defined: row.schema.as_ref().is_some_and(|schema| schema.structural.is_some()),
+        }),
+        _ => None,
+    }
+}
+
+/// What admission made of the Scale, in its parent.
+pub fn put(parent: &mut Value, scale: &Value, paths: &Paths<'_>) {
+    if let Some(replicas) = scale["spec"]["replicas"].as_i64().filter(|replicas| at(parent, paths.spec) != *replicas) {
+        set(parent, paths.spec, json!(replicas));
+    }
+}
+
+pub async fn handle(call: Call<'_>) -> Result<Reply, Status> {
+    let Some(paths) = paths(call.row) else { return Err(Status::internal("not a scale")) };
     match served_verb_of(call.info) {
         Some(Verb::Get) => get(call, &paths).await,
         Some(Verb::Update) => update(call, &paths).await,
@@ -49,7 +61,7 @@ pub async fn handle(call: Call<'_>, subresource: &Subresource) -> Result<Reply, 
     }
 }
 
-fn scale_kind() -> GroupVersionKind {
+pub fn scale_kind() -> GroupVersionKind {
     GroupVersionKind::new("autoscaling", "v1", "Scale")
 }
 
@@ -75,7 +87,7 @@ fn set(object: &mut Value, path: &str, value: Value) {
 }
 
 /// The Scale of a parent, with its resourceVersion.
-fn of(parent: &Value, paths: &Paths<'_>) -> Value {
+pub fn of(parent: &Value, paths: &Paths<'_>) -> Value {
     let mut metadata = Map::new();
     for name in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
         if let Some(value) = parent["metadata"].get(name) {

@@ -36,6 +36,10 @@ pub struct Deleter<'a> {
     pub user: &'a UserInfo,
     pub namespace: &'a str,
     pub options: &'a DeleteOptions,
+    /// It is one of a collection: who looks at the deletion is told no name.
+    pub collected: bool,
+    /// Nobody looks at it: it is part of what was looked at.
+    pub admitted: bool,
     pub warnings: Vec<String>,
 }
 
@@ -90,7 +94,16 @@ pub async fn delete(call: Call<'_>) -> Result<Reply, Status> {
     let output = negotiate::output(&parts.headers, query, Allows::Transforms)?;
     let body = codec::read(body).await?;
     let options = read_options(query, &parts.headers, &body)?;
-    let mut deleter = Deleter { state, row, user, namespace: &info.namespace, options: &options, warnings: Vec::new() };
+    let mut deleter = Deleter {
+        state,
+        row,
+        user,
+        namespace: &info.namespace,
+        options: &options,
+        collected: false,
+        admitted: false,
+        warnings: Vec::new(),
+    };
     let mut reply = match deleter.delete(&info.name).await {
         Ok(deleted) => answer(output, row, &info.name, &options, &deleted),
         Err(status) if deleter.warnings.is_empty() => return Err(status),
@@ -229,7 +242,7 @@ impl Deleter<'_> {
     }
 
     async fn admission(&mut self, name: &str, old: &Value, version: &str) -> Result<(), Status> {
-        if !self.state.has_admission(Operation::Delete, self.row, "") {
+        if self.admitted || !self.state.has_admission(Operation::Delete, self.row, "") {
             return Ok(());
         }
         let mut old = old.clone();
@@ -242,7 +255,7 @@ impl Deleter<'_> {
             resource: &self.row.gvr,
             subresource: "",
             namespace: self.namespace,
-            name,
+            name: if self.collected { "" } else { name },
             object: None,
             old_object: Some(&old),
             options: &options,
@@ -293,7 +306,16 @@ pub async fn delete_collection(call: Call<'_>) -> Result<Reply, Status> {
     let mut warnings: Vec<String> = warning(row, &options).into_iter().collect();
     for entry in &page.entries {
         let namespace = if row.namespaced { entry.key.namespace() } else { "" };
-        let mut deleter = Deleter { state, row, user, namespace, options: &options, warnings: Vec::new() };
+        let mut deleter = Deleter {
+            state,
+            row,
+            user,
+            namespace,
+            options: &options,
+            collected: true,
+            admitted: false,
+            warnings: Vec::new(),
+        };
         match deleter.delete(entry.key.name()).await {
             Ok(_) => {}
             // Gone by another hand: just as well.

@@ -180,7 +180,7 @@ async fn subresource(call: Call<'_>) -> Result<Reply, Status> {
     }
     check_accepted(&call)?;
     if let SubresourceHandler::Scale { .. } = &subresource.handler {
-        return subresources::scale::handle(call, &subresource).await;
+        return subresources::scale::handle(call).await;
     }
     // The parent's kind, written with rules of its own.
     match verb {

@@ -9,6 +9,7 @@ use crate::apiserver::admission::{Attributes, Operation};
 use crate::apiserver::options::{self, WriteKind, WriteOptions};
 use crate::apiserver::respond::{self, Reply};
 use crate::apiserver::state::{State, registry_path, storage_status};
+use crate::apiserver::subresources::scale;
 use crate::apiserver::{codec, services};
 use crate::resources::pipeline::{self, deletion, metadata, metadata_str};
 use crate::resources::{Context, Row, Strategy, SubresourceHandler};
@@ -124,7 +125,8 @@ impl Writer<'_> {
         if !managed {
             self.track(None, &mut object)?;
         }
-        let options = self.options.to_value(self.kind);
+        // A patch that makes an object is a create to who looks at it, as one that changes it is an update.
+        let options = self.options.to_value(WriteKind::Create);
         let admitted = self.state.has_admission(Operation::Create, self.row, self.subresource);
         if admitted {
             let name = metadata_str(&object, "name").to_owned();
@@ -218,25 +220,46 @@ impl Writer<'_> {
         old: Option<&Value>,
         half: Half,
     ) -> Result<(), Status> {
+        // A write to `scale` is of a Scale.
+        let scale = if self.subresource == "scale" { scale::paths(self.row) } else { None };
+        let scale_kind = scale::scale_kind();
+        let mut seen = scale.as_ref().map(|paths| scale::of(object, paths));
+        let mut old_seen = old.zip(scale.as_ref()).map(|(old, paths)| scale::of(old, paths));
+        // What is about to be stored is looked at in the version of the request.
+        if half == Half::Validating && scale.is_none() && self.row.stored_as.is_some() {
+            let as_requested = |object: &Value| {
+                let mut object = object.clone();
+                self.row.strategy.from_stored(&mut object);
+                object
+            };
+            seen = Some(as_requested(object));
+            old_seen = old.map(as_requested);
+        }
         let mut attributes = Attributes {
             user: self.user,
             operation,
-            kind: &self.row.gvk,
+            kind: if scale.is_some() { &scale_kind } else { &self.row.gvk },
             resource: &self.row.gvr,
             subresource: self.subresource,
             namespace: self.namespace,
             name,
-            object: Some(object),
-            old_object: old,
+            object: Some(seen.as_mut().unwrap_or(object)),
+            old_object: old_seen.as_ref().or(old),
             options,
             dry_run: self.options.dry_run,
             warnings: &mut self.warnings,
             reinvocation: Default::default(),
         };
         match half {
-            Half::Mutating => self.state.admit(&mut attributes).await,
-            Half::Validating => self.state.validate(&mut attributes).await,
+            Half::Mutating => self.state.admit(&mut attributes).await?,
+            Half::Validating => self.state.validate(&mut attributes).await?,
         }
+        if let (Some(paths), Some(scale)) = (scale, seen)
+            && half == Half::Mutating
+        {
+            scale::put(object, &scale, &paths);
+        }
+        Ok(())
     }
 
     fn durability(&self, heartbeat: Option<(&Value, &Value)>) -> Durability {
@@ -300,7 +323,7 @@ impl Writer<'_> {
         if !matches!(self.kind, WriteKind::Patch { apply: true }) {
             self.track(Some(&old), &mut object)?;
         }
-        let options = self.options.to_value(self.kind);
+        let options = self.options.to_value(WriteKind::Update);
         let admitted = self.state.has_admission(Operation::Update, self.row, self.subresource);
         let name = self.name;
         if admitted {
@@ -468,7 +491,7 @@ impl Written {
     }
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Half {
     Mutating,
     Validating,

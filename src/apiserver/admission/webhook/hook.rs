@@ -16,9 +16,6 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Bytes of warnings that one answer may add.
-const WARNING_BYTES: usize = 4096;
-
 pub(in crate::apiserver::admission) struct Hook {
     pub name: String,
     pub configuration: String,
@@ -227,6 +224,7 @@ impl Hook {
         }
         let posted = caller.client.post(&self.target, self.timeout, &review).await;
         let reply = posted.map_err(|error| Failure::calling(format!("failed to call webhook: {error}")))?;
+        decodes(&review, &reply).map_err(|error| Failure::calling(format!("failed to call webhook: {error}")))?;
         let invalid = |reason: String| Failure::calling(format!("received invalid webhook response: {reason}"));
         let response = verify(&review, &reply, mutating).map_err(invalid)?;
         for (name, value) in response.map_at("auditAnnotations") {
@@ -235,13 +233,7 @@ impl Hook {
                 audit::annotate(&key, value.as_str().unwrap_or_default());
             }
         }
-        let mut bytes = 0;
-        for warning in response.strs_at("warnings") {
-            bytes += warning.len();
-            if bytes <= WARNING_BYTES {
-                warnings.push(warning.to_owned());
-            }
-        }
+        warnings.extend(response.strs_at("warnings").map(str::to_owned));
         if response["allowed"] != true {
             return Err(Failure::Rejected(self.denial(&response["status"])));
         }
@@ -273,6 +265,50 @@ impl Hook {
     }
 }
 
+/// Whether an answer is a review at all. Err: as Kubernetes's decoder says it.
+fn decodes(review: &Value, reply: &Value) -> Result<(), String> {
+    if !reply.is_object() {
+        return Err(format!(
+            "couldn't get version/kind; json parse error: json: cannot unmarshal {} into Go value of type struct {{ APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }}",
+            kind_of(reply)
+        ));
+    }
+    let (version, kind) = (reply.str_at("apiVersion"), reply.str_at("kind"));
+    let known = matches!(version, "" | "admission.k8s.io/v1" | "admission.k8s.io/v1beta1");
+    if !known || !matches!(kind, "" | "AdmissionReview") {
+        return Err(format!(
+            "no kind {} is registered for version {} in scheme \"k8s.io/apiserver/pkg/util/webhook/client.go:71\"",
+            go_quote(kind),
+            go_quote(version)
+        ));
+    }
+    let short = |version: &str| version.rsplit('/').next().unwrap_or_default().to_owned();
+    let (wanted, got) = (short(review.str_at("apiVersion")), short(version));
+    if !got.is_empty() && wanted != got {
+        return Err(format!("converting ({got}.AdmissionReview) to ({wanted}.AdmissionReview): unknown conversion"));
+    }
+    let response = reply.at("response");
+    if let Some(allowed) = response.get("allowed").filter(|allowed| !allowed.is_boolean() && !allowed.is_null()) {
+        return Err(format!(
+            "json: cannot unmarshal {} into Go struct field AdmissionResponse.response.allowed of type bool",
+            kind_of(allowed)
+        ));
+    }
+    crate::schema::scalars::decode_base64(response.str_at("patch")).map(|_| ())
+}
+
+/// What JSON calls it.
+fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
 /// The response in an answer, when it is one to this request.
 fn verify<'r>(review: &Value, reply: &'r Value, mutating: bool) -> Result<&'r Value, String> {
     let Some(response) = reply.get_set("response") else { return Err("webhook response was absent".to_owned()) };
@@ -286,7 +322,8 @@ fn verify<'r>(review: &Value, reply: &'r Value, mutating: bool) -> Result<&'r Va
     let (version, kind) = (reply.str_at("apiVersion"), reply.str_at("kind"));
     if (version, kind) != ("admission.k8s.io/v1", "AdmissionReview") {
         return Err(format!(
-            "expected webhook response of admission.k8s.io/v1, Kind=AdmissionReview, got {version}, Kind={kind}"
+            "expected webhook response of admission.k8s.io/v1, Kind=AdmissionReview, got {}{version}, Kind={kind}",
+            if version.contains('/') { "" } else { "/" }
         ));
     }
     let (patch, patch_type) = (response.str_at("patch"), response.optional_str("patchType"));
