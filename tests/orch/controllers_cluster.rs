@@ -514,10 +514,26 @@ async fn a_node_gets_its_client_certificate() {
     let (_, certificate) = x509_parser::pem::parse_x509_pem(&certificate).expect("PEM");
     let certificate = certificate.parse_x509().expect("a certificate");
     assert_eq!(certificate.subject().to_string(), "CN=system:node:n1, O=system:nodes");
-    // Somebody else's wish for the same waits for a person.
+    // Another node may not ask for it, and somebody else's wish for the same waits for a person.
     let other = UserInfo::new("system:node:n2", &["system:nodes"]);
     let other = Objects::new(in_process(cluster.server.clone(), other), "kubelet");
-    other.create(&kind, "", request("foreign")).await.expect("a node may ask");
+    let refused = other.create(&kind, "", request("foreign")).await.expect_err("another node");
+    assert!(format!("{refused:?}").contains("can only create a node CSR with CN=system:node:n2"), "{refused:?}");
+    let rights = json!({
+        "metadata": { "name": "asks" },
+        "rules": [{ "apiGroups": ["certificates.k8s.io"], "resources": ["certificatesigningrequests"], "verbs": ["create"] }],
+    });
+    let roles = orch::client::Kind::cluster("rbac.authorization.k8s.io", "v1", "ClusterRole", "clusterroles");
+    cluster.create(&roles, "", rights).await;
+    let rights = json!({
+        "metadata": { "name": "asks" },
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "asks" },
+        "subjects": [{ "kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": "ann" }],
+    });
+    cluster.create(&bindings, "", rights).await;
+    cluster.settle().await;
+    let other = Objects::new(in_process(cluster.server.clone(), UserInfo::new("ann", &[])), "kubectl");
+    other.create(&kind, "", request("foreign")).await.expect("who has the right may ask");
     cluster.settle().await;
     let waiting = cluster.find(&kind, "", "foreign").await.expect("is there");
     assert_eq!(condition(&waiting, "Approved"), &Value::Null);

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use base64::Engine;
 use rustls_pki_types::CertificateSigningRequestDer;
 use rustls_pki_types::pem::PemObject;
-use x509_parser::prelude::{FromDer, X509CertificationRequest};
+use x509_parser::prelude::{FromDer, X509CertificationRequest, X509Name};
 
 const SIGNER: &str = "kubernetes.io/kube-apiserver-client";
 
@@ -41,12 +41,25 @@ impl Plugin for CertificateSubjectRestriction {
     }
 }
 
-/// The groups that a request (base64 of PEM) asks for.
+/// The name that a request (base64 of PEM) asks for.
+pub fn common_name(request: &str) -> Result<String, String> {
+    of_subject(request, |subject| {
+        let name = subject.iter_common_name().next().and_then(|name| name.as_str().ok());
+        name.unwrap_or_default().to_owned()
+    })
+}
+
+/// The groups that a request asks for.
 fn organizations(request: &str) -> Result<Vec<String>, String> {
+    of_subject(request, |subject| {
+        subject.iter_organization().filter_map(|name| name.as_str().ok().map(str::to_owned)).collect()
+    })
+}
+
+fn of_subject<T>(request: &str, read: impl FnOnce(&X509Name<'_>) -> T) -> Result<T, String> {
     let pem = base64::engine::general_purpose::STANDARD.decode(request).map_err(|error| error.to_string())?;
     let der = CertificateSigningRequestDer::from_pem_slice(&pem)
         .map_err(|_| "PEM block type must be CERTIFICATE REQUEST".to_owned())?;
     let (_, parsed) = X509CertificationRequest::from_der(&der).map_err(|error| error.to_string())?;
-    let subject = &parsed.certification_request_info.subject;
-    Ok(subject.iter_organization().filter_map(|name| name.as_str().ok().map(str::to_owned)).collect())
+    Ok(read(&parsed.certification_request_info.subject))
 }

@@ -4,20 +4,23 @@
 pub mod labels;
 
 use super::service_account::{CONFIG_MAPS, MIRROR, SECRETS, is_mirror, references};
-use super::{Attributes, Operation, Plugin, Sources, items, text};
+use super::{Attributes, Operation, Plugin, Sources, certificate_subject_restriction, items, text};
 use crate::api::field::go_quote;
 use crate::api::{GroupResource, GroupVersionResource, Status};
-use crate::apiserver::authz::node_identity;
+use crate::apiserver::authz::{self, Authorizer, Decision, ResourceAttributes, node_identity};
 use crate::apiserver::follow::{Projection, parse_json};
 use crate::storage::{Key, Storage};
 use async_trait::async_trait;
 use serde_json::Value;
 use std::sync::Arc;
 
+const KUBELET_SERVING: &str = "kubernetes.io/kubelet-serving";
+const KUBELET_CLIENT: &str = "kubernetes.io/kube-apiserver-client-kubelet";
 const LEASE_NAMESPACE: &str = "kube-node-lease";
 
 pub struct NodeRestriction {
     storage: Arc<dyn Storage>,
+    authorizers: Vec<Arc<dyn Authorizer>>,
     /// Whole, for the few that nodes ask about.
     objects: Projection<Value>,
 }
@@ -26,11 +29,15 @@ type Refusal = Result<(), String>;
 
 impl NodeRestriction {
     pub fn new(sources: &Sources) -> Self {
-        Self { storage: sources.storage.clone(), objects: Projection::new(parse_json) }
+        let (storage, authorizers) = (sources.storage.clone(), sources.authorizers.clone());
+        Self { storage, authorizers, objects: Projection::new(parse_json) }
     }
 
     fn get(&self, resource: &str, namespace: &str, name: &str) -> Result<Arc<Value>, Status> {
-        let resource = GroupResource::new("", resource);
+        self.find(GroupResource::new("", resource), namespace, name)
+    }
+
+    fn find(&self, resource: GroupResource, namespace: &str, name: &str) -> Result<Arc<Value>, Status> {
         self.objects
             .get(&*self.storage, &Key::new(&resource, namespace, name))
             .ok_or_else(|| Status::not_found(&resource, name))
@@ -81,7 +88,7 @@ impl NodeRestriction {
         Err(attributes.forbidden(&format!("node {node} can only evict pods with spec.nodeName set to itself")))
     }
 
-    fn admit_token(&self, node: &str, attributes: &Attributes<'_>) -> Result<(), Status> {
+    async fn admit_token(&self, node: &str, attributes: &Attributes<'_>) -> Result<(), Status> {
         let Some(request) = attributes.object.as_deref() else { return Ok(()) };
         let bound = &request["spec"]["boundObjectRef"];
         let (name, uid) = (text(bound, "/name"), text(bound, "/uid"));
@@ -101,7 +108,63 @@ impl NodeRestriction {
         if text(&pod, "/spec/nodeName") != node {
             return Err(attributes.forbidden("node requested token bound to a pod scheduled on a different node"));
         }
-        audiences(request, &pod).map_err(|reason| attributes.forbidden(&reason))
+        let audience = match items(&request["spec"]["audiences"]) {
+            [] => "",
+            [one] => one.as_str().unwrap_or_default(),
+            _ => return Err(attributes.forbidden("node may only request 0 or 1 audiences")),
+        };
+        if self.names_audience(&pod, audience) {
+            return Ok(());
+        }
+        let resource = ResourceAttributes {
+            version: "v1",
+            resource: audience,
+            namespace: attributes.namespace,
+            name: attributes.name,
+            ..ResourceAttributes::default()
+        };
+        let verb = "request-serviceaccounts-token-audience";
+        let asked = authz::Attributes { user: attributes.user, verb, resource: Some(resource), path: "" };
+        if let Decision::Allow(_) = authz::decide(&self.authorizers, &asked).await {
+            return Ok(());
+        }
+        Err(attributes.forbidden(&format!(
+            "audience {} not found in pod spec volume, {} is not authorized to request tokens for this audience",
+            go_quote(audience),
+            attributes.user.name
+        )))
+    }
+
+    /// Whether a volume of the pod wants tokens for the audience: itself, or by its CSI driver.
+    fn names_audience(&self, pod: &Value, audience: &str) -> bool {
+        let namespace = text(pod, "/metadata/namespace");
+        let wants = |requests: &[Value]| requests.iter().any(|request| text(request, "/audience") == audience);
+        items(&pod["spec"]["volumes"]).iter().any(|volume| {
+            let sources = items(&volume["projected"]["sources"]).iter();
+            let mut tokens = sources.filter_map(|source| source.get("serviceAccountToken"));
+            if tokens.any(|token| text(token, "/audience") == audience) {
+                return true;
+            }
+            let driver = self.driver(pod, volume, namespace);
+            let found = driver
+                .and_then(|driver| self.find(GroupResource::new("storage.k8s.io", "csidrivers"), "", &driver).ok());
+            found.is_some_and(|driver| wants(items(&driver["spec"]["tokenRequests"])))
+        })
+    }
+
+    /// The CSI driver of a volume.
+    fn driver(&self, pod: &Value, volume: &Value, namespace: &str) -> Option<String> {
+        if let Some(inline) = volume.get("csi") {
+            return Some(text(inline, "/driver").to_owned());
+        }
+        let claim = match (volume.get("ephemeral"), volume.get("persistentVolumeClaim")) {
+            (Some(_), _) => format!("{}-{}", text(pod, "/metadata/name"), text(volume, "/name")),
+            (None, Some(claim)) => text(claim, "/claimName").to_owned(),
+            (None, None) => return None,
+        };
+        let claim = self.get("persistentvolumeclaims", namespace, &claim).ok()?;
+        let volume = self.get("persistentvolumes", "", text(&claim, "/spec/volumeName")).ok()?;
+        Some(volume["spec"].get("csi")?["driver"].as_str()?.to_owned())
     }
 }
 
@@ -111,24 +174,6 @@ fn name_of(operation: Operation) -> &'static str {
         Operation::Update => "UPDATE",
         Operation::Delete => "DELETE",
         Operation::Connect => "CONNECT",
-    }
-}
-
-/// A node gets tokens only for audiences that the pod's volumes name.
-fn audiences(request: &Value, pod: &Value) -> Refusal {
-    let wanted = match items(&request["spec"]["audiences"]) {
-        [] => return Ok(()),
-        [one] => one.as_str().unwrap_or_default(),
-        _ => return Err("node may only request 0 or 1 audiences".to_owned()),
-    };
-    let known = items(&pod["spec"]["volumes"])
-        .iter()
-        .flat_map(|volume| items(&volume["projected"]["sources"]))
-        .any(|source| source.get("serviceAccountToken").is_some_and(|token| text(token, "/audience") == wanted));
-    if known || wanted.is_empty() {
-        Ok(())
-    } else {
-        Err(format!("audience {} not found in pod spec volume", go_quote(wanted)))
     }
 }
 
@@ -263,10 +308,46 @@ fn admit_node(node: &str, attributes: &Attributes<'_>) -> Refusal {
             if !forbidden.is_empty() {
                 return Err(format!("is not allowed to modify labels: {}", forbidden.join(", ")));
             }
+            let owners = |node: &Value| items(&node["metadata"]["ownerReferences"]).to_vec();
+            if owners(object) != owners(old) {
+                return Err(format!("node {quoted} is not allowed to modify ownerReferences"));
+            }
         }
         Operation::Delete | Operation::Connect => {}
     }
     Ok(())
+}
+
+/// The authorizer of nodes does not see an object that is made, nor each of a collection that is deleted.
+fn admit_slice(node: &str, attributes: &Attributes<'_>) -> Refusal {
+    let (what, slice) = match attributes.operation {
+        Operation::Create => ("create", attributes.object.as_deref()),
+        Operation::Delete => ("delete", attributes.old_object),
+        Operation::Update | Operation::Connect => return Ok(()),
+    };
+    match slice {
+        Some(slice) if text(slice, "/spec/nodeName") != node => {
+            Err(format!("can only {what} ResourceSlice with the same NodeName as the requesting node"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A certificate for a kubelet bears the name of the node that asks.
+fn admit_signing_request(node: &str, attributes: &Attributes<'_>) -> Refusal {
+    let Some(request) = attributes.object.as_deref().filter(|_| attributes.operation == Operation::Create) else {
+        return Ok(());
+    };
+    if !matches!(text(request, "/spec/signerName"), KUBELET_SERVING | KUBELET_CLIENT) {
+        return Ok(());
+    }
+    let name = certificate_subject_restriction::common_name(text(request, "/spec/request"))
+        .map_err(|error| format!("unable to parse csr: {error}"))?;
+    if name == format!("system:node:{node}") {
+        Ok(())
+    } else {
+        Err(format!("can only create a node CSR with CN=system:node:{node}"))
+    }
 }
 
 /// Leases and CSINodes carry the name of their node.
@@ -290,6 +371,8 @@ impl Plugin for NodeRestriction {
             ("", "pods" | "nodes" | "persistentvolumeclaims" | "serviceaccounts")
                 | ("coordination.k8s.io", "leases")
                 | ("storage.k8s.io", "csinodes")
+                | ("resource.k8s.io", "resourceslices")
+                | ("certificates.k8s.io", "certificatesigningrequests")
         );
         ours && operation != Operation::Connect
     }
@@ -310,13 +393,15 @@ impl Plugin for NodeRestriction {
             ("nodes", _) => admit_node(node, attributes),
             ("persistentvolumeclaims", _) => admit_claim_status(node, attributes),
             ("serviceaccounts", "token") if attributes.operation == Operation::Create => {
-                return self.admit_token(node, attributes);
+                return self.admit_token(node, attributes).await;
             }
             ("serviceaccounts", _) => Ok(()),
             ("leases", _) if attributes.namespace != LEASE_NAMESPACE => {
                 Err(format!("can only access leases in the {} system namespace", go_quote(LEASE_NAMESPACE)))
             }
             ("leases", _) => own_name(node, "node lease", attributes),
+            ("resourceslices", _) => admit_slice(node, attributes),
+            ("certificatesigningrequests", _) => admit_signing_request(node, attributes),
             _ => own_name(node, "CSINode", attributes),
         };
         refusal.map_err(|reason| attributes.forbidden(&reason))
