@@ -3,7 +3,7 @@
 //!
 //! It is another reader than the one of JSON: numbers are cut to the width of their field, whole ones with a
 //! fraction are integers, and errors name types and no fields. Fields are read in the order of their
-//! declaration; types with a decoder of their own are left to it.
+//! declaration, which shows in the error alone; types with a decoder of their own are left to it.
 
 use super::decode::decode_part;
 use super::scalars;
@@ -54,12 +54,17 @@ pub(super) fn restore(table: &TypeTable, kind: TypeId, value: &mut Value) -> Res
         },
         Shape::Struct { id, .. } => {
             let Value::Object(map) = value else { return Err(format!("cannot restore struct from: {go_kind}")) };
-            let mut fields: Vec<_> = table.fields(id).iter().collect();
-            fields.sort_by_key(|flat| flat.field.number);
-            fields.iter().try_for_each(|flat| match map.get_mut(table.name(flat.field.name)) {
-                Some(inner) => restore(table, flat.field.kind, inner),
-                None => Ok(()),
-            })
+            let mut first: Option<(u16, String)> = None;
+            for (name, inner) in map {
+                let Some(flat) = table.field(id, name) else { continue };
+                let number = flat.field.number;
+                if let Err(error) = restore(table, flat.field.kind, inner)
+                    && first.as_ref().is_none_or(|(before, _)| number < *before)
+                {
+                    first = Some((number, error));
+                }
+            }
+            first.map_or(Ok(()), |(_, error)| Err(error))
         }
         Shape::List { element, .. } => {
             let Value::Array(list) = value else { return Err(format!("cannot restore slice from {go_kind}")) };

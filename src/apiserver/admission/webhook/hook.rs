@@ -5,6 +5,7 @@ use super::super::matching::{Criteria, Invocation, World};
 use super::super::metrics::{Metrics, Outcome, Step};
 use super::super::{Attributes, Operation};
 use crate::api::field::go_quote;
+use crate::api::value::json_kind;
 use crate::api::{Fields, Status, names};
 use crate::apiserver::audit;
 use crate::apiserver::authz::Authorizer;
@@ -270,7 +271,7 @@ fn decodes(review: &Value, reply: &Value) -> Result<(), String> {
     if !reply.is_object() {
         return Err(format!(
             "couldn't get version/kind; json parse error: json: cannot unmarshal {} into Go value of type struct {{ APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }}",
-            kind_of(reply)
+            json_kind(reply)
         ));
     }
     let (version, kind) = (reply.str_at("apiVersion"), reply.str_at("kind"));
@@ -291,22 +292,10 @@ fn decodes(review: &Value, reply: &Value) -> Result<(), String> {
     if let Some(allowed) = response.get("allowed").filter(|allowed| !allowed.is_boolean() && !allowed.is_null()) {
         return Err(format!(
             "json: cannot unmarshal {} into Go struct field AdmissionResponse.response.allowed of type bool",
-            kind_of(allowed)
+            json_kind(allowed)
         ));
     }
     crate::schema::scalars::decode_base64(response.str_at("patch")).map(|_| ())
-}
-
-/// What JSON calls it.
-fn kind_of(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "bool",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
-    }
 }
 
 /// The response in an answer, when it is one to this request.
