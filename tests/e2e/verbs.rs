@@ -257,7 +257,9 @@ fn streams(space: &Space) {
     let mut all = vec!["-n", space.name.as_str()];
     all.extend(["exec", "-i", "talker", "--", "sh", "-c", "wc -c; echo done"]);
     let output = space.machine.pipe(&space.program, &all, &"x".repeat(1_000_000));
-    assert_eq!(both(&output), "1000000\ndone\n", "a megabyte goes in");
+    // kubectl 1.32 complains now and then of the empty message that opens the first stream, as Kubernetes sends
+    // it, too: when it has not made the stream yet.
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "1000000\ndone\n", "a megabyte goes in");
     let big = space.kubectl(&["exec", "talker", "--", "sh", "-c", "head -c 1000000 /dev/zero | tr '\\0' y"]);
     assert_eq!(big.len(), 1_000_000, "and comes out");
 
