@@ -264,7 +264,7 @@ async fn serve(
         });
         return if built_in { Err(no_such_resource()) } else { Ok(respond::page_not_found()) };
     };
-    marks.routed = state.serves(info);
+    marks.routed = state::serves(&row, info);
     verbs::route(verbs::Call { state, info, query: &query, row: &row, user: &user, request }).await
 }
 

@@ -95,8 +95,7 @@ pub struct State {
 impl State {
     /// Whether there is a resource, and the part of it, that a request asks for.
     pub fn serves(&self, info: &RequestInfo) -> bool {
-        let row = self.registry.row(&info.group, &info.version, &info.resource);
-        row.is_some_and(|row| info.subresource.is_empty() || row.subresource(&info.subresource).is_some())
+        self.registry.row(&info.group, &info.version, &info.resource).is_some_and(|row| serves(&row, info))
     }
 
     pub(super) fn new(config: Config, definitions: Definitions) -> Self {
@@ -152,6 +151,11 @@ impl State {
     pub fn has_admission(&self, operation: admission::Operation, row: &Row, subresource: &str) -> bool {
         self.admission.handles(operation, &row.gvr, subresource)
     }
+}
+
+/// Whether a resource has the part of it that a request asks for.
+pub fn serves(row: &Row, info: &RequestInfo) -> bool {
+    info.subresource.is_empty() || row.subresource(&info.subresource).is_some()
 }
 
 /// What a failed access to the store is to the client. Conflicts and absences are the callers' to
